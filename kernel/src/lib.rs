@@ -1,2 +1,4 @@
 //! placeholder
 #![no_std]
+extern crate alloc;
+pub mod shell;
