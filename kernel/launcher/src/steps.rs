@@ -176,8 +176,10 @@ impl Transcript {
             match byte {
                 b'\n' => {
                     let line = std::mem::take(&mut self.line);
-                    self.kept.extend_from_slice(&line);
-                    self.kept.push(b'\n');
+                    if !is_cargo_status(&String::from_utf8_lossy(&line)) {
+                        self.kept.extend_from_slice(&line);
+                        self.kept.push(b'\n');
+                    }
                 }
                 b'\r' => {
                     let line = std::mem::take(&mut self.line);
@@ -195,6 +197,14 @@ impl Transcript {
         self.kept.append(&mut self.line);
         String::from_utf8_lossy(&self.kept).replace("\x1b[K", "")
     }
+}
+
+/// Lines in which cargo only says what it is at.
+fn is_cargo_status(line: &str) -> bool {
+    let line = line.trim_start_matches("\x1b[K").trim_start();
+    ["Compiling ", "Downloaded ", "Downloading ", "Updating "]
+        .iter()
+        .any(|word| line.starts_with(word))
 }
 
 /// Reads `Building [=====>     ] 12/87: serde, syn` as (12, 87).
