@@ -1,2 +1,19 @@
-//! placeholder
+//! The kernel: what ties executor, uvm and drivers together into a running system.
+//!
+//! Everything that is not machine-specific (files, processes, system calls, the shell) builds and runs
+//! its tests on the host. Only what needs the machine itself sits behind `cfg(target_os = "none")`.
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+#[cfg(target_os = "none")]
+pub mod arch;
+pub mod disk;
+pub mod fs;
+pub mod log;
+#[cfg(target_os = "none")]
+pub mod panic;
+pub mod proc;
+pub mod syscall;
