@@ -218,7 +218,10 @@ pub trait Disk: Send + Sync {
     ///
     /// # Errors
     /// The request itself, untouched, when [`Disk::depth`] requests are in flight. Try again after a completion.
-    #[expect(clippy::result_large_err, reason = "handing the request back whole is what spares an allocation")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "handing the request back whole is what spares an allocation"
+    )]
     fn start(&self, request: Request) -> Result<(), Request>;
 
     /// The disk's counters.

@@ -46,12 +46,17 @@ impl Ports {
 impl Registers for Ports {
     fn read(&self, offset: u16) -> u8 {
         // SAFETY: `new` promised that these ports are the caller's; a byte read touches no memory.
-        unsafe { x86_64::instructions::port::PortReadOnly::new(self.base.wrapping_add(offset)).read() }
+        unsafe {
+            x86_64::instructions::port::PortReadOnly::new(self.base.wrapping_add(offset)).read()
+        }
     }
 
     fn write(&self, offset: u16, value: u8) {
         // SAFETY: as in `read`.
-        unsafe { x86_64::instructions::port::PortWriteOnly::new(self.base.wrapping_add(offset)).write(value) }
+        unsafe {
+            x86_64::instructions::port::PortWriteOnly::new(self.base.wrapping_add(offset))
+                .write(value)
+        }
     }
 }
 
@@ -85,7 +90,10 @@ impl Mmio {
     }
 
     /// Bytes in the window.
-    #[expect(clippy::len_without_is_empty, reason = "a window of no registers is never made")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a window of no registers is never made"
+    )]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -106,7 +114,10 @@ impl Mmio {
 
     pub(crate) fn pointer<T: Width>(&self, offset: usize) -> *mut T {
         let size = size_of::<T>();
-        assert!(offset.checked_add(size).is_some_and(|end| end <= self.len), "register outside its window");
+        assert!(
+            offset.checked_add(size).is_some_and(|end| end <= self.len),
+            "register outside its window"
+        );
         let pointer = self.base.as_ptr().wrapping_add(offset).cast::<T>();
         assert!(pointer.is_aligned(), "misaligned register");
         pointer

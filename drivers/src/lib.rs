@@ -39,11 +39,7 @@ use core::ptr::NonNull;
 pub mod block;
 pub mod io;
 pub mod pci;
-pub mod ps2;
-pub mod ramdisk;
-pub mod serial;
 pub mod vga;
-pub mod virtio;
 
 /// Memory that devices and the kernel share.
 pub trait Dma: Send + Sync {

@@ -25,7 +25,7 @@ use executor::{Class, Executor, InFlight};
 
 use crate::Dma;
 use crate::block::{
-    Counters, Disk, DiskError, DiskStats, Features, MAX_IN_FLIGHT, MAX_SEGMENTS, Op, Request, SECTOR_SIZE,
+    Counters, Disk, DiskStats, Features, MAX_IN_FLIGHT, MAX_SEGMENTS, Op, Request, SECTOR_SIZE,
 };
 
 /// Requests completed before the task lets others run.
@@ -101,10 +101,16 @@ impl RamDisk {
         executor: &Arc<Executor>,
     ) -> Option<Arc<RamDisk>> {
         let base = NonNull::new(dma.phys_to_virt(phys))?;
-        let config = RamDiskConfig { depth: config.depth.clamp(1, MAX_IN_FLIGHT), ..config };
+        let config = RamDiskConfig {
+            depth: config.depth.clamp(1, MAX_IN_FLIGHT),
+            ..config
+        };
         let disk = Arc::new(RamDisk {
             name: String::from(name),
-            memory: Memory { base, len: len / SECTOR_SIZE as u64 * SECTOR_SIZE as u64 },
+            memory: Memory {
+                base,
+                len: len / SECTOR_SIZE as u64 * SECTOR_SIZE as u64,
+            },
             config,
             dma,
             executor: executor.clone(),
@@ -116,7 +122,9 @@ impl RamDisk {
             counters: Counters::default(),
         });
         let task = disk.clone();
-        executor.spawn(Class::Completion, "ramdisk", async move { task.complete().await });
+        executor.spawn(Class::Completion, "ramdisk", async move {
+            task.complete().await
+        });
         Some(disk)
     }
 
@@ -130,12 +138,18 @@ impl RamDisk {
         loop {
             let deadline = poll_fn(|cx| {
                 self.arrival.register(cx.waker());
-                self.queue.lock().serving.front().map_or(Poll::Pending, |first| Poll::Ready(first.deadline))
+                self.queue
+                    .lock()
+                    .serving
+                    .front()
+                    .map_or(Poll::Pending, |first| Poll::Ready(first.deadline))
             })
             .await;
             self.executor.sleep_until(deadline).await;
             for _ in 0..BATCH {
-                let Some(accepted) = self.take_due() else { break };
+                let Some(accepted) = self.take_due() else {
+                    break;
+                };
                 self.finish(accepted);
             }
             executor::yield_now().await;
@@ -149,7 +163,10 @@ impl RamDisk {
         let Serving { accepted, .. } = queue.serving.pop_front_if(|first| first.deadline <= now)?;
         if let Some(next) = queue.waiting.pop_front() {
             let deadline = now.saturating_add(self.config.latency_ns);
-            queue.serving.push_back(Serving { deadline, accepted: next });
+            queue.serving.push_back(Serving {
+                deadline,
+                accepted: next,
+            });
         }
         Some(accepted)
     }
@@ -161,7 +178,8 @@ impl RamDisk {
         if result.is_ok() {
             self.carry_out(&request);
         }
-        self.counters.finished(request.op, request.sector_count(), result);
+        self.counters
+            .finished(request.op, request.sector_count(), result);
         request.done.complete(result);
         // Counted as under way until the requester knows, so that nobody takes the gap for a standstill.
         drop(under_way);
@@ -180,7 +198,11 @@ impl RamDisk {
                     let memory = self.dma.phys_to_virt(segment.phys);
                     // SAFETY: `check` found that the request ends within the disk.
                     let disk = unsafe { self.memory.base.as_ptr().add(at as usize) };
-                    let (from, to) = if request.op == Op::Read { (disk, memory) } else { (memory, disk) };
+                    let (from, to) = if request.op == Op::Read {
+                        (disk, memory)
+                    } else {
+                        (memory, disk)
+                    };
                     // SAFETY: `len` bytes on the disk by the same check, `len` bytes of lent memory by the promise made
                     // to `new`; the disk's memory is lent to nobody, so the two do not overlap.
                     unsafe { core::ptr::copy_nonoverlapping(from, to, len) };
@@ -190,7 +212,13 @@ impl RamDisk {
             Op::Discard | Op::WriteZeroes => {
                 let len = request.sectors as usize * SECTOR_SIZE;
                 // SAFETY: `check` found that the range ends within the disk.
-                unsafe { self.memory.base.as_ptr().add(at as usize).write_bytes(0, len) };
+                unsafe {
+                    self.memory
+                        .base
+                        .as_ptr()
+                        .add(at as usize)
+                        .write_bytes(0, len)
+                };
             }
             Op::Flush => {}
         }
@@ -229,7 +257,10 @@ impl Disk for RamDisk {
             return Err(request);
         }
         self.counters.started();
-        let accepted = Accepted { request, under_way: self.executor.in_flight() };
+        let accepted = Accepted {
+            request,
+            under_way: self.executor.in_flight(),
+        };
         if queue.serving.len() >= self.config.depth {
             queue.waiting.push_back(accepted);
             return Ok(());
@@ -252,9 +283,22 @@ impl Disk for RamDisk {
 /// One line for the log.
 impl fmt::Display for RamDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RamDiskConfig { latency_ns, depth, read_only } = self.config;
+        let RamDiskConfig {
+            latency_ns,
+            depth,
+            read_only,
+        } = self.config;
         let latency = Duration::from_nanos(latency_ns);
-        write!(f, "{}: {} sectors, {latency:?} each, {depth} at once", self.name, self.sectors())?;
-        if read_only { f.write_str(", read-only") } else { Ok(()) }
+        write!(
+            f,
+            "{}: {} sectors, {latency:?} each, {depth} at once",
+            self.name,
+            self.sectors()
+        )?;
+        if read_only {
+            f.write_str(", read-only")
+        } else {
+            Ok(())
+        }
     }
 }

@@ -15,8 +15,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::future::poll_fn;
-use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::SeqCst;
 use core::task::Poll;
 use crossbeam_queue::ArrayQueue;
 use executor::sync::{AtomicWaker, SpinLock};
@@ -94,7 +94,11 @@ impl Serial {
         let registers: Arc<dyn Registers> = Arc::new(registers);
         // SAFETY: `Registers` are the caller's alone, and accessing them is safe by their own promise.
         let mut uart = unsafe { Uart16550::new_with_backend(Shared(registers.clone())) };
-        uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).map_err(SerialError::Device)?;
+        uart.init(Config {
+            baud_rate: BaudRate::Baud115200,
+            ..Config::DEFAULT
+        })
+        .map_err(SerialError::Device)?;
         Ok(Serial {
             registers,
             output: SpinLock::new(uart),
@@ -110,7 +114,9 @@ impl Serial {
     /// [`SerialError::NoInterrupt`]; output goes on working.
     pub fn listen(&'static self, irq: u8, interrupts: &dyn Interrupts) -> Result<(), SerialError> {
         let handler = Box::leak(Box::new(move || self.interrupt()));
-        let vector = interrupts.allocate(handler).ok_or(SerialError::NoInterrupt)?;
+        let vector = interrupts
+            .allocate(handler)
+            .ok_or(SerialError::NoInterrupt)?;
         if !interrupts.route_isa(irq, vector) {
             return Err(SerialError::NoInterrupt);
         }

@@ -28,7 +28,12 @@ const CRTC_CURSOR_LOW: u8 = 0x0f;
 
 const TAB: usize = 8;
 const BLOCK: u8 = 0xfe;
-const DEFAULT_COLOURS: Colours = Colours { foreground: 7, background: 0, bold: false, inverse: false };
+const DEFAULT_COLOURS: Colours = Colours {
+    foreground: 7,
+    background: 0,
+    bold: false,
+    inverse: false,
+};
 
 /// Parameters of a control sequence that are kept; more are swallowed.
 const MAX_PARAMETERS: usize = 8;
@@ -59,8 +64,11 @@ struct Colours {
 impl Colours {
     /// The attribute byte, already in the upper half of a cell.
     fn attribute(self) -> u16 {
-        let (front, back) =
-            if self.inverse { (self.background, self.foreground) } else { (self.foreground, self.background) };
+        let (front, back) = if self.inverse {
+            (self.background, self.foreground)
+        } else {
+            (self.foreground, self.background)
+        };
         let bright = if self.bold { 8 } else { 0 };
         u16::from(back << 4 | front | bright) << 8
     }
@@ -72,7 +80,10 @@ enum Parser {
     Text,
     Escape,
     /// Behind `ESC [`: the parameters so far, and the index of the one being read.
-    Control { parameters: [u16; MAX_PARAMETERS], at: usize },
+    Control {
+        parameters: [u16; MAX_PARAMETERS],
+        at: usize,
+    },
 }
 
 impl<R: Registers> Text<R> {
@@ -107,14 +118,22 @@ impl<R: Registers> Text<R> {
             Parser::Text => self.put_text(byte),
             Parser::Escape => {
                 self.parser = match byte {
-                    b'[' => Parser::Control { parameters: [0; MAX_PARAMETERS], at: 0 },
+                    b'[' => Parser::Control {
+                        parameters: [0; MAX_PARAMETERS],
+                        at: 0,
+                    },
                     _ => Parser::Text,
                 };
             }
-            Parser::Control { mut parameters, mut at } => match byte {
+            Parser::Control {
+                mut parameters,
+                mut at,
+            } => match byte {
                 b'0'..=b'9' => {
                     if let Some(parameter) = parameters.get_mut(at) {
-                        *parameter = parameter.saturating_mul(10).saturating_add(u16::from(byte - b'0'));
+                        *parameter = parameter
+                            .saturating_mul(10)
+                            .saturating_add(u16::from(byte - b'0'));
                     }
                     self.parser = Parser::Control { parameters, at };
                 }
@@ -153,7 +172,10 @@ impl<R: Registers> Text<R> {
             self.column = 0;
             self.line_feed();
         }
-        self.set_cell(self.row * COLUMNS + self.column, self.colours.attribute() | u16::from(character));
+        self.set_cell(
+            self.row * COLUMNS + self.column,
+            self.colours.attribute() | u16::from(character),
+        );
         self.column += 1;
     }
 
@@ -185,7 +207,12 @@ impl<R: Registers> Text<R> {
                 self.column = (parameter(1).max(1) - 1).min(COLUMNS - 1);
             }
             b'J' => self.erase(parameter(0), 0, cursor, ROWS * COLUMNS),
-            b'K' => self.erase(parameter(0), self.row * COLUMNS, cursor, (self.row + 1) * COLUMNS),
+            b'K' => self.erase(
+                parameter(0),
+                self.row * COLUMNS,
+                cursor,
+                (self.row + 1) * COLUMNS,
+            ),
             b'm' => parameters.iter().for_each(|&p| self.select(p)),
             _ => {}
         }
@@ -220,7 +247,13 @@ impl<R: Registers> Text<R> {
     }
 
     fn clear(&mut self, cells: Range<usize>) {
-        let blank = Colours { inverse: false, bold: false, ..self.colours }.attribute() | u16::from(b' ');
+        let blank = Colours {
+            inverse: false,
+            bold: false,
+            ..self.colours
+        }
+        .attribute()
+            | u16::from(b' ');
         for cell in cells {
             self.set_cell(cell, blank);
         }

@@ -41,7 +41,11 @@ impl Function {
             let low = self.read32(offset(at));
             let wide = low & 0b111 == 0b100;
             if at == slot {
-                return if wide && at + 1 >= slots { None } else { self.size_bar(at, low) };
+                return if wide && at + 1 >= slots {
+                    None
+                } else {
+                    self.size_bar(at, low)
+                };
             }
             at += if wide { 2 } else { 1 };
         }
@@ -55,7 +59,10 @@ impl Function {
         let bar = if low & 1 == 1 {
             let mask = self.probe(offset(slot), low) & !0b11;
             // Sixteen bits suffice: the upper half may be hardwired to zero.
-            (mask != 0).then(|| Bar::Io { port: low & !0b11, size: 1 << mask.trailing_zeros() })
+            (mask != 0).then(|| Bar::Io {
+                port: low & !0b11,
+                size: 1 << mask.trailing_zeros(),
+            })
         } else {
             let prefetchable = low & 0b1000 != 0;
             match low >> 1 & 0b11 {

@@ -29,7 +29,13 @@ impl Ecam {
     /// `base` is MCFG's base address: the physical address that bus 0 of the segment has or would have.
     pub fn new(dma: &'static dyn Dma, base: u64, segment: u16, buses: RangeInclusive<u8>) -> Ecam {
         let mapped = Box::new([const { AtomicPtr::new(null_mut()) }; 256]);
-        Ecam { dma, base, segment, buses, mapped }
+        Ecam {
+            dma,
+            base,
+            segment,
+            buses,
+            mapped,
+        }
     }
 
     /// The buses of the segment.
@@ -66,7 +72,8 @@ impl Ecam {
 
 impl ConfigRegionAccess for Ecam {
     unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
-        self.bus(address).map_or(u32::MAX, |bus| bus.read(Ecam::offset(address, offset)))
+        self.bus(address)
+            .map_or(u32::MAX, |bus| bus.read(Ecam::offset(address, offset)))
     }
 
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {

@@ -10,9 +10,9 @@
 
 mod bar;
 mod ecam;
-mod msi;
 #[cfg(test)]
 pub(crate) mod model;
+mod msi;
 #[cfg(test)]
 mod tests;
 
@@ -96,8 +96,18 @@ impl fmt::Debug for Function {
 /// As `lspci -n` prints it: address, class, vendor and device.
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Function { address, class, subclass, vendor, device, .. } = self;
-        write!(f, "{address} {class:02x}{subclass:02x}: {vendor:04x}:{device:04x}")
+        let Function {
+            address,
+            class,
+            subclass,
+            vendor,
+            device,
+            ..
+        } = self;
+        write!(
+            f,
+            "{address} {class:02x}{subclass:02x}: {vendor:04x}:{device:04x}"
+        )
     }
 }
 
@@ -166,7 +176,15 @@ impl Function {
             return None;
         }
         let (_, class, subclass, interface) = header.revision_and_class(&**config);
-        Some(Function { config: config.clone(), address, vendor, device, class, subclass, interface })
+        Some(Function {
+            config: config.clone(),
+            address,
+            vendor,
+            device,
+            class,
+            subclass,
+            interface,
+        })
     }
 
     /// Reads four bytes of configuration space. `offset` is rounded down to a multiple of four.
@@ -184,19 +202,28 @@ impl Function {
     fn write32(&self, offset: u8, value: u32) {
         // SAFETY: as in `read32`. What is written is this module's business: BAR sizes, the command register, and
         // the interrupt capabilities.
-        unsafe { self.config.write(self.address, u16::from(offset & !3), value) }
+        unsafe {
+            self.config
+                .write(self.address, u16::from(offset & !3), value)
+        }
     }
 
     /// The capabilities in the order of the device's list; at most as many as there is room for.
     pub fn capabilities(&self) -> ArrayVec<Capability, MAX_CAPABILITIES> {
         let mut list = ArrayVec::new();
-        if !PciHeader::new(self.address).status(&*self.config).has_capability_list() {
+        if !PciHeader::new(self.address)
+            .status(&*self.config)
+            .has_capability_list()
+        {
             return list;
         }
         let mut offset = self.read8(0x34) & !3;
         while offset >= 0x40 && !list.is_full() {
             let head = self.read32(offset);
-            list.push(Capability { id: head as u8, offset });
+            list.push(Capability {
+                id: head as u8,
+                offset,
+            });
             offset = (head >> 8) as u8 & !3;
         }
         list
@@ -204,12 +231,16 @@ impl Function {
 
     /// The first capability of that kind.
     pub fn capability(&self, id: u8) -> Option<Capability> {
-        self.capabilities().into_iter().find(|capability| capability.id == id)
+        self.capabilities()
+            .into_iter()
+            .find(|capability| capability.id == id)
     }
 
     /// Lets the function answer memory accesses and, as bus master, make its own.
     pub fn enable(&self) {
-        self.command(|command| command | CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE);
+        self.command(|command| {
+            command | CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE
+        });
     }
 
     /// Stops the function's own memory accesses. After this the device can no longer touch memory, whatever state
@@ -229,14 +260,24 @@ impl Function {
     /// The function's interrupt pin, if it has one.
     pub fn intx_pin(&self) -> Option<IntxPin> {
         let pin = self.read8(0x3d);
-        (1..=4).contains(&pin).then(|| IntxPin { address: self.address, pin, line: self.read8(0x3c) })
+        (1..=4).contains(&pin).then(|| IntxPin {
+            address: self.address,
+            pin,
+            line: self.read8(0x3c),
+        })
     }
 
     /// Maps `len` bytes at `offset` of memory BAR `slot`.
     ///
     /// # Errors
     /// When the BAR is not there, has no address, or is too small.
-    pub fn map_bar(&self, dma: &dyn Dma, slot: u8, offset: u64, len: u64) -> Result<Mmio, PciError> {
+    pub fn map_bar(
+        &self,
+        dma: &dyn Dma,
+        slot: u8,
+        offset: u64,
+        len: u64,
+    ) -> Result<Mmio, PciError> {
         const PAGE: u64 = 4096;
         let Some(Bar::Memory { address, size, .. }) = self.bar(slot) else {
             return Err(PciError::NoSuchBar { slot });
@@ -247,7 +288,10 @@ impl Function {
         if len == 0 || offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(PciError::BeyondBar { slot });
         }
-        let Some(phys) = address.checked_add(offset).filter(|phys| phys.checked_add(len + PAGE).is_some()) else {
+        let Some(phys) = address
+            .checked_add(offset)
+            .filter(|phys| phys.checked_add(len + PAGE).is_some())
+        else {
             return Err(PciError::BeyondBar { slot });
         };
         let into_page = phys % PAGE;

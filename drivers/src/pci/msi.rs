@@ -47,14 +47,22 @@ impl Function {
             u64::from(place & !0b111),
             u64::from(entries) * MSIX_ENTRY as u64,
         )?;
-        Ok(Some(Msix { function: self.clone(), capability: offset, table, entries }))
+        Ok(Some(Msix {
+            function: self.clone(),
+            capability: offset,
+            table,
+            entries,
+        }))
     }
 
     /// The function's MSI capability.
     pub fn msi(&self) -> Option<Msi> {
         let Capability { offset, .. } = self.capability(Capability::MSI)?;
         // The longest form takes 24 bytes; one that does not fit into configuration space is not one.
-        (offset <= 0xe8).then(|| Msi { function: self.clone(), capability: offset })
+        (offset <= 0xe8).then(|| Msi {
+            function: self.clone(),
+            capability: offset,
+        })
     }
 }
 
@@ -73,7 +81,8 @@ impl Msix {
         let at = usize::from(entry) * MSIX_ENTRY;
         self.table.write::<u32>(at + 12, 1);
         self.table.write::<u32>(at, message.address as u32);
-        self.table.write::<u32>(at + 4, (message.address >> 32) as u32);
+        self.table
+            .write::<u32>(at + 4, (message.address >> 32) as u32);
         self.table.write::<u32>(at + 8, message.data);
         self.table.write::<u32>(at + 12, 0);
         true
@@ -83,11 +92,13 @@ impl Msix {
     /// [`Msix::set`] afterwards fire.
     pub fn enable(&self) {
         let control = self.function.read32(self.capability) & !MSIX_FUNCTION_MASK;
-        self.function.write32(self.capability, control | MSIX_ENABLE | MSIX_FUNCTION_MASK);
+        self.function
+            .write32(self.capability, control | MSIX_ENABLE | MSIX_FUNCTION_MASK);
         for entry in 0..usize::from(self.entries) {
             self.table.write::<u32>(entry * MSIX_ENTRY + 12, 1);
         }
-        self.function.write32(self.capability, control | MSIX_ENABLE);
+        self.function
+            .write32(self.capability, control | MSIX_ENABLE);
         self.function.set_intx(Intx::Disabled);
     }
 }
@@ -100,7 +111,8 @@ impl Msi {
         self.function.write32(at, control);
         self.function.write32(at + 4, message.address as u32);
         if control & MSI_64_BIT != 0 {
-            self.function.write32(at + 8, (message.address >> 32) as u32);
+            self.function
+                .write32(at + 8, (message.address >> 32) as u32);
             self.function.write32(at + 12, message.data);
         } else {
             self.function.write32(at + 8, message.data);

@@ -76,8 +76,12 @@ impl fmt::Display for Ps2Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ps2Error::NoController => f.write_str("no PS/2 controller answers"),
-            Ps2Error::SelfTest(answer) => write!(f, "the PS/2 controller fails its self-test ({answer:#04x})"),
-            Ps2Error::PortTest(answer) => write!(f, "the keyboard's port fails its test ({answer:#04x})"),
+            Ps2Error::SelfTest(answer) => {
+                write!(f, "the PS/2 controller fails its self-test ({answer:#04x})")
+            }
+            Ps2Error::PortTest(answer) => {
+                write!(f, "the keyboard's port fails its test ({answer:#04x})")
+            }
             Ps2Error::NoKeyboard => f.write_str("no PS/2 keyboard answers"),
             Ps2Error::Keyboard(answer) => write!(f, "the keyboard answers {answer:#04x}"),
             Ps2Error::NoInterrupt => f.write_str("no interrupt for the keyboard"),
@@ -123,7 +127,9 @@ pub(super) fn initialise(registers: &dyn Registers) -> Result<(), Ps2Error> {
     }
     port.keyboard(KEYBOARD_ENABLE_SCANNING)?;
     let clocks = CONFIG_KEYBOARD_CLOCK_OFF | CONFIG_AUX_CLOCK_OFF;
-    port.configure(quiet & !clocks | CONFIG_AUX_CLOCK_OFF | CONFIG_TRANSLATE | CONFIG_KEYBOARD_INTERRUPT)
+    port.configure(
+        quiet & !clocks | CONFIG_AUX_CLOCK_OFF | CONFIG_TRANSLATE | CONFIG_KEYBOARD_INTERRUPT,
+    )
 }
 
 /// The controller's two registers, with bounded waits.
@@ -145,7 +151,9 @@ impl Port<'_> {
 
     /// Waits for a byte; `None` when none comes.
     fn receive(&self) -> Option<u8> {
-        (0..PATIENCE).any(|_| self.0.read(STATUS) & OUTPUT_FULL != 0).then(|| self.0.read(DATA))
+        (0..PATIENCE)
+            .any(|_| self.0.read(STATUS) & OUTPUT_FULL != 0)
+            .then(|| self.0.read(DATA))
     }
 
     fn configure(&self, config: u8) -> Result<(), Ps2Error> {

@@ -6,7 +6,9 @@
 
 use arrayvec::ArrayVec;
 use pc_keyboard::layouts::Us104Key;
-use pc_keyboard::{DecodedKey, EventDecoder, HandleControl, KeyCode, KeyState, ScancodeSet, ScancodeSet1};
+use pc_keyboard::{
+    DecodedKey, EventDecoder, HandleControl, KeyCode, KeyState, ScancodeSet, ScancodeSet1,
+};
 
 /// The longest sequence that a key sends.
 const LONGEST: usize = 4;
@@ -31,7 +33,9 @@ impl Keys {
     /// Takes one scancode. What the key sends comes from [`Keys::next_byte`], before the next scancode.
     pub(super) fn scancode(&mut self, code: u8) {
         // An unknown code is a key that sends nothing.
-        let Ok(Some(event)) = self.scancodes.advance_state(code) else { return };
+        let Ok(Some(event)) = self.scancodes.advance_state(code) else {
+            return;
+        };
         let (key, pressed) = (event.code, event.state == KeyState::Down);
         let decoded = self.decoder.process_keyevent(event);
         if !pressed {
@@ -43,7 +47,8 @@ impl Keys {
             let mut utf8 = [0; LONGEST];
             self.send(character.encode_utf8(&mut utf8).as_bytes());
         } else if let Some(DecodedKey::RawKey(key)) = decoded
-            && let Some(sequence) = keypad(key)
+            // The number pad without Num Lock: the layout made it the key printed on it.
+            && let Some(sequence) = sequence(key)
         {
             self.send(sequence);
         }
@@ -75,9 +80,4 @@ fn sequence(key: KeyCode) -> Option<&'static [u8]> {
         KeyCode::PageDown => b"\x1b[6~",
         _ => return None,
     })
-}
-
-/// What a key of the number pad sends without Num Lock: that of the key printed on it, into which the layout turned it.
-fn keypad(key: KeyCode) -> Option<&'static [u8]> {
-    sequence(key)
 }

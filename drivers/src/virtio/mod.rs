@@ -100,7 +100,12 @@ pub trait Transport: Send + Sync {
         handlers: &'static dyn Handlers,
     ) -> Result<Signalling, TransportError>;
     /// Gives the device a queue of `size` descriptors.
-    fn enable_queue(&self, queue: u16, size: u16, addresses: QueueAddresses) -> Result<Doorbell, TransportError>;
+    fn enable_queue(
+        &self,
+        queue: u16,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError>;
     /// Tells the device that a queue has something for it.
     fn notify(&self, doorbell: Doorbell);
     /// Makes sure that the device no longer reads or writes memory, even if it ignores a reset.

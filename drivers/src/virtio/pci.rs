@@ -4,7 +4,8 @@
 //! say. Interrupts are MSI-X messages, entry 0 for the configuration and entry 1 for the queue; the pin is the fallback.
 
 use super::{
-    Doorbell, Handlers, ISR_CONFIG, ISR_QUEUE, QueueAddresses, Signalling, Status, Transport, TransportError, leak,
+    Doorbell, Handlers, ISR_CONFIG, ISR_QUEUE, QueueAddresses, Signalling, Status, Transport,
+    TransportError, leak,
 };
 use crate::io::Mmio;
 use crate::pci::{Capability, Function, Intx, Msix};
@@ -63,7 +64,11 @@ impl PciTransport {
         let structure = |kind: u8, name: &'static str, at_least: usize| {
             let capability = find(function, kind).ok_or(TransportError::MissingStructure(name))?;
             let window = map(function, dma, capability)?;
-            if window.len() < at_least { Err(TransportError::MissingStructure(name)) } else { Ok(window) }
+            if window.len() < at_least {
+                Err(TransportError::MissingStructure(name))
+            } else {
+                Ok(window)
+            }
         };
         let common = structure(CAP_COMMON, "common configuration", common::SIZE)?;
         let notify = structure(CAP_NOTIFY, "notification", 2)?;
@@ -72,16 +77,28 @@ impl PciTransport {
             Some(capability) => Some(map(function, dma, capability)?),
             None => None,
         };
-        let notify_multiplier =
-            find(function, CAP_NOTIFY).map_or(0, |cap| function.read32(cap.offset.saturating_add(16)));
+        let notify_multiplier = find(function, CAP_NOTIFY)
+            .map_or(0, |cap| function.read32(cap.offset.saturating_add(16)));
         let msix = function.msix(dma)?;
         function.enable();
-        Ok(PciTransport { function: function.clone(), common, notify, notify_multiplier, isr, device, msix })
+        Ok(PciTransport {
+            function: function.clone(),
+            common,
+            notify,
+            notify_multiplier,
+            isr,
+            device,
+            msix,
+        })
     }
 
     /// Messages for the configuration and the queue; false when the device or the machine has none to give.
     fn wire_msix(&self, interrupts: &dyn Interrupts, handlers: &'static dyn Handlers) -> bool {
-        let Some(msix) = self.msix.as_ref().filter(|msix| msix.entries() > QUEUE_ENTRY) else {
+        let Some(msix) = self
+            .msix
+            .as_ref()
+            .filter(|msix| msix.entries() > QUEUE_ENTRY)
+        else {
             return false;
         };
         let Some(queue) = interrupts.allocate(leak(move || handlers.queue())) else {
@@ -91,7 +108,8 @@ impl PciTransport {
             return false;
         };
         msix.enable();
-        msix.set(QUEUE_ENTRY, interrupts.message(queue)) && msix.set(CONFIG_ENTRY, interrupts.message(config))
+        msix.set(QUEUE_ENTRY, interrupts.message(queue))
+            && msix.set(CONFIG_ENTRY, interrupts.message(config))
     }
 
     fn wire_intx(&self, interrupts: &dyn Interrupts, handlers: &'static dyn Handlers) -> bool {
@@ -146,7 +164,8 @@ impl Transport for PciTransport {
     fn set_driver_features(&self, features: u64) {
         for select in 0..2u32 {
             self.common.write(common::DRIVER_FEATURE_SELECT, select);
-            self.common.write(common::DRIVER_FEATURE, (features >> (32 * select)) as u32);
+            self.common
+                .write(common::DRIVER_FEATURE, (features >> (32 * select)) as u32);
         }
     }
 
@@ -155,11 +174,15 @@ impl Transport for PciTransport {
     }
 
     fn config32(&self, offset: usize) -> u32 {
-        self.device.filter(|window| offset + 4 <= window.len()).map_or(0, |window| window.read(offset))
+        self.device
+            .filter(|window| offset + 4 <= window.len())
+            .map_or(0, |window| window.read(offset))
     }
 
     fn config8(&self, offset: usize) -> u8 {
-        self.device.filter(|window| offset < window.len()).map_or(0, |window| window.read(offset))
+        self.device
+            .filter(|window| offset < window.len())
+            .map_or(0, |window| window.read(offset))
     }
 
     fn max_queue_size(&self, queue: u16) -> u16 {
@@ -178,15 +201,32 @@ impl Transport for PciTransport {
         if self.wire_msix(interrupts, handlers) {
             self.common.write(common::CONFIG_MSIX_VECTOR, CONFIG_ENTRY);
             // The device answers with "no vector" when it could not take it.
-            return if self.uses_msix() { Ok(Signalling::MsiX) } else { Err(TransportError::NoInterrupt) };
+            return if self.uses_msix() {
+                Ok(Signalling::MsiX)
+            } else {
+                Err(TransportError::NoInterrupt)
+            };
         }
-        if self.wire_intx(interrupts, handlers) { Ok(Signalling::Intx) } else { Err(TransportError::NoInterrupt) }
+        if self.wire_intx(interrupts, handlers) {
+            Ok(Signalling::Intx)
+        } else {
+            Err(TransportError::NoInterrupt)
+        }
     }
 
-    fn enable_queue(&self, queue: u16, size: u16, addresses: QueueAddresses) -> Result<Doorbell, TransportError> {
+    fn enable_queue(
+        &self,
+        queue: u16,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError> {
         self.common.write(common::QUEUE_SELECT, queue);
         self.common.write(common::QUEUE_SIZE, size);
-        let entry = if self.uses_msix() { QUEUE_ENTRY } else { NO_VECTOR };
+        let entry = if self.uses_msix() {
+            QUEUE_ENTRY
+        } else {
+            NO_VECTOR
+        };
         self.common.write(common::QUEUE_MSIX_VECTOR, entry);
         if self.common.read::<u16>(common::QUEUE_MSIX_VECTOR) != entry {
             return Err(TransportError::Queue);
@@ -200,7 +240,10 @@ impl Transport for PciTransport {
         self.write64(common::QUEUE_DRIVER, addresses.available);
         self.write64(common::QUEUE_DEVICE, addresses.used);
         self.common.write::<u16>(common::QUEUE_ENABLE, 1);
-        Ok(Doorbell { queue, offset: offset as usize })
+        Ok(Doorbell {
+            queue,
+            offset: offset as usize,
+        })
     }
 
     fn notify(&self, doorbell: Doorbell) {

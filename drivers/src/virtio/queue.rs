@@ -109,7 +109,12 @@ pub(crate) struct Queue {
 impl Queue {
     /// Takes memory for a queue, or gives `None` when there is too little, or `layout` leaves no room for a request.
     pub(crate) fn new(dma: &dyn Dma, layout: Layout) -> Option<Queue> {
-        let Layout { size, chain, indirect, .. } = layout;
+        let Layout {
+            size,
+            chain,
+            indirect,
+            ..
+        } = layout;
         if !size.is_power_of_two() || size > MAX_SIZE || chain == 0 {
             return None;
         }
@@ -119,12 +124,24 @@ impl Queue {
         }
         let rings = SharedMemory::allocate(dma, used_ring(size) + 6 + 8 * usize::from(size))?;
         let tables = if indirect {
-            Some(SharedMemory::allocate(dma, usize::from(slots) * table_size(chain))?)
+            Some(SharedMemory::allocate(
+                dma,
+                usize::from(slots) * table_size(chain),
+            )?)
         } else {
             None
         };
         let lent = vec![false; usize::from(slots)];
-        Some(Queue { layout, rings, tables, lent, in_flight: 0, available: 0, published: 0, used: 0 })
+        Some(Queue {
+            layout,
+            rings,
+            tables,
+            lent,
+            in_flight: 0,
+            available: 0,
+            published: 0,
+            used: 0,
+        })
     }
 
     /// Where the device finds the queue.
@@ -141,11 +158,6 @@ impl Queue {
         self.lent.len()
     }
 
-    /// Requests that the device has.
-    pub(crate) fn in_flight(&self) -> usize {
-        usize::from(self.in_flight)
-    }
-
     /// Lends `buffers` to the device under `slot`, which must not be lent and, like the number of buffers, within
     /// the layout. The device does not see it before [`Queue::publish`].
     pub(crate) fn push(&mut self, slot: u16, buffers: &[Buffer]) {
@@ -158,7 +170,14 @@ impl Queue {
                 let table = usize::from(slot) * table_size(chain);
                 write_chain(&tables, table, 0, buffers);
                 let len = (buffers.len() * DESCRIPTOR) as u32;
-                write_descriptor(&self.rings, usize::from(slot) * DESCRIPTOR, tables.phys(table), len, INDIRECT, 0);
+                write_descriptor(
+                    &self.rings,
+                    usize::from(slot) * DESCRIPTOR,
+                    tables.phys(table),
+                    len,
+                    INDIRECT,
+                    0,
+                );
                 slot
             }
             None => {
@@ -177,7 +196,9 @@ impl Queue {
     #[must_use]
     pub(crate) fn publish(&mut self) -> bool {
         let before = core::mem::replace(&mut self.published, self.available);
-        self.rings.index(self.available_ring() + 2).store(self.available, Release);
+        self.rings
+            .index(self.available_ring() + 2)
+            .store(self.available, Release);
         fence(SeqCst);
         if self.layout.event_index {
             let event = self.rings.index(self.available_event()).load(Relaxed);
@@ -200,15 +221,23 @@ impl Queue {
             return Ok(None);
         }
         if given_back > self.in_flight {
-            return Err(Malformed::Index { used, in_flight: self.in_flight });
+            return Err(Malformed::Index {
+                used,
+                in_flight: self.in_flight,
+            });
         }
-        let id: u32 = self.rings.read(ring + 4 + 8 * usize::from(self.used % size));
+        let id: u32 = self
+            .rings
+            .read(ring + 4 + 8 * usize::from(self.used % size));
         let slot = if self.tables.is_some() {
             Some(id)
         } else {
-            id.is_multiple_of(u32::from(chain)).then_some(id / u32::from(chain))
+            id.is_multiple_of(u32::from(chain))
+                .then_some(id / u32::from(chain))
         };
-        let lent = slot.and_then(|slot| self.lent.get_mut(slot as usize)).ok_or(Malformed::Id(id))?;
+        let lent = slot
+            .and_then(|slot| self.lent.get_mut(slot as usize))
+            .ok_or(Malformed::Id(id))?;
         if !core::mem::replace(lent, false) {
             return Err(Malformed::Id(id));
         }
@@ -222,19 +251,26 @@ impl Queue {
     #[must_use]
     pub(crate) fn arm(&mut self) -> bool {
         if self.layout.event_index {
-            self.rings.index(self.used_event()).store(self.used, Relaxed);
+            self.rings
+                .index(self.used_event())
+                .store(self.used, Relaxed);
         } else {
             self.rings.index(self.available_ring()).store(0, Relaxed);
         }
         fence(SeqCst);
-        self.rings.index(used_ring(self.layout.size) + 2).load(Relaxed) != self.used
+        self.rings
+            .index(used_ring(self.layout.size) + 2)
+            .load(Relaxed)
+            != self.used
     }
 
     /// Asks for no more interrupts, while slots are being taken back anyway. A hint: one may still come. By event
     /// index there is nothing to do, since the index asked for has been passed.
     pub(crate) fn disarm(&mut self) {
         if !self.layout.event_index {
-            self.rings.index(self.available_ring()).store(AVAIL_NO_INTERRUPT, Relaxed);
+            self.rings
+                .index(self.available_ring())
+                .store(AVAIL_NO_INTERRUPT, Relaxed);
         }
     }
 
@@ -279,7 +315,14 @@ fn write_chain(memory: &SharedMemory, at: usize, first: u16, buffers: &[Buffer])
             flags |= NEXT;
             next = first + n as u16 + 1;
         }
-        write_descriptor(memory, at + n * DESCRIPTOR, buffer.phys, buffer.len, flags, next);
+        write_descriptor(
+            memory,
+            at + n * DESCRIPTOR,
+            buffer.phys,
+            buffer.len,
+            flags,
+            next,
+        );
     }
 }
 

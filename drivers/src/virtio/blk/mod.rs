@@ -45,11 +45,13 @@ use crossbeam_queue::ArrayQueue;
 use executor::sync::{AtomicWaker, SpinLock};
 use executor::{Class, Executor, InFlight};
 
-use self::ring::Ring;
+use self::ring::{Ring, Taken};
 use self::setup::Started;
 use super::queue::Malformed;
 use super::{Doorbell, Handlers, PciTransport, Signalling, Status, Transport};
-use crate::block::{Counters, Disk, DiskError, DiskStats, Done, Features, MAX_IN_FLIGHT, Op, Request};
+use crate::block::{
+    Counters, Disk, DiskError, DiskStats, Done, Features, MAX_IN_FLIGHT, Op, Request,
+};
 use crate::pci::Function;
 use crate::{Dma, Interrupts};
 
@@ -134,11 +136,16 @@ pub fn probe(
     executor: &Arc<Executor>,
 ) -> Vec<Arc<VirtioBlk>> {
     let mut disks = Vec::new();
-    for function in functions.iter().filter(|f| f.vendor == VENDOR && DEVICES.contains(&f.device)) {
+    for function in functions
+        .iter()
+        .filter(|f| f.vendor == VENDOR && DEVICES.contains(&f.device))
+    {
         let name = format!("virtio{}", disks.len());
         let started = PciTransport::new(function, dma)
             .map_err(ProbeError::from)
-            .and_then(|transport| VirtioBlk::new(&name, Box::new(transport), dma, interrupts, executor));
+            .and_then(|transport| {
+                VirtioBlk::new(&name, Box::new(transport), dma, interrupts, executor)
+            });
         match started {
             Ok(disk) => {
                 log::info!("{function}: {disk}");
@@ -167,7 +174,13 @@ impl VirtioBlk {
             transport.set_status(Status::FAILED);
             transport.disconnect();
         })?;
-        let Started { features, sectors, ring, doorbell, signalling } = started;
+        let Started {
+            features,
+            sectors,
+            ring,
+            doorbell,
+            signalling,
+        } = started;
         let disk = Arc::new(VirtioBlk {
             name: String::from(name),
             transport,
@@ -177,13 +190,18 @@ impl VirtioBlk {
             sectors: AtomicU64::new(sectors),
             depth: ring.depth(),
             executor: executor.clone(),
-            ring: SpinLock::new(Shared { ring, state: State::Working }),
+            ring: SpinLock::new(Shared {
+                ring,
+                state: State::Working,
+            }),
             undelivered: ArrayQueue::new(MAX_IN_FLIGHT),
             signals,
             counters: Counters::default(),
         });
         let task = disk.clone();
-        executor.spawn(Class::Completion, "virtio-blk", async move { task.complete().await });
+        executor.spawn(Class::Completion, "virtio-blk", async move {
+            task.complete().await
+        });
         Ok(disk)
     }
 
@@ -204,7 +222,11 @@ impl VirtioBlk {
             let mut shared = self.ring.lock();
             shared.state == State::Working && shared.ring.arm()
         };
-        if ready { Poll::Ready(()) } else { Poll::Pending }
+        if ready {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Delivers up to a batch of completions.
@@ -215,11 +237,16 @@ impl VirtioBlk {
             self.finish(finished);
         }
         for _ in 0..BATCH {
-            let Some(finished) = self.undelivered.pop() else { break };
+            let Some(finished) = self.undelivered.pop() else {
+                break;
+            };
             self.finish(finished);
         }
         if let Some(malformed) = malformed {
-            log::error!("{}: the device broke its protocol: {malformed:?}", self.name);
+            log::error!(
+                "{}: the device broke its protocol: {malformed:?}",
+                self.name
+            );
             self.fail();
         } else if self.signals.config_changed.swap(false, Acquire) {
             self.reconfigure();
@@ -235,7 +262,10 @@ impl VirtioBlk {
         shared.ring.disarm();
         while !batch.is_full() {
             match shared.ring.take() {
-                Ok(Some((request, result))) => batch.push(Finished { request, result }),
+                Ok(Some(Taken { tag, result })) => batch.push(Finished {
+                    request: tag,
+                    result,
+                }),
                 Ok(None) => break,
                 Err(malformed) => return Some(malformed),
             }
@@ -245,7 +275,16 @@ impl VirtioBlk {
 
     /// Tells the requester. No lock is held.
     fn finish(&self, finished: Finished) {
-        let Finished { request: Pending { op, sectors, done, under_way }, result } = finished;
+        let Finished {
+            request:
+                Pending {
+                    op,
+                    sectors,
+                    done,
+                    under_way,
+                },
+            result,
+        } = finished;
         self.counters.finished(op, sectors, result);
         done.complete(result);
         // Counted as under way until the requester knows, so that nobody takes the gap for a standstill.
@@ -275,7 +314,10 @@ impl VirtioBlk {
         loop {
             let abandoned = self.ring.lock().ring.abandon();
             let Some(request) = abandoned else { break };
-            self.finish(Finished { request, result: Err(DiskError::Failed) });
+            self.finish(Finished {
+                request,
+                result: Err(DiskError::Failed),
+            });
         }
     }
 
@@ -289,10 +331,20 @@ impl VirtioBlk {
     }
 
     /// Has the completion task deliver `result` without asking the device.
-    #[expect(clippy::result_large_err, reason = "the request is handed back, as `Disk::start` does")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "the request is handed back, as `Disk::start` does"
+    )]
     fn finish_later(&self, request: Request, result: Result<(), DiskError>) -> Result<(), Request> {
         self.counters.started();
-        if self.undelivered.push(Finished { request: self.pending(&request), result }).is_err() {
+        if self
+            .undelivered
+            .push(Finished {
+                request: self.pending(&request),
+                result,
+            })
+            .is_err()
+        {
             self.counters.withdrawn();
             return Err(request);
         }
@@ -345,15 +397,31 @@ impl Disk for VirtioBlk {
     }
 
     fn stats(&self) -> DiskStats {
-        DiskStats { interrupts: self.signals.interrupts.load(Relaxed), ..self.counters.snapshot() }
+        DiskStats {
+            interrupts: self.signals.interrupts.load(Relaxed),
+            ..self.counters.snapshot()
+        }
     }
 }
 
 /// One line for the log: name, size, what it can do.
 impl fmt::Display for VirtioBlk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Features { read_only, write_cache, max_discard_sectors, max_write_zeroes_sectors, .. } = self.features;
-        write!(f, "{}: {} sectors, {} in flight, {:?}", self.name, self.sectors(), self.depth, self.signalling)?;
+        let Features {
+            read_only,
+            write_cache,
+            max_discard_sectors,
+            max_write_zeroes_sectors,
+            ..
+        } = self.features;
+        write!(
+            f,
+            "{}: {} sectors, {} in flight, {:?}",
+            self.name,
+            self.sectors(),
+            self.depth,
+            self.signalling
+        )?;
         let traits = [
             (read_only, "read-only"),
             (write_cache, "flush"),

@@ -44,10 +44,17 @@ pub(in super::super) mod request_type {
 /// What a device answers.
 pub(in super::super) mod status {
     pub const OK: u8 = 0;
+    #[cfg(test)]
     pub const IOERR: u8 = 1;
     pub const UNSUPP: u8 = 2;
     /// What the driver puts there, and no device answers.
     pub const UNANSWERED: u8 = 0xff;
+}
+
+/// A request that came back, and how it went.
+pub(super) struct Taken<T> {
+    pub(super) tag: T,
+    pub(super) result: Result<(), DiskError>,
 }
 
 /// The queue with the requests that are on it, each with a `T` of the driver's.
@@ -67,7 +74,12 @@ impl<T> Ring<T> {
         let mut requests = Vec::new();
         requests.resize_with(slots, || None);
         let free = (0..slots as u16).rev().collect();
-        Some(Ring { queue, headers, requests, free })
+        Some(Ring {
+            queue,
+            headers,
+            requests,
+            free,
+        })
     }
 
     /// Where the device finds the queue.
@@ -108,17 +120,34 @@ impl<T> Ring<T> {
         self.headers.write(at + header::SECTOR, sector);
         self.headers.write(at + header::STATUS, status::UNANSWERED);
 
-        let shared = |offset: usize, len: u32, direction| Buffer { phys: self.headers.phys(at + offset), len, direction };
+        let shared = |offset: usize, len: u32, direction| Buffer {
+            phys: self.headers.phys(at + offset),
+            len,
+            direction,
+        };
         let mut chain: ArrayVec<Buffer, { MAX_CHAIN as usize }> = ArrayVec::new();
         chain.push(shared(header::TYPE, header::LEN, Direction::ToDevice));
         if ranged {
             self.headers.write(at + header::RANGE, request.sector);
-            self.headers.write(at + header::RANGE_SECTORS, request.sectors);
+            self.headers
+                .write(at + header::RANGE_SECTORS, request.sectors);
             self.headers.write(at + header::RANGE_FLAGS, 0u32);
-            chain.push(shared(header::RANGE, header::RANGE_LEN, Direction::ToDevice));
+            chain.push(shared(
+                header::RANGE,
+                header::RANGE_LEN,
+                Direction::ToDevice,
+            ));
         }
-        let direction = if request.op == Op::Read { Direction::FromDevice } else { Direction::ToDevice };
-        chain.extend(request.segments.iter().map(|s| Buffer { phys: s.phys, len: s.len, direction }));
+        let direction = if request.op == Op::Read {
+            Direction::FromDevice
+        } else {
+            Direction::ToDevice
+        };
+        chain.extend(request.segments.iter().map(|s| Buffer {
+            phys: s.phys,
+            len: s.len,
+            direction,
+        }));
         chain.push(shared(header::STATUS, 1, Direction::FromDevice));
 
         self.requests[usize::from(slot)] = Some(tag);
@@ -130,22 +159,24 @@ impl<T> Ring<T> {
     ///
     /// # Errors
     /// [`Malformed`] when the used ring makes no sense; then only [`Ring::abandon`] is left.
-    pub(super) fn take(&mut self) -> Result<Option<(T, Result<(), DiskError>)>, Malformed> {
+    pub(super) fn take(&mut self) -> Result<Option<Taken<T>>, Malformed> {
         let Some(slot) = self.queue.pop()? else {
             return Ok(None);
         };
         let Some(tag) = self.requests[usize::from(slot)].take() else {
             return Err(Malformed::Id(u32::from(slot)));
         };
-        let answer: u8 = self.headers.read(usize::from(slot) * header::STRIDE + header::STATUS);
+        let answer: u8 = self
+            .headers
+            .read(usize::from(slot) * header::STRIDE + header::STATUS);
         self.free.push(slot);
         let result = match answer {
             status::OK => Ok(()),
             status::UNSUPP => Err(DiskError::Unsupported),
-            // An unknown answer, or none at all, tells no more than that the data cannot be trusted.
+            // IOERR; and an unknown answer, or none at all, says no more: the data cannot be trusted.
             _ => Err(DiskError::Io),
         };
-        Ok(Some((tag, result)))
+        Ok(Some(Taken { tag, result }))
     }
 
     /// Takes one request away from a device that has been stopped; `None` when there are no more.

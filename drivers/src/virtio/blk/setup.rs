@@ -132,9 +132,18 @@ pub(super) fn start<T>(
     let size = offered.checked_ilog2().map_or(0, |log| 1 << log);
     let indirect = taken & feature::INDIRECT_DESC != 0;
     // Without tables of descriptors, the longest request has to fit into the queue itself.
-    let chain = if indirect { MAX_CHAIN } else { direct_chain(size).ok_or(ProbeError::NoQueue)? };
+    let chain = if indirect {
+        MAX_CHAIN
+    } else {
+        direct_chain(size).ok_or(ProbeError::NoQueue)?
+    };
     features.max_segments = features.max_segments.min(usize::from(chain) - 2);
-    let layout = Layout { size, chain, indirect, event_index: taken & feature::EVENT_IDX != 0 };
+    let layout = Layout {
+        size,
+        chain,
+        indirect,
+        event_index: taken & feature::EVENT_IDX != 0,
+    };
     if size == 0 {
         return Err(ProbeError::NoQueue);
     }
@@ -143,7 +152,13 @@ pub(super) fn start<T>(
     let signalling = transport.wire(interrupts, handlers)?;
     let doorbell = transport.enable_queue(QUEUE, size, ring.addresses())?;
     transport.set_status(status | Status::DRIVER_OK);
-    Ok(Started { features, sectors, ring, doorbell, signalling })
+    Ok(Started {
+        features,
+        sectors,
+        ring,
+        doorbell,
+        signalling,
+    })
 }
 
 /// Resets a device and waits, within bounds, until it has done so. False when it does not.
@@ -170,7 +185,9 @@ fn read_features(transport: &dyn Transport, taken: u64) -> Option<Features> {
         return None;
     }
     // A device that gives no number is only sure to take one segment.
-    let max_segments = field(blk_feature::SEG_MAX, config::SEG_MAX).unwrap_or(1).max(1);
+    let max_segments = field(blk_feature::SEG_MAX, config::SEG_MAX)
+        .unwrap_or(1)
+        .max(1);
     let block_size = field(blk_feature::BLK_SIZE, config::BLK_SIZE).unwrap_or(SECTOR_SIZE as u32);
     if !block_size.is_power_of_two() || block_size < SECTOR_SIZE as u32 {
         return None;
@@ -182,7 +199,11 @@ fn read_features(transport: &dyn Transport, taken: u64) -> Option<Features> {
         max_segments: MAX_SEGMENTS.min(max_segments as usize),
         max_segment_bytes,
         max_discard_sectors: field(blk_feature::DISCARD, config::MAX_DISCARD_SECTORS).unwrap_or(0),
-        max_write_zeroes_sectors: field(blk_feature::WRITE_ZEROES, config::MAX_WRITE_ZEROES_SECTORS).unwrap_or(0),
+        max_write_zeroes_sectors: field(
+            blk_feature::WRITE_ZEROES,
+            config::MAX_WRITE_ZEROES_SECTORS,
+        )
+        .unwrap_or(0),
     })
 }
 
