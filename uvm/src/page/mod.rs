@@ -187,10 +187,14 @@ impl Page {
         PageFlags::from_bits_retain(self.flags.fetch_and(!flags.bits(), Relaxed))
     }
 
-    /// Replaces all flags. Only for a page that nobody else knows of: fresh from the free list, no owner
-    /// yet, or its owner's lock is held and nobody waits for it.
-    pub fn reset_flags(&self, flags: PageFlags) {
+    /// Replaces all flags of a page of which nobody else knows.
+    pub(crate) fn reset_flags(&self, flags: PageFlags) {
         self.flags.store(flags.bits(), Relaxed);
+    }
+
+    /// Replaces all flags; returns those of before.
+    pub(crate) fn swap_flags(&self, flags: PageFlags) -> PageFlags {
+        PageFlags::from_bits_retain(self.flags.swap(flags.bits(), Relaxed))
     }
 
     /// Whether someone has it busy.
@@ -317,6 +321,19 @@ impl Page {
         PageAttrs::from_bits_retain(self.attrs.load(Relaxed))
     }
 
+    pub(crate) fn set_wire_count(&self, n: u16) {
+        self.wire.store(n, Relaxed);
+    }
+
+    /// Takes a freed page's state down to nothing: the flags become `free`; those of before are returned.
+    pub(crate) fn retire(&self, free: PageFlags) -> PageFlags {
+        debug_assert!(self.owner.load(Relaxed) == 0, "freed page has an owner");
+        debug_assert!(!self.is_mapped(), "freed page is mapped");
+        debug_assert!(self.wire_count() == 0 && self.loan_count() == 0, "freed page is wired or on loan");
+        self.attrs.store(0, Relaxed);
+        self.swap_flags(free)
+    }
+
     pub(crate) fn note_attrs(&self, attrs: PageAttrs) {
         // Loading first keeps the cache line shared when there is no news.
         if !self.attrs().contains(attrs) {
@@ -388,7 +405,7 @@ impl PageArray {
     }
 
     /// All managed frames.
-    pub fn frames(&self) -> impl Iterator<Item = Frame> + '_ {
+    pub fn frames(&self) -> impl DoubleEndedIterator<Item = Frame> + '_ {
         self.ranges.iter().flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
     }
 
@@ -404,6 +421,15 @@ impl PageArray {
             }
         }
         None
+    }
+
+    /// The page of a frame that is known to be managed.
+    #[inline]
+    pub(crate) fn page(&self, frame: Frame) -> &Page {
+        match self.get(frame) {
+            Some(page) => page,
+            None => unmanaged(frame),
+        }
     }
 
     /// Waits until the page is not busy. By then it may be busy again, freed or someone else's: the caller,
@@ -436,10 +462,7 @@ impl Uvm {
     #[inline]
     #[must_use]
     pub fn page(&self, frame: Frame) -> &Page {
-        match self.pages.get(frame) {
-            Some(page) => page,
-            None => unmanaged(frame),
-        }
+        self.pages.page(frame)
     }
 
     /// The bytes of a data page. The caller has the page busy, or is its only user (see [`PageBytes`]).
@@ -459,10 +482,28 @@ impl Uvm {
     #[inline]
     pub fn unbusy(&self, frame: Frame) {
         let old = self.page(frame).clear(PageFlags::BUSY.union(PageFlags::WANTED));
+        self.wake_if_wanted(frame, old);
+    }
+
+    /// Ends BUSY with `flags` in place of all others, as one does with a fresh page: one
+    /// exchange. Otherwise like [`Self::unbusy`].
+    #[inline]
+    pub fn unbusy_with(&self, frame: Frame, flags: PageFlags) {
+        let old = self.page(frame).swap_flags(flags);
+        self.wake_if_wanted(frame, old);
+    }
+
+    #[inline]
+    fn wake_if_wanted(&self, frame: Frame, old: PageFlags) {
         debug_assert!(old.contains(PageFlags::BUSY), "page is not busy");
         if old.contains(PageFlags::WANTED) {
-            self.pages.busy.wake_all(u64::from(frame.number()));
+            self.wake_busy(frame);
         }
+    }
+
+    #[cold]
+    pub(crate) fn wake_busy(&self, frame: Frame) {
+        self.pages.busy.wake_all(u64::from(frame.number()));
     }
 }
 
