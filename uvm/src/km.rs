@@ -33,7 +33,9 @@ use crate::page::freelist::{AllocFor, Zero};
 use crate::pool::slab::Slabs;
 
 /// Block sizes that slabs serve, in bytes. Chosen to fill a page behind a slab's header.
-const CLASSES: [usize; 14] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 672, 1008, 1344, 2016];
+const CLASSES: [usize; 14] = [
+    16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 672, 1008, 1344, 2016,
+];
 /// Largest block from a slab, in bytes.
 pub const LARGEST_CLASS: usize = CLASSES[CLASSES.len() - 1];
 /// Alignment of blocks whose class is not a power of two.
@@ -86,10 +88,17 @@ impl Heap {
     /// `uvm` lives, at this address, as long as the heap is used.
     pub unsafe fn attach(&self, uvm: &Uvm) {
         let classes = CLASSES.map(|size| {
-            let align = if size.is_power_of_two() { size.clamp(ALIGN, MAX_ALIGN) } else { ALIGN };
+            let align = if size.is_power_of_two() {
+                size.clamp(ALIGN, MAX_ALIGN)
+            } else {
+                ALIGN
+            };
             Slabs::new("heap", size, align, uvm.cpus())
         });
-        let attached = Box::new(Attached { uvm: NonNull::from(uvm), classes });
+        let attached = Box::new(Attached {
+            uvm: NonNull::from(uvm),
+            classes,
+        });
         let old = self.attached.swap(Box::into_raw(attached), Release);
         assert!(old.is_null(), "heap attached twice");
     }
@@ -105,7 +114,9 @@ impl Heap {
     pub fn can_allocate(&self, bytes: usize) -> bool {
         match self.attached() {
             // One more page for each class that may need a slab: two classes are typical.
-            Some(attached) => attached.uvm().can_allocate(AllocFor::User, pages_of(bytes) + 2),
+            Some(attached) => attached
+                .uvm()
+                .can_allocate(AllocFor::User, pages_of(bytes) + 2),
             None => self.early_end.load(Acquire) - self.early_next.load(Relaxed) >= bytes,
         }
     }
@@ -127,15 +138,23 @@ impl Heap {
         let mut block = 0;
         let moved = self.early_next.fetch_update(Relaxed, Relaxed, |next| {
             block = next.checked_next_multiple_of(layout.align())?;
-            block.checked_add(layout.size()).filter(|&after| after <= end)
+            block
+                .checked_add(layout.size())
+                .filter(|&after| after <= end)
         });
-        if moved.is_ok() && block != 0 { ptr::with_exposed_provenance_mut(block) } else { ptr::null_mut() }
+        if moved.is_ok() && block != 0 {
+            ptr::with_exposed_provenance_mut(block)
+        } else {
+            ptr::null_mut()
+        }
     }
 
     fn early_free(&self, block: *mut u8, layout: Layout) {
         let start = block.addr();
         // Only the last block can be given back; others stay used, which is a few at most.
-        let _ = self.early_next.compare_exchange(start + layout.size(), start, Relaxed, Relaxed);
+        let _ = self
+            .early_next
+            .compare_exchange(start + layout.size(), start, Relaxed, Relaxed);
     }
 
     fn is_early(&self, block: *mut u8) -> bool {
@@ -180,21 +199,26 @@ impl Attached {
             return ptr::null_mut();
         }
         if pages == 1 {
-            let Some(frame) = uvm.alloc_frame(AllocFor::Kernel, Zero::No) else { return ptr::null_mut() };
+            let Some(frame) = uvm.alloc_frame(AllocFor::Kernel, Zero::No) else {
+                return ptr::null_mut();
+            };
             uvm.claim_for_kernel(frame);
             return uvm.phys().ptr(frame);
         }
         if sealed {
             uvm.count(Counter::HeapLarge);
         }
-        uvm.alloc_contiguous(pages).map_or(ptr::null_mut(), |first| uvm.phys().ptr(first))
+        uvm.alloc_contiguous(pages)
+            .map_or(ptr::null_mut(), |first| uvm.phys().ptr(first))
     }
 }
 
 // SAFETY: blocks come from slabs, frames or the early region: big and aligned enough, and nobody else's.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(attached) = self.attached() else { return self.early_alloc(layout) };
+        let Some(attached) = self.attached() else {
+            return self.early_alloc(layout);
+        };
         let uvm = attached.uvm();
         uvm.count(Counter::HeapAllocs);
         let block = match class(&layout) {
@@ -220,7 +244,9 @@ unsafe impl GlobalAlloc for Heap {
             // SAFETY: it came from the class that its layout names.
             (Some(class), Some(block)) => unsafe { attached.classes[class].free(uvm, block) },
             // SAFETY: it came as so many frames.
-            _ => unsafe { uvm.free_contiguous(uvm.phys().frame_of(block), pages_of(layout.size())) },
+            _ => unsafe {
+                uvm.free_contiguous(uvm.phys().frame_of(block), pages_of(layout.size()))
+            },
         }
     }
 

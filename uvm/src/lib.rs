@@ -93,7 +93,8 @@ impl Uvm {
             pv_pool: pool::Pool::new("pv", cpus),
         });
         if let Some(kva) = config.kva {
-            uvm.prepare_kernel_range(kva).expect("memory for the first kernel tables");
+            uvm.prepare_kernel_range(kva)
+                .expect("memory for the first kernel tables");
         }
         uvm
     }
@@ -103,7 +104,11 @@ impl Uvm {
     #[must_use]
     pub fn cpu(&self) -> usize {
         // One CPU is common and need not ask.
-        if self.cpus == 1 { 0 } else { self.machine.cpu() }
+        if self.cpus == 1 {
+            0
+        } else {
+            self.machine.cpu()
+        }
     }
 
     /// How many CPUs there are.
@@ -147,6 +152,7 @@ impl Uvm {
     /// Pages that pools and heap hold.
     #[must_use]
     pub fn slab_pages(&self) -> usize {
-        (self.meter.get(meter::Counter::SlabAllocs) - self.meter.get(meter::Counter::SlabFrees)) as usize
+        (self.meter.get(meter::Counter::SlabAllocs) - self.meter.get(meter::Counter::SlabFrees))
+            as usize
     }
 }

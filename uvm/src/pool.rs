@@ -210,7 +210,8 @@ impl<T: Counted> Ref<T> {
     #[inline]
     pub fn new(pool: &Pool<T>, uvm: &Uvm, value: T) -> Result<Self, OutOfMemory> {
         debug_assert_eq!(value.count().get(), 1, "count is not fresh");
-        pool.alloc(uvm, value).map(|object| Self(PoolBox::into_raw(object)))
+        pool.alloc(uvm, value)
+            .map(|object| Self(PoolBox::into_raw(object)))
     }
 
     /// Its address, for [`crate::page::Page::set_owner`] and comparisons.
@@ -251,7 +252,9 @@ impl<T: Counted> Ref<T> {
     pub unsafe fn try_from_ptr(object: NonNull<T>) -> Option<Self> {
         // SAFETY: valid memory by the caller's promise, and the count is an atomic.
         let count = unsafe { object.as_ref() }.count();
-        let raised = count.0.fetch_update(Acquire, Relaxed, |n| (n != 0).then(|| n + 1));
+        let raised = count
+            .0
+            .fetch_update(Acquire, Relaxed, |n| (n != 0).then(|| n + 1));
         raised.ok().map(|_| Self(object))
     }
 

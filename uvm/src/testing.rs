@@ -52,7 +52,12 @@ pub struct HostConfig {
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { frames: 1024, hole: 0, cpus: 1, torture_evict: false }
+        Self {
+            frames: 1024,
+            hole: 0,
+            cpus: 1,
+            torture_evict: false,
+        }
     }
 }
 
@@ -68,7 +73,10 @@ impl Host {
     /// A machine of one CPU with so many frames.
     #[must_use]
     pub fn new(frames: usize) -> Self {
-        Self::with(&HostConfig { frames, ..HostConfig::default() })
+        Self::with(&HostConfig {
+            frames,
+            ..HostConfig::default()
+        })
     }
 
     /// A machine as described, with an executor of its own.
@@ -83,12 +91,24 @@ impl Host {
         on_cpu(0);
         let machine = Arc::new(HostMachine::new(config, executor.clone()));
         let page = |n: usize| PhysAddr::new((n * PAGE_SIZE) as u64);
-        let (half, end) = (FIRST + config.frames / 2, FIRST + config.frames + config.hole);
+        let (half, end) = (
+            FIRST + config.frames / 2,
+            FIRST + config.frames + config.hole,
+        );
         let ram = [
-            PhysRange { start: page(FIRST), end: page(half) },
-            PhysRange { start: page(half + config.hole), end: page(end) },
+            PhysRange {
+                start: page(FIRST),
+                end: page(half),
+            },
+            PhysRange {
+                start: page(half + config.hole),
+                end: page(end),
+            },
         ];
-        let whole = [PhysRange { start: page(FIRST), end: page(end) }];
+        let whole = [PhysRange {
+            start: page(FIRST),
+            end: page(end),
+        }];
         // SAFETY: the machine owns that RAM, uses none of it itself, and lives as long as the `Uvm`.
         let uvm = unsafe {
             Uvm::new(Config {
@@ -134,7 +154,9 @@ impl Ram {
         let layout = Layout::from_size_align(frames * PAGE_SIZE, PAGE_SIZE).expect("size of RAM");
         // SAFETY: the layout is not empty; the bytes are written before anyone reads them.
         unsafe {
-            let Some(start) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
+            let Some(start) = NonNull::new(alloc(layout)) else {
+                handle_alloc_error(layout)
+            };
             start.write_bytes(GARBAGE, layout.size());
             Self { start, layout }
         }
@@ -193,16 +215,33 @@ impl HostMachine {
         let root = Frame::new(KERNEL_ROOT as u32);
         // SAFETY: a frame of the RAM that is ours alone as yet.
         unsafe { phys.bytes(root) }.zero();
-        let cpu = || Mutex::new(Cpu { root: root.addr(), tlb: BTreeMap::new() });
-        Self { ram, phys, cpus: (0..config.cpus).map(|_| cpu()).collect(), executor }
+        let cpu = || {
+            Mutex::new(Cpu {
+                root: root.addr(),
+                tlb: BTreeMap::new(),
+            })
+        };
+        Self {
+            ram,
+            phys,
+            cpus: (0..config.cpus).map(|_| cpu()).collect(),
+            executor,
+        }
     }
 
     fn cpu_state(&self, cpu: usize) -> std::sync::MutexGuard<'_, Cpu> {
-        self.cpus[cpu].lock().expect("no test panicked inside the machine")
+        self.cpus[cpu]
+            .lock()
+            .expect("no test panicked inside the machine")
     }
 
     /// Translates `va` for an access by this CPU, by TLB or tables, as hardware does: user or kernel mode.
-    pub fn translate(&self, va: VirtAddr, access: Access, user: bool) -> Result<*mut u8, PageFault> {
+    pub fn translate(
+        &self,
+        va: VirtAddr,
+        access: Access,
+        user: bool,
+    ) -> Result<*mut u8, PageFault> {
         let mut cpu = self.cpu_state(CPU.get());
         let vpn = va.as_u64() >> 12;
         let usable = |c: &Cached| c.allows(access, user) && (c.dirty || access != Access::Write);
@@ -216,11 +255,24 @@ impl HostMachine {
                 walked
             }
         };
-        Ok(self.phys.ptr(cached.frame).wrapping_add((va.as_u64() & 0xfff) as usize))
+        Ok(self
+            .phys
+            .ptr(cached.frame)
+            .wrapping_add((va.as_u64() & 0xfff) as usize))
     }
 
-    fn walk(&self, root: PhysAddr, va: VirtAddr, access: Access, user: bool) -> Result<Cached, PageFault> {
-        let fault = |present| PageFault { va, access, present };
+    fn walk(
+        &self,
+        root: PhysAddr,
+        va: VirtAddr,
+        access: Access,
+        user: bool,
+    ) -> Result<Cached, PageFault> {
+        let fault = |present| PageFault {
+            va,
+            access,
+            present,
+        };
         let mut frame = Frame::containing(root);
         let (mut user_ok, mut write, mut exec) = (true, true, true);
         for level in (0..4).rev() {
@@ -242,16 +294,24 @@ impl HostMachine {
                 if level == 0 && !combined.allows(access, user) {
                     return Err(fault(true));
                 }
-                let dirty = if level == 0 && access == Access::Write { Pte::DIRTY } else { 0 };
+                let dirty = if level == 0 && access == Access::Write {
+                    Pte::DIRTY
+                } else {
+                    0
+                };
                 let noted = entry.0 | Pte::ACCESSED | dirty;
-                if slot.compare_exchange(entry.0, noted, Relaxed, Relaxed).is_err() {
+                if slot
+                    .compare_exchange(entry.0, noted, Relaxed, Relaxed)
+                    .is_err()
+                {
                     continue;
                 }
                 if level == 0 {
                     let dirty = noted & Pte::DIRTY != 0;
                     return Ok(Cached { dirty, ..combined });
                 }
-                (frame, user_ok, write, exec) = (combined.frame, combined.user, combined.write, combined.exec);
+                (frame, user_ok, write, exec) =
+                    (combined.frame, combined.user, combined.write, combined.exec);
                 break;
             }
         }
@@ -276,7 +336,9 @@ impl HostMachine {
     /// Whether this CPU has a translation of `va` cached.
     #[must_use]
     pub fn is_cached(&self, va: VirtAddr) -> bool {
-        self.cpu_state(CPU.get()).tlb.contains_key(&(va.as_u64() >> 12))
+        self.cpu_state(CPU.get())
+            .tlb
+            .contains_key(&(va.as_u64() >> 12))
     }
 
     /// The root table that this CPU has loaded.

@@ -89,12 +89,21 @@ unsafe impl Send for State {}
 impl Uareas {
     /// For `frames` frames of memory in all.
     pub(crate) fn new(kva: Option<VaRange>, frames: usize) -> Self {
-        let slots = kva.map_or(0, |r| (r.pages().saturating_sub(1) / SLOT_PAGES).min(frames / UAREA_PAGES));
+        let slots = kva.map_or(0, |r| {
+            (r.pages().saturating_sub(1) / SLOT_PAGES).min(frames / UAREA_PAGES)
+        });
         let mut used = vec![0_u64; slots.div_ceil(64)].into_boxed_slice();
         if let Some(last) = used.last_mut().filter(|_| slots % 64 != 0) {
             *last = u64::MAX << (slots % 64);
         }
-        Self { kva, state: SpinLock::new(State { head: ptr::null_mut(), cached: 0, slots: used }) }
+        Self {
+            kva,
+            state: SpinLock::new(State {
+                head: ptr::null_mut(),
+                cached: 0,
+                slots: used,
+            }),
+        }
     }
 }
 
@@ -160,7 +169,11 @@ impl Uvm {
     fn release_one(&self, keep: usize) -> bool {
         let excess = {
             let mut state = self.uareas.state.lock();
-            if state.cached > keep { state.pop() } else { None }
+            if state.cached > keep {
+                state.pop()
+            } else {
+                None
+            }
         };
         let Some(uarea) = excess else { return false };
         self.count(Counter::UareaDrained);
@@ -183,7 +196,9 @@ impl Uvm {
 
     fn make_direct(&self) -> Result<Uarea, OutOfMemory> {
         let first = self.alloc_contiguous(UAREA_PAGES).ok_or(OutOfMemory)?;
-        Ok(Uarea { base: NonNull::new(self.phys().ptr(first)).ok_or(OutOfMemory)? })
+        Ok(Uarea {
+            base: NonNull::new(self.phys().ptr(first)).ok_or(OutOfMemory)?,
+        })
     }
 
     fn make_mapped(&self, kva: VaRange) -> Result<Uarea, OutOfMemory> {
@@ -191,10 +206,14 @@ impl Uvm {
         let range = slot_range(kva, slot);
         for i in 0..UAREA_PAGES {
             let va = range.start() + (i * PAGE_SIZE) as u64;
-            let mapped = self.alloc_frame(AllocFor::User, Zero::No).ok_or(OutOfMemory).and_then(|frame| {
-                self.claim_for_kernel(frame);
-                self.kenter(va, frame, Prot::RW).inspect_err(|_| self.free_kernel_frame(frame))
-            });
+            let mapped = self
+                .alloc_frame(AllocFor::User, Zero::No)
+                .ok_or(OutOfMemory)
+                .and_then(|frame| {
+                    self.claim_for_kernel(frame);
+                    self.kenter(va, frame, Prot::RW)
+                        .inspect_err(|_| self.free_kernel_frame(frame))
+                });
             if let Err(e) = mapped {
                 self.unmap_slot(kva, slot);
                 return Err(e);
@@ -213,7 +232,8 @@ impl Uvm {
     fn unmap_slot(&self, kva: VaRange, slot: usize) {
         let range = slot_range(kva, slot);
         let frames: [Option<Frame>; UAREA_PAGES] = core::array::from_fn(|i| {
-            self.kextract(range.start() + (i * PAGE_SIZE) as u64).map(|m| m.frame)
+            self.kextract(range.start() + (i * PAGE_SIZE) as u64)
+                .map(|m| m.frame)
         });
         self.kremove(range);
         self.kernel_update();

@@ -20,8 +20,8 @@
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use arrayvec::ArrayVec;
 use crate::exec::{SpinLock, WaitQueue};
+use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::Frame;
@@ -45,7 +45,9 @@ const KEEP_DIRTY: usize = 2 * BATCH;
 const _: () = assert!(SCARCE >= BATCH + RESERVE_PAGEDAEMON + RESERVE_KERNEL);
 
 /// A fresh page's flags.
-const FRESH: PageFlags = PageFlags::BUSY.union(PageFlags::CLEAN).union(PageFlags::FAKE);
+const FRESH: PageFlags = PageFlags::BUSY
+    .union(PageFlags::CLEAN)
+    .union(PageFlags::FAKE);
 
 /// On whose behalf a frame is allocated: decides which reserves it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +164,11 @@ impl Lists {
     }
 
     fn of(&mut self, flags: PageFlags) -> &mut List {
-        if flags.contains(PageFlags::ZERO) { &mut self.zeroed } else { &mut self.dirty }
+        if flags.contains(PageFlags::ZERO) {
+            &mut self.zeroed
+        } else {
+            &mut self.dirty
+        }
     }
 
     /// The list that a request is served from.
@@ -171,7 +177,11 @@ impl Lists {
             Zero::Yes | Zero::Any => self.zeroed.count > 0,
             Zero::No => self.dirty.count == 0,
         };
-        if zeroed { (&mut self.zeroed, PageFlags::ZERO) } else { (&mut self.dirty, PageFlags::empty()) }
+        if zeroed {
+            (&mut self.zeroed, PageFlags::ZERO)
+        } else {
+            (&mut self.dirty, PageFlags::empty())
+        }
     }
 }
 
@@ -182,7 +192,10 @@ impl List {
         page.prev.store(NIL, Relaxed);
         page.next.store(self.head, Relaxed);
         if self.head != NIL {
-            pages.page(Frame::new(self.head)).prev.store(frame.number(), Relaxed);
+            pages
+                .page(Frame::new(self.head))
+                .prev
+                .store(frame.number(), Relaxed);
         }
         self.head = frame.number();
         self.count += 1;
@@ -249,9 +262,10 @@ impl FreeList {
         for magazine in &self.magazines {
             let mut rounds = magazine.0.lock();
             let rounds = &mut *rounds;
-            for (frames, flags) in
-                [(&mut rounds.zeroed, PageFlags::ZERO), (&mut rounds.dirty, PageFlags::empty())]
-            {
+            for (frames, flags) in [
+                (&mut rounds.zeroed, PageFlags::ZERO),
+                (&mut rounds.dirty, PageFlags::empty()),
+            ] {
                 if !frames.is_empty() {
                     self.give_back(uvm, frames, flags);
                     frames.clear();
@@ -286,7 +300,9 @@ impl FreeList {
             if !scarce {
                 self.scarce.store(false, Relaxed);
                 while batch.len() < BATCH - 1 {
-                    let Some(frame) = list.pop(uvm.pages()) else { break };
+                    let Some(frame) = list.pop(uvm.pages()) else {
+                        break;
+                    };
                     batch.push(frame);
                 }
             }
@@ -299,10 +315,15 @@ impl FreeList {
         };
         let mut rounds = self.magazines[uvm.cpu()].0.lock();
         if !self.scarce.load(Relaxed) {
-            let rounds = if flags.contains(PageFlags::ZERO) { &mut rounds.zeroed } else { &mut rounds.dirty };
+            let rounds = if flags.contains(PageFlags::ZERO) {
+                &mut rounds.zeroed
+            } else {
+                &mut rounds.dirty
+            };
             while rounds.len() < MAGAZINE {
                 let Some(frame) = batch.pop() else { break };
-                uvm.page(frame).reset_flags(PageFlags::FREE.union(PageFlags::CACHED).union(flags));
+                uvm.page(frame)
+                    .reset_flags(PageFlags::FREE.union(PageFlags::CACHED).union(flags));
                 rounds.push(frame);
             }
         }
@@ -372,7 +393,11 @@ impl Uvm {
         self.dequeue(frame);
         let old = page.retire(PageFlags::FREE.union(PageFlags::CACHED));
         assert!(
-            !old.intersects(PageFlags::FREE.union(PageFlags::RESERVED).union(PageFlags::KERNEL)),
+            !old.intersects(
+                PageFlags::FREE
+                    .union(PageFlags::RESERVED)
+                    .union(PageFlags::KERNEL)
+            ),
             "{frame:?} freed in state {old:?}"
         );
         if old.contains(PageFlags::WANTED) {
@@ -405,7 +430,10 @@ impl Uvm {
 
     /// Frees a frame of [`Self::claim_for_kernel`].
     pub(crate) fn free_kernel_frame(&self, frame: Frame) {
-        debug_assert!(self.page(frame).has(PageFlags::KERNEL), "{frame:?} is not the kernel's");
+        debug_assert!(
+            self.page(frame).has(PageFlags::KERNEL),
+            "{frame:?} is not the kernel's"
+        );
         self.page(frame).reset_flags(PageFlags::BUSY);
         self.free_frame(frame);
     }
@@ -429,7 +457,13 @@ impl Uvm {
             .filter_map(|(frame, follows)| {
                 let flags = self.page(frame).flags();
                 let free = flags.contains(PageFlags::FREE) && !flags.contains(PageFlags::CACHED);
-                run = if !free { 0 } else if follows { run + 1 } else { 1 };
+                run = if !free {
+                    0
+                } else if follows {
+                    run + 1
+                } else {
+                    1
+                };
                 (run == n).then_some(frame)
             })
             .next()?;
@@ -457,7 +491,10 @@ impl Uvm {
     /// How many frames are free, magazines included. Exact when nothing allocates meanwhile.
     #[must_use]
     pub fn free_counts(&self) -> FreeCounts {
-        let mut counts = FreeCounts { zeroed: 0, dirty: 0 };
+        let mut counts = FreeCounts {
+            zeroed: 0,
+            dirty: 0,
+        };
         for magazine in &self.free.magazines {
             let rounds = magazine.0.lock();
             counts.zeroed += rounds.zeroed.len();
@@ -489,7 +526,10 @@ impl Uvm {
         }
         let waiting = Waiting::new(self);
         self.wake_pagedaemon();
-        self.free.waiters.wait_until(|| self.can_allocate(AllocFor::User, n).then_some(())).await;
+        self.free
+            .waiters
+            .wait_until(|| self.can_allocate(AllocFor::User, n).then_some(()))
+            .await;
         drop(waiting);
         // A wake-up is for one, but there may be enough for the next as well.
         if self.has_free_waiters() {
@@ -516,7 +556,10 @@ impl Uvm {
 
     /// Waits, as the pagedaemon, until `needed` (asked at every hint of shortage) says that memory is short.
     pub async fn wait_pressure(&self, needed: impl Fn() -> bool) {
-        self.free.pressure.wait_until(|| needed().then_some(())).await;
+        self.free
+            .pressure
+            .wait_until(|| needed().then_some(()))
+            .await;
     }
 
     /// Makes the pagedaemon ask itself whether memory is short.
@@ -533,7 +576,10 @@ impl Uvm {
                 continue;
             }
             self.free.zeroer_sleeps.store(true, Relaxed);
-            self.free.dirt.wait_until(|| self.worth_zeroing().then_some(())).await;
+            self.free
+                .dirt
+                .wait_until(|| self.worth_zeroing().then_some(()))
+                .await;
             self.free.zeroer_sleeps.store(false, Relaxed);
         }
     }
@@ -548,7 +594,9 @@ impl Uvm {
         if !self.worth_zeroing() {
             return false;
         }
-        let Some(frame) = self.free.lists.lock().dirty.pop(self.pages()) else { return false };
+        let Some(frame) = self.free.lists.lock().dirty.pop(self.pages()) else {
+            return false;
+        };
         // SAFETY: managed RAM, off the lists: plain bytes that are ours.
         unsafe { self.phys().bytes(frame) }.zero();
         self.count(Counter::Zeroidle);

@@ -32,9 +32,9 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use crate::exec::KeyedWaitQueue;
 use arrayvec::ArrayVec;
 use bitflags::bitflags;
-use crate::exec::KeyedWaitQueue;
 
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PageIndex, PhysRange};
@@ -223,7 +223,8 @@ impl Page {
     pub unsafe fn set_owner<T: PageOwner>(&self, owner: NonNull<T>, index: PageIndex) {
         debug_assert!(self.owner.load(Relaxed) == 0, "page has an owner");
         self.index.store(index.0, Relaxed);
-        self.owner.store(owner.as_ptr() as u64 | T::KIND as u64, Release);
+        self.owner
+            .store(owner.as_ptr() as u64 | T::KIND as u64, Release);
     }
 
     /// Makes `owner` the owner in place of the present one, whose lock is held as well.
@@ -285,7 +286,11 @@ impl Page {
     /// The owner word as a pointer, if the owner is of kind `T::KIND`.
     pub(crate) fn owner_ptr<T: PageOwner>(&self) -> Option<NonNull<T>> {
         let word = self.owner.load(Acquire);
-        if word & 7 == T::KIND as u64 { NonNull::new((word & !7) as *mut T) } else { None }
+        if word & 7 == T::KIND as u64 {
+            NonNull::new((word & !7) as *mut T)
+        } else {
+            None
+        }
     }
 
     /// How many wirings hold it in memory.
@@ -329,7 +334,10 @@ impl Page {
     pub(crate) fn retire(&self, free: PageFlags) -> PageFlags {
         debug_assert!(self.owner.load(Relaxed) == 0, "freed page has an owner");
         debug_assert!(!self.is_mapped(), "freed page is mapped");
-        debug_assert!(self.wire_count() == 0 && self.loan_count() == 0, "freed page is wired or on loan");
+        debug_assert!(
+            self.wire_count() == 0 && self.loan_count() == 0,
+            "freed page is wired or on loan"
+        );
         self.attrs.store(0, Relaxed);
         self.swap_flags(free)
     }
@@ -342,7 +350,8 @@ impl Page {
     }
 
     pub(crate) fn clear_attrs(&self, attrs: PageAttrs) -> bool {
-        self.attrs().intersects(attrs) && self.attrs.fetch_and(!attrs.bits(), Relaxed) & attrs.bits() != 0
+        self.attrs().intersects(attrs)
+            && self.attrs.fetch_and(!attrs.bits(), Relaxed) & attrs.bits() != 0
     }
 }
 
@@ -392,10 +401,18 @@ impl PageArray {
                 unsafe { pages.add(i).write(Page::new(PageFlags::RESERVED)) };
             }
             managed += count as usize;
-            ranges.push(Range { first, count, pages });
+            ranges.push(Range {
+                first,
+                count,
+                pages,
+            });
         }
         ranges.sort_unstable_by_key(|r| core::cmp::Reverse(r.count));
-        Self { ranges, managed, busy: KeyedWaitQueue::new("busy page") }
+        Self {
+            ranges,
+            managed,
+            busy: KeyedWaitQueue::new("busy page"),
+        }
     }
 
     /// Number of frames managed.
@@ -406,7 +423,9 @@ impl PageArray {
 
     /// All managed frames.
     pub fn frames(&self) -> impl DoubleEndedIterator<Item = Frame> + '_ {
-        self.ranges.iter().flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
+        self.ranges
+            .iter()
+            .flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
     }
 
     /// The page of a frame, `None` if the frame is not managed RAM (a device's, for example).
@@ -440,7 +459,8 @@ impl PageArray {
             .wait(u64::from(frame.number()), || {
                 // WANTED before the look at BUSY: `unbusy` clears both at once and wakes if WANTED was there.
                 // A WANTED left behind here costs one idle wake and nothing else.
-                let idle = !page.is_busy() || !page.set(PageFlags::WANTED).contains(PageFlags::BUSY);
+                let idle =
+                    !page.is_busy() || !page.set(PageFlags::WANTED).contains(PageFlags::BUSY);
                 idle.then_some(())
             })
             .await;
@@ -471,8 +491,13 @@ impl Uvm {
     /// If the frame holds objects of the kernel or is free.
     #[must_use]
     pub fn bytes(&self, frame: Frame) -> PageBytes {
-        let forbidden = PageFlags::KERNEL.union(PageFlags::FREE).union(PageFlags::RESERVED);
-        assert!(!self.page(frame).flags().intersects(forbidden), "{frame:?} holds no data");
+        let forbidden = PageFlags::KERNEL
+            .union(PageFlags::FREE)
+            .union(PageFlags::RESERVED);
+        assert!(
+            !self.page(frame).flags().intersects(forbidden),
+            "{frame:?} holds no data"
+        );
         // SAFETY: managed RAM, and its flags say that it is a data page.
         unsafe { self.phys.bytes(frame) }
     }
@@ -481,7 +506,9 @@ impl Uvm {
     /// harmless: woken tasks run later). Flags RELEASED and PAGEOUT are left to the caller.
     #[inline]
     pub fn unbusy(&self, frame: Frame) {
-        let old = self.page(frame).clear(PageFlags::BUSY.union(PageFlags::WANTED));
+        let old = self
+            .page(frame)
+            .clear(PageFlags::BUSY.union(PageFlags::WANTED));
         self.wake_if_wanted(frame, old);
     }
 

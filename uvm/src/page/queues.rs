@@ -13,8 +13,8 @@
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
 
-use arrayvec::ArrayVec;
 use crate::exec::SpinLock;
+use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::Frame;
@@ -82,7 +82,10 @@ impl List {
         if self.tail == NIL {
             self.head = frame.number();
         } else {
-            pages.page(Frame::new(self.tail)).next.store(frame.number(), Relaxed);
+            pages
+                .page(Frame::new(self.tail))
+                .next
+                .store(frame.number(), Relaxed);
         }
         self.tail = frame.number();
         self.count += 1;
@@ -140,7 +143,9 @@ impl Queues {
     pub(crate) fn new(cpus: usize) -> Self {
         Self {
             lists: SpinLock::default(),
-            batches: (0..cpus).map(|_| Batch(SpinLock::new(ArrayVec::new()))).collect(),
+            batches: (0..cpus)
+                .map(|_| Batch(SpinLock::new(ArrayVec::new())))
+                .collect(),
         }
     }
 
@@ -151,7 +156,9 @@ impl Queues {
         if old == 0 && page.queue.compare_exchange(0, to, Relaxed, Relaxed).is_ok() {
             return self.batch(uvm, frame);
         }
-        let old = page.queue.fetch_update(Relaxed, Relaxed, |state| Some(state & ON | to));
+        let old = page
+            .queue
+            .fetch_update(Relaxed, Relaxed, |state| Some(state & ON | to));
         if old.unwrap_or(0) & TO == 0 {
             self.batch(uvm, frame);
         }
@@ -208,7 +215,11 @@ impl Uvm {
         let state = page.queue.load(Relaxed);
         // Not linked anywhere: the note stays in its batch and will mean nothing.
         let done = state == 0
-            || state & ON == 0 && page.queue.compare_exchange(state, 0, Relaxed, Relaxed).is_ok();
+            || state & ON == 0
+                && page
+                    .queue
+                    .compare_exchange(state, 0, Relaxed, Relaxed)
+                    .is_ok();
         if !done {
             self.unlink(frame, page);
         }
@@ -237,7 +248,11 @@ impl Uvm {
     #[must_use]
     pub fn queue_of(&self, frame: Frame) -> Option<Queue> {
         let state = self.page(frame).queue.load(Relaxed);
-        let where_to = if state & TO == 0 { state & ON } else { state & TO };
+        let where_to = if state & TO == 0 {
+            state & ON
+        } else {
+            state & TO
+        };
         match where_to {
             ON_ACTIVE | TO_ACTIVE => Some(Queue::Active),
             ON_INACTIVE | TO_INACTIVE => Some(Queue::Inactive),
@@ -272,7 +287,10 @@ impl Uvm {
     pub fn queue_counts(&self) -> QueueCounts {
         self.flush_queue_batches();
         let lists = self.queues.lists.lock();
-        QueueCounts { active: lists.active.count, inactive: lists.inactive.count }
+        QueueCounts {
+            active: lists.active.count,
+            inactive: lists.inactive.count,
+        }
     }
 
     /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the young

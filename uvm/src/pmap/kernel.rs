@@ -32,7 +32,8 @@ impl Uvm {
         let _guard = self.kernel.pending.lock();
         let vpn = kernel_vpn(va);
         // SAFETY: the kernel's root; its tables are never freed, and the lock is held.
-        let made = unsafe { walk_making(self, self.kernel_root, vpn, false, || self.kernel_table()) };
+        let made =
+            unsafe { walk_making(self, self.kernel_root, vpn, false, || self.kernel_table()) };
         let (table, _) = made.ok_or(OutOfMemory)?;
         let old = table.0[index(vpn, 0)].swap(Pte::kernel(frame, prot).0, Relaxed);
         assert!(old == 0, "{va:?} is mapped already");
@@ -46,7 +47,9 @@ impl Uvm {
             let va = range.start() + (i * PAGE_SIZE) as u64;
             let vpn = kernel_vpn(va);
             // SAFETY: as in `kenter`.
-            let Walk::Leaf(table, _) = (unsafe { walk(self.phys(), self.kernel_root, vpn) }) else { continue };
+            let Walk::Leaf(table, _) = (unsafe { walk(self.phys(), self.kernel_root, vpn) }) else {
+                continue;
+            };
             if table.0[index(vpn, 0)].swap(0, Relaxed) != 0 {
                 pending.note(va);
                 self.kernel.any.store(true, Relaxed);
@@ -60,7 +63,9 @@ impl Uvm {
         let _guard = self.kernel.pending.lock();
         let vpn = kernel_vpn(va);
         // SAFETY: as in `kenter`.
-        let Walk::Leaf(table, _) = (unsafe { walk(self.phys(), self.kernel_root, vpn) }) else { return None };
+        let Walk::Leaf(table, _) = (unsafe { walk(self.phys(), self.kernel_root, vpn) }) else {
+            return None;
+        };
         let entry = Pte(table.0[index(vpn, 0)].load(Relaxed));
         entry.is_present().then(|| entry.mapping())
     }
@@ -88,8 +93,11 @@ impl Uvm {
         let mut vpn = first / slots * slots;
         while vpn < first + pages {
             // SAFETY: as in `kenter`; nobody else runs yet.
-            let made =
-                unsafe { walk_making(self, self.kernel_root, Vpn::new(vpn), false, || self.kernel_table()) };
+            let made = unsafe {
+                walk_making(self, self.kernel_root, Vpn::new(vpn), false, || {
+                    self.kernel_table()
+                })
+            };
             made.ok_or(OutOfMemory)?;
             vpn += slots;
         }
@@ -101,7 +109,11 @@ impl Uvm {
         // SAFETY: two different root tables; the kernel half of the kernel's does not change after boot.
         unsafe {
             let (from, to) = (self.phys().ptr(self.kernel_root), self.phys().ptr(root));
-            core::ptr::copy_nonoverlapping(from.add(PAGE_SIZE / 2), to.add(PAGE_SIZE / 2), PAGE_SIZE / 2);
+            core::ptr::copy_nonoverlapping(
+                from.add(PAGE_SIZE / 2),
+                to.add(PAGE_SIZE / 2),
+                PAGE_SIZE / 2,
+            );
         }
     }
 }

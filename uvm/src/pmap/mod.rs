@@ -35,8 +35,8 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Relaxed, Release},
 };
 
-use bitflags::bitflags;
 use crate::exec::SpinLock;
+use bitflags::bitflags;
 
 use self::flush::Pending;
 use self::walk::{Pte, ROOT_LEVEL, Walk, change, index, walk, walk_making};
@@ -132,7 +132,14 @@ unsafe impl Counted for Pmap {
         debug_assert!(self.cpus().is_empty(), "pmap freed while loaded");
         self.remove_all(uvm);
         self.update(uvm);
-        debug_assert_eq!(self.stats(), PmapStats { resident: 0, wired: 0, tables: 1 });
+        debug_assert_eq!(
+            self.stats(),
+            PmapStats {
+                resident: 0,
+                wired: 0,
+                tables: 1
+            }
+        );
         uvm.page(self.root).clear_owner();
         uvm.free_kernel_frame(self.root);
     }
@@ -151,8 +158,13 @@ unsafe impl PageOwner for Pmap {
 impl Pmap {
     /// An empty address space with the kernel's half in it.
     pub fn new(uvm: &Uvm) -> Result<Ref<Self>, OutOfMemory> {
-        let root = uvm.alloc_frame(AllocFor::User, Zero::Yes).ok_or(OutOfMemory)?;
-        assert!(root.number() < pv::ROOT_LIMIT, "too much RAM for reverse maps");
+        let root = uvm
+            .alloc_frame(AllocFor::User, Zero::Yes)
+            .ok_or(OutOfMemory)?;
+        assert!(
+            root.number() < pv::ROOT_LIMIT,
+            "too much RAM for reverse maps"
+        );
         uvm.claim_table(root);
         uvm.copy_kernel_half(root);
         let pmap = Self {
@@ -163,7 +175,10 @@ impl Pmap {
             resident: AtomicU32::new(0),
             wired: AtomicU32::new(0),
             tables: AtomicU32::new(1),
-            inner: SpinLock::new(Inner { hint: None, pending: Pending::default() }),
+            inner: SpinLock::new(Inner {
+                hint: None,
+                pending: Pending::default(),
+            }),
         };
         match Ref::new(&uvm.pmap_pool, uvm, pmap) {
             Ok(pmap) => {
@@ -248,7 +263,11 @@ impl Pmap {
         // until `collect` or the end.
         let made = unsafe { walk_making(uvm, self.root, vpn, true, make) };
         let (table, frame) = made.ok_or(OutOfMemory)?;
-        let leaf = Leaf { tag: vpn.number() >> 9, table, page: uvm.page(frame) };
+        let leaf = Leaf {
+            tag: vpn.number() >> 9,
+            table,
+            page: uvm.page(frame),
+        };
         inner.hint = Some(leaf);
         Ok(leaf)
     }
@@ -327,7 +346,9 @@ impl Pmap {
         let _inner = self.inner.lock();
         let vpn = Vpn::containing(va);
         // SAFETY: our root; the lock is held.
-        let Walk::Leaf(table, _) = (unsafe { walk(uvm.phys(), self.root, vpn) }) else { return None };
+        let Walk::Leaf(table, _) = (unsafe { walk(uvm.phys(), self.root, vpn) }) else {
+            return None;
+        };
         let entry = Pte(table.0[index(vpn, 0)].load(Relaxed));
         entry.is_present().then(|| entry.mapping())
     }
@@ -337,7 +358,9 @@ impl Pmap {
         let _inner = self.inner.lock();
         let vpn = Vpn::containing(va);
         // SAFETY: our root; the lock is held.
-        let Walk::Leaf(table, _) = (unsafe { walk(uvm.phys(), self.root, vpn) }) else { return };
+        let Walk::Leaf(table, _) = (unsafe { walk(uvm.phys(), self.root, vpn) }) else {
+            return;
+        };
         let unwired = |old: Pte| (old.0 != 0 && old.is_wired()).then(|| old.unwired());
         if change(&table.0[index(vpn, 0)], unwired).is_some() {
             self.wired.fetch_sub(1, Relaxed);

@@ -72,10 +72,15 @@ impl Uvm {
     /// whether it was set. For pagers, before they start writing the page out.
     pub fn clear_modified(&self, frame: Frame) -> bool {
         let mut set = false;
-        self.change_all(frame, PageAttrs::MODIFIED, |old| {
-            let new = old.without_attrs(PageAttrs::MODIFIED);
-            (new != old).then_some(new)
-        }, &mut set);
+        self.change_all(
+            frame,
+            PageAttrs::MODIFIED,
+            |old| {
+                let new = old.without_attrs(PageAttrs::MODIFIED);
+                (new != old).then_some(new)
+            },
+            &mut set,
+        );
         set
     }
 
@@ -145,7 +150,9 @@ impl Uvm {
         flushes: &mut Flushes,
     ) -> Pass {
         for (root, vpn) in identity.mappings() {
-            let Some(slot) = self.entry(identity, root, vpn) else { return Pass::Again };
+            let Some(slot) = self.entry(identity, root, vpn) else {
+                return Pass::Again;
+            };
             let old = Pte(slot.load(Relaxed));
             if old.0 == 0 || old.frame() != frame {
                 return Pass::Again;
@@ -156,8 +163,16 @@ impl Uvm {
             if flushes.is_full() {
                 return Pass::Again;
             }
-            let Some(pmap) = self.listed_pmap(identity, root) else { return Pass::Again };
-            change(slot, |old| if old.0 != 0 && old.frame() == frame { new(old) } else { None });
+            let Some(pmap) = self.listed_pmap(identity, root) else {
+                return Pass::Again;
+            };
+            change(slot, |old| {
+                if old.0 != 0 && old.frame() == frame {
+                    new(old)
+                } else {
+                    None
+                }
+            });
             flushes.push((pmap, vpn));
         }
         Pass::Done
@@ -170,7 +185,9 @@ impl Uvm {
             {
                 let mut identity = page.lock_identity();
                 while let Some((root, vpn)) = identity.first() {
-                    if flushes.is_full() || !self.remove_mapping(&mut identity, frame, root, vpn, &mut flushes) {
+                    if flushes.is_full()
+                        || !self.remove_mapping(&mut identity, frame, root, vpn, &mut flushes)
+                    {
                         break;
                     }
                 }
@@ -189,14 +206,20 @@ impl Uvm {
         vpn: Vpn,
         flushes: &mut Flushes,
     ) -> bool {
-        let Some(pmap) = self.listed_pmap(identity, root) else { return false };
+        let Some(pmap) = self.listed_pmap(identity, root) else {
+            return false;
+        };
         // The reference is dropped by the caller, after the identity lock: it may be the last.
         flushes.push((pmap, vpn));
         let pmap = &flushes[flushes.len() - 1].0;
         // SAFETY: listed here, so that the tables on the way stay while the identity lock is held.
-        let Walk::Leaf(table, table_frame) = (unsafe { walk(self.phys(), root, vpn) }) else { return false };
+        let Walk::Leaf(table, table_frame) = (unsafe { walk(self.phys(), root, vpn) }) else {
+            return false;
+        };
         let ours = |old: Pte| (old.0 != 0 && old.frame() == frame).then_some(Pte(0));
-        let Some(old) = change(&table.0[index(vpn, 0)], ours) else { return false };
+        let Some(old) = change(&table.0[index(vpn, 0)], ours) else {
+            return false;
+        };
         debug_assert!(!old.is_wired(), "a wired mapping of {frame:?} taken away");
         self.page(frame).note_attrs(old.attrs());
         identity.remove_first();
@@ -237,7 +260,8 @@ impl Uvm {
             if !cpus.is_empty() {
                 self.count(Counter::TlbFlush);
                 self.count(Counter::TlbFlushPages);
-                self.machine().invalidate(cpus, Some(pmap.root()), &[vpn.addr()]);
+                self.machine()
+                    .invalidate(cpus, Some(pmap.root()), &[vpn.addr()]);
             }
         }
     }
@@ -246,7 +270,8 @@ impl Uvm {
     fn flush_stragglers(&self) {
         if self.flushes_pending.load(SeqCst) != 0 {
             self.count(Counter::TlbFlushAll);
-            self.machine().invalidate_all(CpuSet::first(self.cpus()), None);
+            self.machine()
+                .invalidate_all(CpuSet::first(self.cpus()), None);
         }
     }
 }

@@ -45,8 +45,7 @@ impl Pmap {
 
     /// Removes all translations of the user half, and all tables but the root (exit). Call [`Self::update`].
     pub fn remove_all(&self, uvm: &Uvm) {
-        self.remove(uvm, VaRange::new(VirtAddr::zero(), VirtAddr::new_truncate(USER_END - 0x1000)));
-        self.remove(uvm, VaRange::of_pages(VirtAddr::new_truncate(USER_END - 0x1000), 1));
+        self.remove(uvm, user_half());
         self.collect(uvm);
     }
 
@@ -73,8 +72,7 @@ impl Pmap {
     /// Calls `f` for each translation, in order of addresses, under the lock. For `check` and `pmap PID`.
     pub fn for_each(&self, uvm: &Uvm, mut f: impl FnMut(VirtAddr, Mapping)) {
         let inner = &mut *self.inner.lock();
-        let user = VaRange::new(VirtAddr::zero(), VirtAddr::new_truncate(USER_END - 0x1000));
-        self.each_leaf(uvm, inner, user, |_, entries, first, _| {
+        self.each_leaf(uvm, inner, user_half(), |_, entries, first, _| {
             for (i, slot) in entries.iter().enumerate() {
                 let entry = Pte(slot.load(Relaxed));
                 if entry.is_present() {
@@ -92,7 +90,11 @@ impl Pmap {
 
     /// Frees the empty tables that the entries of the table in `frame` lead to.
     fn collect_below(&self, uvm: &Uvm, inner: &mut Inner, frame: Frame, level: u32, first: Vpn) {
-        let entries = if level == ROOT_LEVEL { ENTRIES / 2 } else { ENTRIES };
+        let entries = if level == ROOT_LEVEL {
+            ENTRIES / 2
+        } else {
+            ENTRIES
+        };
         for i in 0..entries {
             // SAFETY: a table of ours; the lock is held. It is not freed below: only the ones it leads to are.
             let table = unsafe { uvm.phys().table(frame) };
@@ -167,4 +169,9 @@ impl Pmap {
         self.mark_pending(uvm);
         self.tables.fetch_sub(1, Relaxed);
     }
+}
+
+/// Everything that a program can map.
+fn user_half() -> VaRange {
+    VaRange::new(VirtAddr::zero(), VirtAddr::new_truncate(USER_END))
 }

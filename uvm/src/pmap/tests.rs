@@ -20,11 +20,14 @@ fn range(page: u64, pages: usize) -> VaRange {
 }
 
 fn frame(host: &Host) -> Frame {
-    host.uvm.alloc_frame(AllocFor::User, Zero::Yes).expect("a free frame")
+    host.uvm
+        .alloc_frame(AllocFor::User, Zero::Yes)
+        .expect("a free frame")
 }
 
 fn enter(host: &Host, pmap: &Pmap, page: u64, frame: Frame, prot: Prot) {
-    pmap.enter(&host.uvm, va(page), frame, prot, EnterFlags::empty()).expect("memory for tables");
+    pmap.enter(&host.uvm, va(page), frame, prot, EnterFlags::empty())
+        .expect("memory for tables");
 }
 
 /// Every translation is in the reverse map of its page, and nothing else is there.
@@ -38,11 +41,15 @@ fn check_reverse_maps(host: &Host, pmaps: &[&Ref<Pmap>]) {
             resident += 1;
             wired += usize::from(mapping.wired);
         });
-        assert_eq!((resident, wired), (pmap.stats().resident, pmap.stats().wired));
+        assert_eq!(
+            (resident, wired),
+            (pmap.stats().resident, pmap.stats().wired)
+        );
     }
     let mut reverse = Vec::new();
     for frame in host.uvm.pages().frames() {
-        host.uvm.for_each_mapping(frame, |root, va| reverse.push((frame, root, va)));
+        host.uvm
+            .for_each_mapping(frame, |root, va| reverse.push((frame, root, va)));
     }
     forward.sort();
     reverse.sort();
@@ -57,13 +64,30 @@ fn enter_extract_remove() {
     let f = frame(&host);
     enter(&host, &pmap, 0, f, Prot::RW);
     let mapping = pmap.extract(&host.uvm, va(0)).unwrap();
-    assert_eq!((mapping.frame, mapping.prot, mapping.wired), (f, Prot::RW, false));
-    assert_eq!(pmap.stats(), PmapStats { resident: 1, wired: 0, tables: 4 });
+    assert_eq!(
+        (mapping.frame, mapping.prot, mapping.wired),
+        (f, Prot::RW, false)
+    );
+    assert_eq!(
+        pmap.stats(),
+        PmapStats {
+            resident: 1,
+            wired: 0,
+            tables: 4
+        }
+    );
     assert!(host.uvm.is_mapped(f));
     pmap.remove(&host.uvm, range(0, 1));
     pmap.update(&host.uvm);
     assert_eq!(pmap.extract(&host.uvm, va(0)), None);
-    assert_eq!(pmap.stats(), PmapStats { resident: 0, wired: 0, tables: 1 });
+    assert_eq!(
+        pmap.stats(),
+        PmapStats {
+            resident: 0,
+            wired: 0,
+            tables: 1
+        }
+    );
     assert!(!host.uvm.is_mapped(f));
     host.uvm.free_frame(f);
     drop(pmap);
@@ -103,7 +127,10 @@ fn clear_modified_notices_the_next_write() {
     host.machine.store(va(0), 1).unwrap();
     assert!(host.uvm.clear_modified(f));
     host.machine.store(va(0), 2).unwrap();
-    assert!(host.uvm.is_modified(f), "a write through a stale dirty translation was missed");
+    assert!(
+        host.uvm.is_modified(f),
+        "a write through a stale dirty translation was missed"
+    );
     pmap.remove_all(&host.uvm);
     pmap.update(&host.uvm);
     host.uvm.free_frame(f);
@@ -115,7 +142,8 @@ fn presets_of_an_access() {
     let host = Host::new(256);
     let pmap = Pmap::new(&host.uvm).unwrap();
     let f = frame(&host);
-    pmap.enter(&host.uvm, va(0), f, Prot::RW, EnterFlags::WRITE).unwrap();
+    pmap.enter(&host.uvm, va(0), f, Prot::RW, EnterFlags::WRITE)
+        .unwrap();
     assert!(host.uvm.is_modified(f) && host.uvm.is_referenced(f));
 }
 
@@ -190,7 +218,11 @@ fn protect_and_upgrade() {
     let flushed = host.uvm.meter().get(Counter::TlbFlush);
     enter(&host, &pmap, 0, f, Prot::RW);
     pmap.update(&host.uvm);
-    assert_eq!(host.uvm.meter().get(Counter::TlbFlush), flushed, "gaining a right needs no flush");
+    assert_eq!(
+        host.uvm.meter().get(Counter::TlbFlush),
+        flushed,
+        "gaining a right needs no flush"
+    );
     host.machine.store(va(0), 3).unwrap();
     assert!(host.machine.translate(va(0), Access::Exec, true).is_err());
     enter(&host, &pmap, 0, f, Prot::READ | Prot::EXEC);
@@ -220,7 +252,11 @@ fn copy_on_write_replaces_the_frame() {
 
 #[test]
 fn page_protect_reaches_every_address_space_and_cpu() {
-    let host = Host::with(&HostConfig { cpus: 2, frames: 1024, ..HostConfig::default() });
+    let host = Host::with(&HostConfig {
+        cpus: 2,
+        frames: 1024,
+        ..HostConfig::default()
+    });
     let f = frame(&host);
     let pmaps: Vec<_> = (0..40).map(|_| Pmap::new(&host.uvm).unwrap()).collect();
     for (i, pmap) in pmaps.iter().enumerate() {
@@ -258,7 +294,10 @@ fn page_protect_reaches_every_address_space_and_cpu() {
 
 #[test]
 fn page_protect_flushes_what_another_cpu_has_only_noted() {
-    let host = Host::with(&HostConfig { cpus: 2, ..HostConfig::default() });
+    let host = Host::with(&HostConfig {
+        cpus: 2,
+        ..HostConfig::default()
+    });
     let pmap = Pmap::new(&host.uvm).unwrap();
     let f = frame(&host);
     enter(&host, &pmap, 0, f, Prot::RW);
@@ -295,12 +334,14 @@ fn wired_count_follows() {
     let host = Host::new(256);
     let pmap = Pmap::new(&host.uvm).unwrap();
     let f = frame(&host);
-    pmap.enter(&host.uvm, va(0), f, Prot::RW, EnterFlags::WIRED).unwrap();
+    pmap.enter(&host.uvm, va(0), f, Prot::RW, EnterFlags::WIRED)
+        .unwrap();
     assert_eq!(pmap.stats().wired, 1);
     pmap.unwire(&host.uvm, va(0));
     pmap.unwire(&host.uvm, va(0));
     assert_eq!(pmap.stats().wired, 0);
-    pmap.enter(&host.uvm, va(0), f, Prot::RW, EnterFlags::WIRED).unwrap();
+    pmap.enter(&host.uvm, va(0), f, Prot::RW, EnterFlags::WIRED)
+        .unwrap();
     assert_eq!(pmap.stats().wired, 1);
     pmap.remove(&host.uvm, range(0, 1));
     assert_eq!(pmap.stats().wired, 0);
@@ -311,7 +352,8 @@ fn out_of_memory_leaves_nothing_behind() {
     let host = Host::new(256);
     let pmap = Pmap::new(&host.uvm).unwrap();
     let f = frame(&host);
-    let hogged: Vec<_> = core::iter::from_fn(|| host.uvm.alloc_frame(AllocFor::User, Zero::No)).collect();
+    let hogged: Vec<_> =
+        core::iter::from_fn(|| host.uvm.alloc_frame(AllocFor::User, Zero::No)).collect();
     let failed = pmap.enter(&host.uvm, va(0), f, Prot::RW, EnterFlags::empty());
     assert_eq!(failed, Err(OutOfMemory));
     assert!(!host.uvm.is_mapped(f));
@@ -329,11 +371,19 @@ fn kernel_mappings_are_seen_by_all() {
     let pmap = Pmap::new(&host.uvm).unwrap();
     host.uvm.pmap_activate(&pmap);
     host.machine.translate(kva, Access::Write, false).unwrap();
-    assert!(host.machine.translate(kva, Access::Read, true).unwrap_err().present, "ring 3 may not");
+    assert!(
+        host.machine
+            .translate(kva, Access::Read, true)
+            .unwrap_err()
+            .present,
+        "ring 3 may not"
+    );
     assert!(host.machine.translate(kva, Access::Exec, false).is_err());
     assert_eq!(host.uvm.kextract(kva).unwrap().frame, f);
     host.uvm.kremove(VaRange::of_pages(kva, 1));
-    host.machine.translate(kva, Access::Write, false).unwrap_err_or_stale();
+    host.machine
+        .translate(kva, Access::Write, false)
+        .unwrap_err_or_stale();
     host.uvm.kernel_update();
     assert!(host.machine.translate(kva, Access::Write, false).is_err());
     host.uvm.free_frame(f);
@@ -358,7 +408,12 @@ fn random_operations_agree_with_a_flat_model() {
             state ^= state << 17;
             state % n
         };
-        let host = Host::with(&HostConfig { cpus: 3, frames: 600, hole: 40, ..HostConfig::default() });
+        let host = Host::with(&HostConfig {
+            cpus: 3,
+            frames: 600,
+            hole: 40,
+            ..HostConfig::default()
+        });
         let pmaps: Vec<_> = (0..4).map(|_| Pmap::new(&host.uvm).unwrap()).collect();
         let frames: Vec<_> = (0..24).map(|_| frame(&host)).collect();
         for (i, &f) in frames.iter().enumerate() {
@@ -399,7 +454,10 @@ fn random_operations_agree_with_a_flat_model() {
                 8 => {
                     let f = random(24) as usize;
                     host.uvm.page_protect(frames[f], Prot::READ);
-                    model.values_mut().filter(|(g, _)| *g == f).for_each(|(_, prot)| *prot &= Prot::READ);
+                    model
+                        .values_mut()
+                        .filter(|(g, _)| *g == f)
+                        .for_each(|(_, prot)| *prot &= Prot::READ);
                 }
                 9 => {
                     host.uvm.clear_reference(frames[random(24) as usize]);
@@ -417,14 +475,21 @@ fn random_operations_agree_with_a_flat_model() {
             host.uvm.pmap_activate(pmap);
             let at = page(random(240));
             let seen = model.get(&(space, at));
-            assert_eq!(host.machine.load(va(at)).ok(), seen.map(|&(f, _)| f as u8), "seed {seed}");
+            assert_eq!(
+                host.machine.load(va(at)).ok(),
+                seen.map(|&(f, _)| f as u8),
+                "seed {seed}"
+            );
             let may_write = seen.is_some_and(|(_, prot)| prot.contains(Prot::WRITE));
             if may_write {
                 let f = seen.unwrap().0;
                 host.machine.store(va(at), f as u8).unwrap();
                 assert!(host.uvm.is_modified(frames[f]), "seed {seed}");
             } else {
-                assert!(host.machine.translate(va(at), Access::Write, true).is_err(), "seed {seed}");
+                assert!(
+                    host.machine.translate(va(at), Access::Write, true).is_err(),
+                    "seed {seed}"
+                );
             }
         }
         check_reverse_maps(&host, &pmaps.iter().collect::<Vec<_>>());
@@ -447,7 +512,10 @@ fn random_operations_agree_with_a_flat_model() {
 /// Two threads, two CPUs: faults in one, `page_protect` in the other.
 #[test]
 fn page_protect_races_with_enter_and_remove() {
-    let host = Host::with(&HostConfig { cpus: 2, ..HostConfig::default() });
+    let host = Host::with(&HostConfig {
+        cpus: 2,
+        ..HostConfig::default()
+    });
     let pmap = Pmap::new(&host.uvm).unwrap();
     let f = frame(&host);
     std::thread::scope(|scope| {
@@ -460,7 +528,14 @@ fn page_protect_races_with_enter_and_remove() {
             }
         });
         for i in 0..20_000 {
-            host.uvm.page_protect(f, if i % 2 == 0 { Prot::empty() } else { Prot::READ });
+            host.uvm.page_protect(
+                f,
+                if i % 2 == 0 {
+                    Prot::empty()
+                } else {
+                    Prot::READ
+                },
+            );
             host.uvm.clear_reference(f);
         }
     });

@@ -163,7 +163,9 @@ impl Pte {
 
 /// Changes an entry by compare-and-swap until it sticks; `None` from `change` leaves it. Returns the old value if it was changed.
 pub(super) fn change(slot: &AtomicU64, mut change: impl FnMut(Pte) -> Option<Pte>) -> Option<Pte> {
-    slot.fetch_update(Relaxed, Relaxed, |old| change(Pte(old)).map(|new| new.0)).ok().map(Pte)
+    slot.fetch_update(Relaxed, Relaxed, |old| change(Pte(old)).map(|new| new.0))
+        .ok()
+        .map(Pte)
 }
 
 /// Position in the table of `level` on the way to a page.

@@ -7,8 +7,8 @@ use alloc::boxed::Box;
 use core::num::NonZero;
 use core::ptr::{self, NonNull};
 
-use arrayvec::ArrayVec;
 use crate::exec::SpinLock;
+use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::PAGE_SIZE;
@@ -106,7 +106,9 @@ impl Slabs {
             capacity,
             // Large objects: not more than two slabs' worth idle per CPU.
             rounds: MAGAZINE.min(2 * capacity),
-            magazines: (0..cpus).map(|_| Magazine(SpinLock::new(ArrayVec::new()))).collect(),
+            magazines: (0..cpus)
+                .map(|_| Magazine(SpinLock::new(ArrayVec::new())))
+                .collect(),
             inner: SpinLock::default(),
         }
     }
@@ -188,7 +190,11 @@ impl Slabs {
         let mut emptied = ArrayVec::<NonNull<Header>, MAGAZINE>::new();
         {
             let mut inner = self.inner.lock();
-            emptied.extend(objects.iter().filter_map(|&object| inner.put(object, self.capacity)));
+            emptied.extend(
+                objects
+                    .iter()
+                    .filter_map(|&object| inner.put(object, self.capacity)),
+            );
         }
         for slab in emptied {
             Self::release_slab(uvm, slab);
@@ -210,9 +216,20 @@ impl Slabs {
             }
         }
         let slab = slab.cast::<Header>();
-        let links = Links { free, used: 0, next: None, prev: None };
+        let links = Links {
+            free,
+            used: 0,
+            next: None,
+            prev: None,
+        };
         // SAFETY: the page's start, aligned and ours.
-        unsafe { slab.write(Header { slabs: NonNull::from(self), uvm: NonNull::from(uvm), links }) };
+        unsafe {
+            slab.write(Header {
+                slabs: NonNull::from(self),
+                uvm: NonNull::from(uvm),
+                links,
+            })
+        };
         Some(slab)
     }
 
@@ -254,7 +271,12 @@ impl Drop for Slabs {
             return;
         }
         // Objects point into slabs, and slabs here and to the `Uvm`.
-        assert_eq!(self.in_use(), 0, "pool {} dropped with objects in use", self.name);
+        assert_eq!(
+            self.in_use(),
+            0,
+            "pool {} dropped with objects in use",
+            self.name
+        );
     }
 }
 
@@ -287,7 +309,9 @@ impl Inner {
         let links = Header::links(slab);
         // SAFETY: the object's slab is alive and under the lock ours; the object is free memory.
         unsafe {
-            object.cast::<FreeObject>().write(FreeObject { next: (*links).free });
+            object.cast::<FreeObject>().write(FreeObject {
+                next: (*links).free,
+            });
             (*links).free = object.as_ptr().cast();
             self.out -= 1;
             if (*links).used == capacity {
