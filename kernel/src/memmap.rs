@@ -17,7 +17,10 @@ pub struct Range {
 impl Range {
     /// `size` bytes at `start`.
     pub const fn new(start: u64, size: u64) -> Range {
-        Range { start, end: start + size }
+        Range {
+            start,
+            end: start + size,
+        }
     }
 
     /// First byte.
@@ -56,7 +59,10 @@ impl MemoryMap {
 
     /// Takes start and size in bytes of each range of RAM, in any order.
     pub fn new(ram: impl Iterator<Item = (u64, u64)>) -> MemoryMap {
-        let mut map = MemoryMap { ram: ArrayVec::new(), free: ArrayVec::new() };
+        let mut map = MemoryMap {
+            ram: ArrayVec::new(),
+            free: ArrayVec::new(),
+        };
         for (start, size) in ram {
             let first = start.max(Self::LOW_END).next_multiple_of(PAGE);
             let end = (start + size) & !(PAGE - 1);
@@ -89,8 +95,14 @@ impl MemoryMap {
         let before = core::mem::take(&mut self.free);
         for free in before {
             for part in [
-                Range { start: free.start, end: free.end.min(start) },
-                Range { start: free.start.max(end), end: free.end },
+                Range {
+                    start: free.start,
+                    end: free.end.min(start),
+                },
+                Range {
+                    start: free.start.max(end),
+                    end: free.end,
+                },
             ] {
                 if part.start < part.end && !self.free.is_full() {
                     self.free.push(part);
@@ -117,13 +129,26 @@ mod tests {
     use super::*;
 
     fn map() -> MemoryMap {
-        MemoryMap::new([(0x10_0000, 0x70_0000), (0, 0x9_fc00), (0x1_0000_0000, 0x1000)].into_iter())
+        MemoryMap::new(
+            [
+                (0x10_0000, 0x70_0000),
+                (0, 0x9_fc00),
+                (0x1_0000_0000, 0x1000),
+            ]
+            .into_iter(),
+        )
     }
 
     #[test]
     fn whole_pages_above_the_first_mib() {
         let map = MemoryMap::new([(0, 0x9_fc00), (0x10_0800, 0x2000)].into_iter());
-        assert_eq!(map.ram(), [Range { start: 0x10_1000, end: 0x10_2000 }]);
+        assert_eq!(
+            map.ram(),
+            [Range {
+                start: 0x10_1000,
+                end: 0x10_2000
+            }]
+        );
     }
 
     #[test]
@@ -135,9 +160,18 @@ mod tests {
         assert_eq!(
             map.free(),
             [
-                Range { start: 0x10_1000, end: 0x20_0000 },
-                Range { start: 0x20_1000, end: 0x80_0000 },
-                Range { start: 0x1_0000_0000, end: 0x1_0000_1000 },
+                Range {
+                    start: 0x10_1000,
+                    end: 0x20_0000
+                },
+                Range {
+                    start: 0x20_1000,
+                    end: 0x80_0000
+                },
+                Range {
+                    start: 0x1_0000_0000,
+                    end: 0x1_0000_1000
+                },
             ]
         );
         map.reserve(Range::new(0, u64::MAX & !0xfff));

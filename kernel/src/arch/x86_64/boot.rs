@@ -169,7 +169,10 @@ impl StartInfo {
         // SAFETY: the loader's structure, mapped one to one as the caller vouches.
         let raw = unsafe { &*(address as *const RawStartInfo) };
         assert_eq!(raw.magic, START_MAGIC, "not started through PVH");
-        assert!(raw.version >= 1 && raw.memory_map_entries > 0, "the loader gave no memory map");
+        assert!(
+            raw.version >= 1 && raw.memory_map_entries > 0,
+            "the loader gave no memory map"
+        );
         StartInfo { raw }
     }
 
@@ -193,7 +196,12 @@ impl StartInfo {
             return &[];
         }
         // SAFETY: the loader's own count and address, mapped one to one.
-        unsafe { slice::from_raw_parts(self.raw.modules as *const RawModule, self.raw.module_count as usize) }
+        unsafe {
+            slice::from_raw_parts(
+                self.raw.modules as *const RawModule,
+                self.raw.module_count as usize,
+            )
+        }
     }
 
     /// Start and size in bytes of each range of RAM.
@@ -201,7 +209,9 @@ impl StartInfo {
         let count = self.raw.memory_map_entries as usize;
         // SAFETY: the loader's own count and address, mapped one to one.
         let map = unsafe { slice::from_raw_parts(self.raw.memory_map as *const RawMemory, count) };
-        map.iter().filter(|entry| entry.kind == MEMORY_RAM).map(|entry| (entry.address, entry.size))
+        map.iter()
+            .filter(|entry| entry.kind == MEMORY_RAM)
+            .map(|entry| (entry.address, entry.size))
     }
 
     /// What the loader's own structures occupy, so that nobody hands it out while it is being read:
@@ -210,8 +220,14 @@ impl StartInfo {
         let info = self.raw;
         [
             (&raw const *info as u64, size_of::<RawStartInfo>() as u64),
-            (info.memory_map, u64::from(info.memory_map_entries) * size_of::<RawMemory>() as u64),
-            (info.modules, u64::from(info.module_count) * size_of::<RawModule>() as u64),
+            (
+                info.memory_map,
+                u64::from(info.memory_map_entries) * size_of::<RawMemory>() as u64,
+            ),
+            (
+                info.modules,
+                u64::from(info.module_count) * size_of::<RawModule>() as u64,
+            ),
             (info.command_line, self.command_line().len() as u64 + 1),
         ]
     }

@@ -10,10 +10,10 @@ use x86_64::registers::model_specific::Msr;
 
 use super::cpu::{MSR_FS_BASE, MSR_KERNEL_GS_BASE};
 use super::fpu::FpuArea;
-use super::frame::{PageFaultCode, SYSCALL_VECTOR, Trap, TrapFrame, vector};
+use super::frame::{PageFaultCode, Trap, TrapFrame, vector};
 use super::interrupts;
 use super::percpu::PerCpu;
-use super::trap::enter_user;
+use super::trap::{SYSCALL_VECTOR, enter_user};
 
 /// The machine's part of an LWP: registers, FPU registers, segment bases. Lives in the LWP's u-area.
 ///
@@ -139,7 +139,10 @@ impl LwpMachineState {
     pub fn run_user(self: Pin<&mut Self>) -> Trap {
         // SAFETY: nothing is moved.
         let this = unsafe { self.get_unchecked_mut() };
-        debug_assert!(ptr::eq(PerCpu::current().fpu_owner.get(), this), "run_user before attach");
+        debug_assert!(
+            ptr::eq(PerCpu::current().fpu_owner.get(), this),
+            "run_user before attach"
+        );
         let frame = &mut this.frame;
         // SAFETY: GS is the kernel's own since boot, and every page table there is maps the kernel.
         unsafe { enter_user(frame) };
@@ -151,7 +154,10 @@ impl LwpMachineState {
             vector::PAGE_FAULT => {
                 let va = Cr2::read_raw();
                 cpu_interrupts::enable();
-                Trap::PageFault { va, code: PageFaultCode::from_bits_truncate(frame.error) }
+                Trap::PageFault {
+                    va,
+                    code: PageFaultCode::from_bits_truncate(frame.error),
+                }
             }
             number if number >= interrupts::FIRST_VECTOR => {
                 interrupts::dispatch(number);
@@ -160,7 +166,10 @@ impl LwpMachineState {
             }
             number => {
                 cpu_interrupts::enable();
-                Trap::Exception { vector: number, code: frame.error }
+                Trap::Exception {
+                    vector: number,
+                    code: frame.error,
+                }
             }
         }
     }

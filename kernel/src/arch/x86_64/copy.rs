@@ -175,7 +175,9 @@ pub(super) fn landing(rip: u64) -> Option<u64> {
     // SAFETY: the linker script puts the table, made of whole entries, between these two symbols.
     let table = unsafe { core::slice::from_raw_parts(start, end.offset_from(start) as usize) };
     table.iter().find_map(|entry| {
-        let target = |distance: &i32| (&raw const *distance as u64).wrapping_add_signed(i64::from(*distance));
+        let target = |distance: &i32| {
+            (&raw const *distance as u64).wrapping_add_signed(i64::from(*distance))
+        };
         (target(&entry.at) == rip).then(|| target(&entry.to))
     })
 }
@@ -186,7 +188,10 @@ fn check(va: u64, len: usize) -> Result<(), Fault> {
     if va < USER_END && len as u64 <= USER_END - va {
         Ok(())
     } else {
-        Err(Fault { va: if va < USER_END { USER_END } else { va }, done: 0 })
+        Err(Fault {
+            va: if va < USER_END { USER_END } else { va },
+            done: 0,
+        })
     }
 }
 
@@ -246,7 +251,10 @@ pub fn copyin_str(to: &mut [u8], from: u64) -> Result<Option<usize>, Fault> {
     let outcome = unsafe { user_string(to.as_mut_ptr(), from as *const u8, len) };
     let done = len - outcome.value as usize;
     if outcome.address != 0 {
-        return Err(Fault { va: from + done as u64, done });
+        return Err(Fault {
+            va: from + done as u64,
+            done,
+        });
     }
     match to[..done].last() {
         Some(0) => Ok(Some(done - 1)),
@@ -276,7 +284,10 @@ pub fn compare_exchange_user_u32(va: u64, old: u32, new: u32) -> Result<u32, Fau
 fn finish(outcome: Outcome, len: usize) -> Result<(), Fault> {
     match outcome.value {
         0 => Ok(()),
-        left => Err(Fault { va: outcome.address, done: len - left as usize }),
+        left => Err(Fault {
+            va: outcome.address,
+            done: len - left as usize,
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use raw_cpuid::CpuId;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags, Msr};
 
-use super::frame::{KERNEL_CODE, KERNEL_DATA};
+use super::percpu::{KERNEL_CODE, KERNEL_DATA};
 use super::trap::syscall_entry;
 use super::{fpu, idt, percpu};
 
@@ -46,17 +46,33 @@ unsafe fn init_registers() {
     let extended = cpuid.get_extended_feature_info();
     let has = |test: fn(&raw_cpuid::ExtendedFeatures) -> bool| extended.as_ref().is_some_and(test);
 
-    let mut cr4 = Cr4::read() | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::PAGE_GLOBAL;
-    cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, has(|f| f.has_smep()));
-    cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, has(|f| f.has_smap()));
-    cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, has(|f| f.has_umip()));
+    let mut cr4 =
+        Cr4::read() | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::PAGE_GLOBAL;
+    cr4.set(
+        Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
+        has(|f| f.has_smep()),
+    );
+    cr4.set(
+        Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION,
+        has(|f| f.has_smap()),
+    );
+    cr4.set(
+        Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION,
+        has(|f| f.has_umip()),
+    );
     // SAFETY: each bit is supported (asked above, or part of x86-64), and the kernel runs no code from user
     // pages and touches none outside `copy`, which honours SMAP.
     unsafe { Cr4::write(cr4) };
-    SMAP.store(cr4.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION), Ordering::Relaxed);
+    SMAP.store(
+        cr4.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
+        Ordering::Relaxed,
+    );
     PROTECTION.store(cr4.bits() as u32, Ordering::Relaxed);
 
-    let mut cr0 = Cr0::read() | Cr0Flags::WRITE_PROTECT | Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR;
+    let mut cr0 = Cr0::read()
+        | Cr0Flags::WRITE_PROTECT
+        | Cr0Flags::MONITOR_COPROCESSOR
+        | Cr0Flags::NUMERIC_ERROR;
     cr0.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
     // Alignment checks are the user's to ask for, as on Linux.
     cr0.insert(Cr0Flags::ALIGNMENT_MASK);
@@ -66,7 +82,9 @@ unsafe fn init_registers() {
 
     // SAFETY: the selectors are the GDT's, and `syscall_entry` is made for this.
     unsafe {
-        Efer::write(Efer::read() | EferFlags::SYSTEM_CALL_EXTENSIONS | EferFlags::NO_EXECUTE_ENABLE);
+        Efer::write(
+            Efer::read() | EferFlags::SYSTEM_CALL_EXTENSIONS | EferFlags::NO_EXECUTE_ENABLE,
+        );
         // sysret: SS = base + 8 (user data), CS = base + 16 (user code).
         Msr::new(MSR_STAR).write((u64::from(KERNEL_DATA) | 3) << 48 | u64::from(KERNEL_CODE) << 32);
         Msr::new(MSR_LSTAR).write(syscall_entry as *const () as u64);
@@ -90,6 +108,10 @@ pub fn report() {
         on(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, " SMAP"),
         on(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, " UMIP"),
         fpu::live_size(),
-        if fpu::has_xsave() { " (XSAVE)" } else { " (FXSAVE)" },
+        if fpu::has_xsave() {
+            " (XSAVE)"
+        } else {
+            " (FXSAVE)"
+        },
     );
 }

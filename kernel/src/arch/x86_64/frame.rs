@@ -3,14 +3,10 @@
 
 use bitflags::bitflags;
 
-/// Vector that marks a frame as saved by `syscall`; the hardware's own vectors end at 255.
-pub(super) const SYSCALL_VECTOR: u64 = 0x100;
 /// Vector of a frame that nothing has trapped with yet, or whose owner wants every register restored.
 const RESTORE_ALL: u64 = 0x101;
 
-pub(super) const KERNEL_CODE: u16 = 0x08;
-pub(super) const KERNEL_DATA: u16 = 0x10;
-/// STAR wants user code right after user data.
+/// STAR wants user code right after user data. The kernel's own selectors are in `percpu`.
 pub(super) const USER_DATA: u16 = 0x18 | 3;
 pub(super) const USER_CODE: u16 = 0x20 | 3;
 
@@ -127,7 +123,10 @@ impl TrapFrame {
     /// Number and arguments of the system call that the frame was saved by.
     #[inline]
     pub fn syscall(&self) -> (u64, [u64; 6]) {
-        (self.rax, [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9])
+        (
+            self.rax,
+            [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9],
+        )
     }
 
     /// The user's flags as they were at the trap.

@@ -2,8 +2,8 @@
 
 use core::cell::UnsafeCell;
 
-use super::frame::{KERNEL_CODE, vector};
-use super::percpu::{IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI};
+use super::frame::vector;
+use super::percpu::{IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI, KERNEL_CODE};
 
 const PRESENT: u64 = 1 << 47;
 /// A gate that turns interrupts off.

@@ -11,8 +11,8 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use conquer_once::spin::OnceCell;
 use drivers::apic::LocalApic;
-use spin::Once;
 
 use super::percpu::PerCpu;
 
@@ -28,35 +28,34 @@ pub(super) const SPURIOUS: u8 = 255;
 /// A handler, called with interrupts off.
 pub type Handler = &'static (dyn Fn() + Sync);
 
-static HANDLERS: [Once<Handler>; 256] = [const { Once::new() }; 256];
+static HANDLERS: [OnceCell<Handler>; 256] = [const { OnceCell::uninit() }; 256];
 static NEXT: AtomicU8 = AtomicU8::new(FIRST_FREE);
-static LOCAL_APIC: Once<LocalApic> = Once::new();
+static LOCAL_APIC: OnceCell<LocalApic> = OnceCell::uninit();
 
 /// Makes interrupts acknowledged through `apic`.
 pub(super) fn set_local_apic(apic: LocalApic) -> &'static LocalApic {
-    LOCAL_APIC.call_once(|| apic)
+    LOCAL_APIC.get_or_init(|| apic)
 }
 
 /// This CPU's local APIC. Panics before it was found.
 #[inline]
 pub(super) fn local_apic() -> &'static LocalApic {
-    LOCAL_APIC.get().expect("the local APIC has not been set up")
+    LOCAL_APIC
+        .get()
+        .expect("the local APIC has not been set up")
 }
 
 /// Sets the handler of a vector, for good. `false` if it has one.
 pub(super) fn set_handler(vector: u8, handler: Handler) -> bool {
-    let slot = &HANDLERS[vector as usize];
-    if slot.is_completed() {
-        return false;
-    }
-    slot.call_once(|| handler);
-    true
+    HANDLERS[vector as usize].try_init_once(|| handler).is_ok()
 }
 
 /// A vector of its own for `handler`; `None` when they are used up.
 pub(super) fn allocate(handler: Handler) -> Option<u8> {
     let next = |vector: u8| (vector <= LAST_FREE).then_some(vector + 1);
-    let vector = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
+    let vector = NEXT
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+        .ok()?;
     set_handler(vector, handler).then_some(vector)
 }
 

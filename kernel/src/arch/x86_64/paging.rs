@@ -16,7 +16,7 @@
 
 use core::ptr::NonNull;
 
-use executor::sync::SpinLock;
+use spin::Mutex as SpinLock;
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
@@ -67,8 +67,17 @@ macro_rules! linker_symbols {
     };
 }
 linker_symbols!(
-    __image_start, __image_end, __text_start, __text_end, __rodata_start, __rodata_end, __data_start, __data_end,
-    __stack_guard, __stack_bottom, __stack_top
+    __image_start,
+    __image_end,
+    __text_start,
+    __text_end,
+    __rodata_start,
+    __rodata_end,
+    __data_start,
+    __data_end,
+    __stack_guard,
+    __stack_bottom,
+    __stack_top
 );
 
 /// The physical memory that the kernel's image occupies, boot tables included.
@@ -77,10 +86,11 @@ pub fn image() -> Range {
     Range::new(image.__image_start, image.__image_end - image.__image_start)
 }
 
-/// The boot CPU's stack, for the backtrace: lowest address and end.
-pub fn boot_stack() -> (u64, u64) {
+/// Whether `address` is in the boot CPU's stack, or in one of those for the worst exceptions (which lie in the
+/// kernel's data).
+pub fn is_stack(address: u64) -> bool {
     let image = Image::get();
-    (image.__stack_bottom, image.__stack_top)
+    (image.__stack_bottom..image.__data_end).contains(&address)
 }
 
 /// Whether `address` is in the kernel's text.
@@ -97,8 +107,12 @@ struct Mmio {
     spare_count: usize,
 }
 
-static MMIO: SpinLock<Mmio> =
-    SpinLock::new(Mmio { next: MMIO_BASE, directory: 0, spare: [0; MMIO_TABLES], spare_count: 0 });
+static MMIO: SpinLock<Mmio> = SpinLock::new(Mmio {
+    next: MMIO_BASE,
+    directory: 0,
+    spare: [0; MMIO_TABLES],
+    spare_count: 0,
+});
 
 /// Page tables under construction, reached through the boot tables' one-to-one mapping.
 struct Builder<'a> {
@@ -109,7 +123,10 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// A zeroed frame below 4 GiB, where the boot tables reach.
     fn table(&mut self) -> u64 {
-        let frame = self.memory.take(PAGE, PAGE, 1 << 32).expect("no memory for the kernel's page tables");
+        let frame = self
+            .memory
+            .take(PAGE, PAGE, 1 << 32)
+            .expect("no memory for the kernel's page tables");
         // SAFETY: taken from free memory just now, and mapped one to one below 4 GiB.
         unsafe { core::ptr::write_bytes(frame as *mut u8, 0, PAGE as usize) };
         frame
@@ -128,7 +145,11 @@ impl Builder<'_> {
             // SAFETY: the entry lies in a table of this builder's.
             let value = unsafe { entry.read() };
             table = if value & PRESENT != 0 {
-                assert_eq!(value & LARGE, 0, "{va:#x} is mapped by a large page already");
+                assert_eq!(
+                    value & LARGE,
+                    0,
+                    "{va:#x} is mapped by a large page already"
+                );
                 value & ADDRESS
             } else {
                 let new = self.table();
@@ -159,13 +180,18 @@ impl Builder<'_> {
         let mut done = 0;
         // The first page's worth always: the BIOS's tables lie below 1 MiB.
         let low = [Range::new(0, LARGE_PAGE)];
-        let ram: arrayvec::ArrayVec<Range, { MemoryMap::CAPACITY }> = self.memory.ram().iter().copied().collect();
+        let ram: arrayvec::ArrayVec<Range, { MemoryMap::CAPACITY }> =
+            self.memory.ram().iter().copied().collect();
         for range in low.iter().chain(&ram) {
             let mut pa = (range.start() & !(LARGE_PAGE - 1)).max(done);
             while pa < range.end() {
                 if pa < constants.end && pa + LARGE_PAGE > constants.start {
                     for page in (pa..pa + LARGE_PAGE).step_by(PAGE as usize) {
-                        let writable = if constants.contains(&page) { 0 } else { WRITABLE };
+                        let writable = if constants.contains(&page) {
+                            0
+                        } else {
+                            WRITABLE
+                        };
                         self.map(DIRECT_MAP + page, page, 0, writable | NO_EXECUTE);
                     }
                 } else {
@@ -190,14 +216,27 @@ pub unsafe fn init(memory: &mut MemoryMap) -> u64 {
 
     builder.map_image(image.__text_start, image.__text_end, 0);
     builder.map_image(image.__rodata_start, image.__rodata_end, NO_EXECUTE);
-    builder.map_image(image.__data_start, image.__stack_guard, WRITABLE | NO_EXECUTE);
-    builder.map_image(image.__stack_bottom, image.__data_end, WRITABLE | NO_EXECUTE);
+    builder.map_image(
+        image.__data_start,
+        image.__stack_guard,
+        WRITABLE | NO_EXECUTE,
+    );
+    builder.map_image(
+        image.__stack_bottom,
+        image.__data_end,
+        WRITABLE | NO_EXECUTE,
+    );
     builder.direct_map(&image);
     builder.table_for(KVA_BASE, 2);
     let directory = builder.table_for(MMIO_BASE, 1);
     let root = builder.root;
     let spare = core::array::from_fn(|_| builder.table());
-    *MMIO.lock() = Mmio { next: MMIO_BASE, directory, spare, spare_count: MMIO_TABLES };
+    *MMIO.lock() = Mmio {
+        next: MMIO_BASE,
+        directory,
+        spare,
+        spare_count: MMIO_TABLES,
+    };
 
     // SAFETY: the new tables map the running code, its stack and its data at the same addresses.
     unsafe { load_root(root) };
@@ -249,8 +288,14 @@ pub fn map_mmio(pa: u64, len: usize) -> NonNull<u8> {
     let step = if large { LARGE_PAGE } else { PAGE };
     let base = mmio.next.next_multiple_of(step);
     mmio.next = base + (end - first).next_multiple_of(step);
-    assert!(mmio.next <= MMIO_BASE + MMIO_SIZE, "no room to map {len:#x} bytes of device registers");
-    for (va, pa) in (base..mmio.next).step_by(step as usize).zip((first..).step_by(step as usize)) {
+    assert!(
+        mmio.next <= MMIO_BASE + MMIO_SIZE,
+        "no room to map {len:#x} bytes of device registers"
+    );
+    for (va, pa) in (base..mmio.next)
+        .step_by(step as usize)
+        .zip((first..).step_by(step as usize))
+    {
         let entry = phys_to_virt(mmio.directory + (va >> 21 & 511) * 8) as *mut u64;
         // SAFETY: the window's own tables, reached through the direct map, under the window's lock.
         unsafe {
@@ -259,7 +304,10 @@ pub fn map_mmio(pa: u64, len: usize) -> NonNull<u8> {
                 continue;
             }
             if entry.read() & PRESENT == 0 {
-                assert!(mmio.spare_count > 0, "no page table left for device registers");
+                assert!(
+                    mmio.spare_count > 0,
+                    "no page table left for device registers"
+                );
                 mmio.spare_count -= 1;
                 let table = mmio.spare[mmio.spare_count];
                 entry.write(table | PRESENT | WRITABLE);

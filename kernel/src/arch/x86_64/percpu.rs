@@ -13,8 +13,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::registers::model_specific::Msr;
 
 use super::context::LwpMachineState;
-use super::frame::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
+use super::frame::{USER_CODE, USER_DATA};
 
+pub(super) const KERNEL_CODE: u16 = 0x08;
+pub(super) const KERNEL_DATA: u16 = 0x10;
 /// IST slots (1-based, as gates count them).
 pub(super) const IST_NMI: u8 = 1;
 pub(super) const IST_DOUBLE_FAULT: u8 = 2;
@@ -139,7 +141,10 @@ impl PerCpu {
 
     /// Interrupts taken so far, and how many of them nobody had asked for.
     pub fn interrupt_counts(&self) -> (u64, u64) {
-        (self.interrupts.load(Ordering::Relaxed), self.unexpected.load(Ordering::Relaxed))
+        (
+            self.interrupts.load(Ordering::Relaxed),
+            self.unexpected.load(Ordering::Relaxed),
+        )
     }
 
     /// Fills in the descriptors and loads GDT, task register and GS.
@@ -165,7 +170,10 @@ impl PerCpu {
             limit: u16,
             base: u64,
         }
-        let pointer = Pointer { limit: size_of::<[u64; 7]>() as u16 - 1, base: self.gdt.get() as u64 };
+        let pointer = Pointer {
+            limit: size_of::<[u64; 7]>() as u16 - 1,
+            base: self.gdt.get() as u64,
+        };
         // SAFETY: the table lives as long as the machine, its descriptors are right (above), and the code
         // segment's selector and meaning do not change under our feet.
         unsafe {
@@ -199,7 +207,12 @@ impl PerCpu {
 /// # Safety
 /// To be called once, first of all, with interrupts off.
 pub(super) unsafe fn init_boot_cpu() {
-    const { assert!(RSP0.is_multiple_of(8), "stack pointers in the TSS are aligned") };
+    const {
+        assert!(
+            RSP0.is_multiple_of(8),
+            "stack pointers in the TSS are aligned"
+        )
+    };
     const { assert!(KERNEL_CODE == 0x08 && USER_DATA + 8 == USER_CODE) };
     // SAFETY: as the caller vouches.
     unsafe { BOOT_CPU.load(0) };

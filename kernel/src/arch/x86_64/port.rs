@@ -1,8 +1,8 @@
 //! The few ports that the kernel itself uses: the log channel, the way out, and the serial line as far
 //! as a dying kernel needs it.
 
-use x86_64::instructions::{hlt, interrupts};
 use x86_64::instructions::port::Port;
+use x86_64::instructions::{hlt, interrupts};
 
 /// QEMU's debug console.
 const DEBUGCON: u16 = 0xe9;

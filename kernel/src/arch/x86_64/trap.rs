@@ -28,10 +28,12 @@ use core::sync::atomic::Ordering;
 
 use x86_64::registers::control::Cr2;
 
-use super::frame::{SYSCALL_VECTOR, TrapFrame, USER_CODE, USER_DATA, vector};
+use super::frame::{TrapFrame, USER_CODE, USER_DATA, vector};
 use super::percpu::{GDT, KERNEL_RSP, PerCpu, RSP0, USER_RSP};
 use super::{copy, interrupts};
 
+/// Vector that marks a frame as saved by `syscall`; the hardware's own vectors end at 255.
+pub(super) const SYSCALL_VECTOR: u64 = 0x100;
 const NMI: u64 = 2;
 
 global_asm!(
