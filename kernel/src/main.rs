@@ -41,10 +41,8 @@ mod boot {
         for module in start.modules() {
             memory.reserve(Range::new(module.address, module.size));
         }
-        let root = {
-            // SAFETY: the one call; what the loader left is read through the direct map from here on.
-            unsafe { paging::init(&mut memory) }
-        };
+        // SAFETY: the one call; what the loader left is read through the direct map from here on.
+        unsafe { paging::init(&mut memory) };
         heap::init(&mut memory);
         // SAFETY: the loader's structures are in reserved memory, which the direct map covers.
         let start = unsafe { start.through_direct_map() };
@@ -55,7 +53,7 @@ mod boot {
         // SAFETY: the loader's address; the kernel's own page tables are in use.
         let firmware = unsafe { Firmware::read(start.rsdp()) }.expect("ACPI tables");
         // SAFETY: once, interrupts are off.
-        let hardware = unsafe { devices::init(&firmware, memory) };
+        unsafe { devices::init(&firmware, memory) };
         let kind = if command_line.has("icount") {
             TimeKind::Counted
         } else {
@@ -63,20 +61,6 @@ mod boot {
         };
         // SAFETY: once, interrupts are off.
         unsafe { time::init(kind) };
-        log::info!("{firmware:?}");
-        log::info!("unix {} root {root:#x}", time::unix_now());
-        static N: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
-        time::start_timer(&|| {
-            N.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-        });
-        for i in 0..3 {
-            time::arm(Some(time::now() + 1_000_000));
-            while N.load(core::sync::atomic::Ordering::Relaxed) == i {
-                x86_64::instructions::interrupts::enable_and_hlt();
-            }
-            log::info!("tick {i}");
-        }
-        let _ = hardware;
         arch::exit(ExitCode::Success)
     }
 }
