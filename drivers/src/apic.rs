@@ -23,8 +23,8 @@ const LAPIC_DIVIDE: usize = 0x3e0;
 
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
-/// The divide register's code for 16.
-const DIVIDE_BY_16: u32 = 0b0011;
+/// The divide register's code for 1: the finest steps.
+const DIVIDE_BY_1: u32 = 0b1011;
 
 /// Bytes of a local APIC's registers.
 pub const LAPIC_SIZE: usize = 0x400;
@@ -67,7 +67,7 @@ impl LocalApic {
 
     /// Lets the timer raise `vector` each time that it has counted down, once per [`start_timer`](Self::start_timer).
     pub fn enable_timer(&self, vector: u8) {
-        self.registers.write(LAPIC_DIVIDE, DIVIDE_BY_16);
+        self.registers.write(LAPIC_DIVIDE, DIVIDE_BY_1);
         self.registers.write(LAPIC_TIMER, u32::from(vector));
     }
 
@@ -84,7 +84,7 @@ impl LocalApic {
 
     /// Runs the timer masked, for calibration.
     pub fn run_timer_silently(&self) {
-        self.registers.write(LAPIC_DIVIDE, DIVIDE_BY_16);
+        self.registers.write(LAPIC_DIVIDE, DIVIDE_BY_1);
         self.registers.write(LAPIC_TIMER, MASKED);
         self.start_timer(u32::MAX);
     }

@@ -38,10 +38,21 @@ impl Rate {
         self.hz
     }
 
+    /// Nanoseconds per tick, times 2^32: all that [`scaled`](Self::scaled) needs.
+    pub const fn scale(&self) -> u64 {
+        self.ns_per_tick
+    }
+
+    /// How long `ticks` of a counter with this [`scale`](Self::scale) take, in nanoseconds, rounded down.
+    #[inline]
+    pub const fn scaled(ticks: u64, scale: u64) -> u64 {
+        ((ticks as u128 * scale as u128) >> 32) as u64
+    }
+
     /// How long `ticks` take, in nanoseconds, rounded down.
     #[inline]
     pub const fn to_ns(&self, ticks: u64) -> u64 {
-        ((ticks as u128 * self.ns_per_tick as u128) >> 32) as u64
+        Rate::scaled(ticks, self.ns_per_tick)
     }
 
     /// How many ticks fit in `ns` nanoseconds.

@@ -12,8 +12,13 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod boot {
+    use alloc::string::String;
+
+    use kernel::arch::acpi::Firmware;
     use kernel::arch::boot::StartInfo;
-    use kernel::arch::{self, ExitCode, cpu, heap, paging};
+    use kernel::arch::time::TimeKind;
+    use kernel::arch::{self, ExitCode, cpu, devices, heap, paging, time};
+    use kernel::cmdline::CommandLine;
     use kernel::memmap::{MemoryMap, Range};
     use log::LevelFilter;
 
@@ -36,15 +41,26 @@ mod boot {
         for module in start.modules() {
             memory.reserve(Range::new(module.address, module.size));
         }
-        for range in memory.ram() {
-            log::info!("memory: {range:?}");
-        }
-        // SAFETY: the one call; nothing read so far is used through its old address from here on.
+        // SAFETY: the one call; what the loader left is read through the direct map from here on.
         unsafe { paging::init(&mut memory) };
         heap::init(&mut memory);
-        for range in memory.free() {
-            log::info!("free: {range:?}");
-        }
+        // SAFETY: the loader's structures are in reserved memory, which the direct map covers.
+        let start = unsafe { start.through_direct_map() };
+        let command_line = String::from_utf8_lossy(start.command_line()).into_owned();
+        let command_line = CommandLine::new(&command_line);
+        log::info!("command line: {}", command_line.as_str());
+
+        // SAFETY: the loader's address; the kernel's own page tables are in use.
+        let firmware = unsafe { Firmware::read(start.rsdp()) }.expect("ACPI tables");
+        // SAFETY: once, interrupts are off.
+        unsafe { devices::init(&firmware, memory) };
+        let kind = if command_line.has("icount") {
+            TimeKind::Counted
+        } else {
+            TimeKind::Real
+        };
+        // SAFETY: once, interrupts are off.
+        unsafe { time::init(kind) };
         arch::exit(ExitCode::Success)
     }
 }

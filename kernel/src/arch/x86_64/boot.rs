@@ -9,6 +9,8 @@ use core::arch::global_asm;
 use core::ffi::CStr;
 use core::slice;
 
+use super::paging::DIRECT_MAP;
+
 global_asm!(
     r#"
     .section .note.Xen, "a", @note
@@ -154,9 +156,12 @@ struct RawMemory {
     reserved: u32,
 }
 
-/// What the loader said, read through the boot tables' one-to-one mapping (the first 4 GiB).
+/// What the loader said. Copies nothing: each method reads the loader's structures, first through the boot tables'
+/// one-to-one mapping (the first 4 GiB), later through the direct map.
 pub struct StartInfo {
-    raw: &'static RawStartInfo,
+    address: u64,
+    /// What is added to a physical address to reach it.
+    base: u64,
 }
 
 impl StartInfo {
@@ -166,49 +171,66 @@ impl StartInfo {
     /// # Safety
     /// The boot tables must be active, and `address` must come from the loader.
     pub unsafe fn read(address: u64) -> StartInfo {
-        // SAFETY: the loader's structure, mapped one to one as the caller vouches.
-        let raw = unsafe { &*(address as *const RawStartInfo) };
+        let info = StartInfo { address, base: 0 };
+        let raw = info.raw();
         assert_eq!(raw.magic, START_MAGIC, "not started through PVH");
         assert!(
             raw.version >= 1 && raw.memory_map_entries > 0,
             "the loader gave no memory map"
         );
-        StartInfo { raw }
+        info
+    }
+
+    /// The same through the direct map, where it can be read for good.
+    ///
+    /// # Safety
+    /// The kernel's own tables are active, and what [`occupied`](Self::occupied) names is kept.
+    pub unsafe fn through_direct_map(self) -> StartInfo {
+        StartInfo {
+            base: DIRECT_MAP,
+            ..self
+        }
+    }
+
+    fn at<T>(&self, address: u64) -> *const T {
+        (self.base + address) as *const T
+    }
+
+    fn raw(&self) -> &'static RawStartInfo {
+        // SAFETY: the loader's structure, mapped as whoever made this value vouched.
+        unsafe { &*self.at(self.address) }
     }
 
     /// Physical address of ACPI's root pointer; 0 if unknown.
     pub fn rsdp(&self) -> u64 {
-        self.raw.rsdp
+        self.raw().rsdp
     }
 
-    /// The command line, empty if there is none. Stays readable until the boot tables go.
+    /// The command line, empty if there is none.
     pub fn command_line(&self) -> &'static [u8] {
-        if self.raw.command_line == 0 {
-            return b"";
+        match self.raw().command_line {
+            0 => b"",
+            // SAFETY: the loader ends the string with a zero byte, and it is mapped.
+            address => unsafe { CStr::from_ptr(self.at(address)) }.to_bytes(),
         }
-        // SAFETY: the loader ends the string with a zero byte, and it is mapped one to one.
-        unsafe { CStr::from_ptr(self.raw.command_line as *const core::ffi::c_char) }.to_bytes()
     }
 
     /// Files that were loaded beside the kernel.
     pub fn modules(&self) -> &'static [RawModule] {
-        if self.raw.module_count == 0 {
-            return &[];
-        }
-        // SAFETY: the loader's own count and address, mapped one to one.
-        unsafe {
-            slice::from_raw_parts(
-                self.raw.modules as *const RawModule,
-                self.raw.module_count as usize,
-            )
+        let raw = self.raw();
+        match raw.module_count {
+            0 => &[],
+            // SAFETY: the loader's own count and address, mapped.
+            count => unsafe { slice::from_raw_parts(self.at(raw.modules), count as usize) },
         }
     }
 
     /// Start and size in bytes of each range of RAM.
     pub fn ram(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
-        let count = self.raw.memory_map_entries as usize;
-        // SAFETY: the loader's own count and address, mapped one to one.
-        let map = unsafe { slice::from_raw_parts(self.raw.memory_map as *const RawMemory, count) };
+        let raw = self.raw();
+        let count = raw.memory_map_entries as usize;
+        // SAFETY: the loader's own count and address, mapped.
+        let map: &[RawMemory] = unsafe { slice::from_raw_parts(self.at(raw.memory_map), count) };
         map.iter()
             .filter(|entry| entry.kind == MEMORY_RAM)
             .map(|entry| (entry.address, entry.size))
@@ -217,18 +239,18 @@ impl StartInfo {
     /// What the loader's own structures occupy, so that nobody hands it out while it is being read:
     /// start and size in bytes.
     pub fn occupied(&self) -> [(u64, u64); 4] {
-        let info = self.raw;
+        let raw = self.raw();
         [
-            (&raw const *info as u64, size_of::<RawStartInfo>() as u64),
+            (self.address, size_of::<RawStartInfo>() as u64),
             (
-                info.memory_map,
-                u64::from(info.memory_map_entries) * size_of::<RawMemory>() as u64,
+                raw.memory_map,
+                u64::from(raw.memory_map_entries) * size_of::<RawMemory>() as u64,
             ),
             (
-                info.modules,
-                u64::from(info.module_count) * size_of::<RawModule>() as u64,
+                raw.modules,
+                u64::from(raw.module_count) * size_of::<RawModule>() as u64,
             ),
-            (info.command_line, self.command_line().len() as u64 + 1),
+            (raw.command_line, self.command_line().len() as u64 + 1),
         ]
     }
 }

@@ -29,12 +29,14 @@ pub(super) const SPURIOUS: u8 = 255;
 pub type Handler = &'static (dyn Fn() + Sync);
 
 static HANDLERS: [OnceCell<Handler>; 256] = [const { OnceCell::uninit() }; 256];
+/// For each vector, one more whose handler is to be called; 0 for none.
+static JOINED: [AtomicU8; 256] = [const { AtomicU8::new(0) }; 256];
 static NEXT: AtomicU8 = AtomicU8::new(FIRST_FREE);
 static LOCAL_APIC: OnceCell<LocalApic> = OnceCell::uninit();
 
 /// Makes interrupts acknowledged through `apic`.
-pub(super) fn set_local_apic(apic: LocalApic) -> &'static LocalApic {
-    LOCAL_APIC.get_or_init(|| apic)
+pub(super) fn set_local_apic(apic: LocalApic) {
+    LOCAL_APIC.init_once(|| apic);
 }
 
 /// This CPU's local APIC. Panics before it was found.
@@ -59,14 +61,36 @@ pub(super) fn allocate(handler: Handler) -> Option<u8> {
     set_handler(vector, handler).then_some(vector)
 }
 
+/// From now on an interrupt of `first` calls the handler of `second` too: several devices on one line. At boot only.
+pub(super) fn join(first: u8, second: u8) {
+    let mut last = first;
+    loop {
+        if last == second {
+            return;
+        }
+        match JOINED[last as usize].load(Ordering::Relaxed) {
+            0 => break,
+            next => last = next,
+        }
+    }
+    JOINED[last as usize].store(second, Ordering::Release);
+}
+
 /// Serves an interrupt. Interrupts are off.
 pub(super) fn dispatch(vector: u8) {
     let cpu = PerCpu::current();
     cpu.interrupts.fetch_add(1, Ordering::Relaxed);
-    match HANDLERS[vector as usize].get() {
-        Some(handler) => handler(),
-        None => {
-            cpu.unexpected.fetch_add(1, Ordering::Relaxed);
+    let mut current = vector;
+    loop {
+        match HANDLERS[current as usize].get() {
+            Some(handler) => handler(),
+            None => {
+                cpu.unexpected.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        current = JOINED[current as usize].load(Ordering::Acquire);
+        if current == 0 {
+            break;
         }
     }
     if vector != SPURIOUS

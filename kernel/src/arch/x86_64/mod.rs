@@ -15,6 +15,8 @@ mod frame;
 pub use frame::{PageFaultCode, Trap, TrapFrame, UserFlags, vector};
 
 #[cfg(target_os = "none")]
+pub mod acpi;
+#[cfg(target_os = "none")]
 pub mod boot;
 #[cfg(target_os = "none")]
 mod context;
@@ -22,6 +24,8 @@ mod context;
 mod copy;
 #[cfg(target_os = "none")]
 pub mod cpu;
+#[cfg(target_os = "none")]
+pub mod devices;
 #[cfg(target_os = "none")]
 mod fpu;
 #[cfg(target_os = "none")]
@@ -36,6 +40,8 @@ pub mod paging;
 mod percpu;
 #[cfg(target_os = "none")]
 mod port;
+#[cfg(target_os = "none")]
+pub mod time;
 #[cfg(target_os = "none")]
 mod trap;
 

@@ -277,6 +277,35 @@ pub fn virt_to_phys(va: *const u8) -> u64 {
     }
 }
 
+/// Whether the direct map covers physical address `pa`.
+fn in_direct_map(pa: u64) -> bool {
+    let va = DIRECT_MAP + pa;
+    let mut table = PerCpu::current().root.get();
+    for level in (0..=3).rev() {
+        let entry = phys_to_virt(table + (va >> (12 + 9 * level) & 511) * 8) as *const u64;
+        // SAFETY: the kernel's own tables, reached through the direct map.
+        let value = unsafe { entry.read() };
+        if value & PRESENT == 0 {
+            return false;
+        }
+        if value & LARGE != 0 {
+            return true;
+        }
+        table = value & ADDRESS;
+    }
+    true
+}
+
+/// Where `len` bytes of firmware's tables at `pa` can be read. At boot only.
+pub fn map_firmware(pa: u64, len: usize) -> NonNull<u8> {
+    let last = pa + (len as u64).max(1) - 1;
+    if in_direct_map(pa) && in_direct_map(last) {
+        NonNull::new(phys_to_virt(pa)).expect("the direct map is not at address 0")
+    } else {
+        map_mmio(pa, len)
+    }
+}
+
 /// Maps `len` bytes of device registers at `pa`, uncached. At boot only: the window is 1 GiB and nothing is ever
 /// unmapped. Panics when it is full.
 pub fn map_mmio(pa: u64, len: usize) -> NonNull<u8> {
