@@ -38,7 +38,7 @@ fn args() {
             "--",
             "*?$HOME",
             "ü",
-            &"long ".repeat(1000),
+            &"long ".repeat(100),
         ],
         environment: &["TEST_A=1", "TEST_EMPTY=", "TEST_B=two words = one value"],
         files: &[],
