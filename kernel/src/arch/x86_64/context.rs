@@ -13,7 +13,7 @@ use super::fpu::FpuArea;
 use super::frame::{PageFaultCode, Trap, TrapFrame, vector};
 use super::interrupts;
 use super::percpu::PerCpu;
-use super::trap::{SYSCALL_VECTOR, enter_user};
+use super::trap::{SYSCALL_VECTOR, WAS_INTERRUPTED, enter_user};
 
 /// The machine's part of an LWP: registers, FPU registers, segment bases. Lives in the LWP's u-area.
 ///
@@ -160,7 +160,9 @@ impl LwpMachineState {
                 }
             }
             number if number >= interrupts::FIRST_VECTOR => {
-                interrupts::dispatch(number);
+                if frame.vector != WAS_INTERRUPTED {
+                    interrupts::dispatch(number);
+                }
                 cpu_interrupts::enable();
                 Trap::Interrupt
             }
