@@ -21,6 +21,16 @@ pub mod testing;
 pub mod uarea;
 
 // Upper half: what a program sees.
+pub mod amap;
+pub mod anon;
+pub mod fault;
+pub mod glue;
+pub mod io;
+pub mod map;
+pub mod object;
+pub mod pdaemon;
+pub mod policy;
+mod upper;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -33,6 +43,14 @@ pub use page::{Page, PageFlags};
 pub use pmap::{EnterFlags, Mapping, Pmap};
 pub use pool::OutOfMemory;
 pub use prot::{Access, Prot};
+
+pub use fault::FaultError;
+pub use glue::VmSpace;
+pub use io::{BlockDevice, IoError, PageIo};
+pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, VmError};
+pub use object::UvmObject;
+pub use object::vnode::VnodeObject;
+pub use pdaemon::pagedaemon;
 
 use exec::Executor;
 
@@ -56,6 +74,7 @@ pub struct Uvm {
     pmap_pool: pool::Pool<Pmap>,
     pv_pool: pool::Pool<pmap::pv::PvEntry>,
     uareas: uarea::Uareas,
+    upper: upper::Upper,
 }
 
 impl Uvm {
@@ -78,6 +97,7 @@ impl Uvm {
             free: page::freelist::FreeList::new(&pages, cpus),
             uareas: uarea::Uareas::new(config.kva, pages.managed()),
             queues: page::queues::Queues::new(cpus),
+            upper: upper::Upper::new(cpus, config.executor.clone()),
             machine: config.machine,
             executor: config.executor,
             cpus,
@@ -154,5 +174,14 @@ impl Uvm {
     pub fn slab_pages(&self) -> usize {
         (self.meter.get(meter::Counter::SlabAllocs) - self.meter.get(meter::Counter::SlabFrees))
             as usize
+    }
+}
+
+impl Drop for Uvm {
+    fn drop(&mut self) {
+        // While everything is still there: what the CPUs had loaded goes back to its pool.
+        for cpu in 0..self.cpus {
+            self.forget_space(cpu);
+        }
     }
 }

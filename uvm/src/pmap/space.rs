@@ -66,4 +66,11 @@ impl Uvm {
             self.count(Counter::PmapDeactivate);
         }
     }
+
+    /// At the end of the `Uvm`: gives up what a CPU had loaded.
+    pub(crate) fn forget_space(&mut self, cpu: usize) {
+        if let Some(pmap) = self.spaces[cpu].pmap.get_mut().take() {
+            pmap.active.fetch_and(!(1 << cpu), SeqCst);
+        }
+    }
 }
