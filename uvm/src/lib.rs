@@ -116,6 +116,7 @@ impl Uvm {
             uvm.prepare_kernel_range(kva)
                 .expect("memory for the first kernel tables");
         }
+        uvm.set_targets();
         uvm
     }
 

@@ -195,6 +195,9 @@ impl Uvm {
     }
 
     fn make_direct(&self) -> Result<Uarea, OutOfMemory> {
+        if !self.can_allocate(AllocFor::User, UAREA_PAGES) {
+            return Err(OutOfMemory);
+        }
         let first = self.alloc_contiguous(UAREA_PAGES).ok_or(OutOfMemory)?;
         Ok(Uarea {
             base: NonNull::new(self.phys().ptr(first)).ok_or(OutOfMemory)?,
