@@ -2,7 +2,7 @@
 //!
 //! Page tables, pages and page contents are memory, reached through the direct map, so they need
 //! nothing from here. What remains is small: which CPU this is, what time it is, and TLBs. The kernel
-//! implements [`Machine`] with `invlpg` and `mov cr3`; [`crate::testing`] with software TLBs.
+//! implements [`Machine`] with `invlpg` and `mov cr3`; `uvm::testing` with software TLBs.
 
 use alloc::sync::Arc;
 

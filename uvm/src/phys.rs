@@ -73,10 +73,9 @@ impl PhysMem {
     /// # Safety
     /// `frame` is RAM in the direct map and holds plain bytes, no object of the kernel's.
     pub(crate) unsafe fn bytes(&self, frame: Frame) -> PageBytes {
-        // SAFETY: the direct map never has anything at address 0.
-        PageBytes {
-            ptr: unsafe { NonNull::new_unchecked(self.ptr(frame)) },
-        }
+        // SAFETY: the direct map is in the kernel's half (on the host: an allocation), never at 0.
+        let ptr = unsafe { NonNull::new_unchecked(self.ptr(frame)) };
+        PageBytes { ptr }
     }
 }
 

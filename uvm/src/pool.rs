@@ -1,7 +1,7 @@
 //! Typed pools: small kernel objects in pages from the free list.
 //!
 //! # What this owns
-//! A [`Pool`] has the [slabs](slab) of one type: single frames, each with a header and then objects. There are no
+//! A [`Pool`] has the slabs of one type: single frames, each with a header and then objects. There are no
 //! constructed-but-free objects, and an empty slab goes back to the free list at once, except one that is kept
 //! against thrashing; [`Pool::reclaim`] gives back that one too, and what per-CPU magazines hold on to.
 //!
@@ -37,7 +37,7 @@ use crate::page::freelist::AllocFor;
 #[error("out of memory")]
 pub struct OutOfMemory;
 
-/// Objects of one type in pages from the free list. Objects are at most [`slab::MAX_OBJECT`] bytes.
+/// Objects of one type in pages from the free list. Objects are at most 4,032 bytes (a page less the header).
 ///
 /// # Panics
 /// Dropping a pool panics while objects of it are in use.

@@ -93,7 +93,7 @@ impl Uareas {
             (r.pages().saturating_sub(1) / SLOT_PAGES).min(frames / UAREA_PAGES)
         });
         let mut used = vec![0_u64; slots.div_ceil(64)].into_boxed_slice();
-        if let Some(last) = used.last_mut().filter(|_| slots % 64 != 0) {
+        if let Some(last) = used.last_mut().filter(|_| !slots.is_multiple_of(64)) {
             *last = u64::MAX << (slots % 64);
         }
         Self {

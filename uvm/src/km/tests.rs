@@ -85,10 +85,9 @@ fn blocks_of_all_sizes_are_apart_and_aligned() {
         }
     }
     let attached = heap.attached().unwrap();
-    attached
-        .classes
-        .iter()
-        .for_each(|c| drop(c.reclaim(&host.uvm)));
+    for class in &attached.classes {
+        class.reclaim(&host.uvm);
+    }
     assert_eq!(host.uvm.free_frames(), before);
     let meter = host.uvm.meter();
     assert_eq!(

@@ -262,9 +262,9 @@ fn page_protect_reaches_every_address_space_and_cpu() {
     for (i, pmap) in pmaps.iter().enumerate() {
         enter(&host, pmap, i as u64, f, Prot::RW);
     }
-    for cpu in 0..2 {
+    for (cpu, pmap) in pmaps.iter().enumerate().take(2) {
         on_cpu(cpu);
-        host.uvm.pmap_activate(&pmaps[cpu]);
+        host.uvm.pmap_activate(pmap);
         host.machine.store(va(cpu as u64), 1).unwrap();
     }
     check_reverse_maps(&host, &pmaps.iter().collect::<Vec<_>>());
@@ -276,10 +276,10 @@ fn page_protect_reaches_every_address_space_and_cpu() {
     }
     host.uvm.page_protect(f, Prot::empty());
     assert!(host.uvm.is_modified(f));
-    for cpu in 0..2 {
+    for (cpu, pmap) in pmaps.iter().enumerate().take(2) {
         on_cpu(cpu);
         assert!(!host.machine.load(va(cpu as u64)).unwrap_err().present);
-        host.uvm.pmap_deactivate(&pmaps[cpu]);
+        host.uvm.pmap_deactivate(pmap);
     }
     on_cpu(0);
     check_reverse_maps(&host, &pmaps.iter().collect::<Vec<_>>());
