@@ -65,6 +65,7 @@ pub mod km;
 pub mod machine;
 pub mod meter;
 pub mod page;
+mod percpu;
 pub mod phys;
 pub mod pmap;
 pub mod pool;
@@ -85,7 +86,6 @@ pub mod pdaemon;
 pub mod policy;
 mod upper;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::AtomicUsize;
 
@@ -121,7 +121,7 @@ pub struct Uvm {
     queues: page::queues::Queues,
     kernel: pmap::kernel::KernelPmap,
     /// What each CPU has loaded.
-    spaces: Box<[pmap::CpuSpace]>,
+    spaces: percpu::PerCpu<pmap::CpuSpace>,
     /// Pmaps that have deferred flushes.
     flushes_pending: AtomicUsize,
     pmap_pool: pool::Pool<Pmap>,
@@ -160,7 +160,7 @@ impl Uvm {
             kernel_root: Frame::containing(config.kernel_root),
             pages,
             kernel: pmap::kernel::KernelPmap::default(),
-            spaces: (0..cpus).map(|_| pmap::CpuSpace::default()).collect(),
+            spaces: percpu::PerCpu::new(cpus, pmap::CpuSpace::default),
             flushes_pending: AtomicUsize::new(0),
             pmap_pool: pool::Pool::new("pmap", cpus),
             pv_pool: pool::Pool::new("pv", cpus),

@@ -68,15 +68,31 @@ impl<T> Pool<T> {
     /// Allocates; `who` says which reserve a new slab may come from. Never waits.
     #[inline]
     pub fn alloc_for(&self, uvm: &Uvm, who: AllocFor, value: T) -> Result<PoolBox<T>, OutOfMemory> {
-        let Some(object) = self.slabs.alloc(uvm, who) else {
-            uvm.count(Counter::PoolFails);
-            return Err(OutOfMemory);
-        };
+        match self.slabs.alloc_cached(uvm) {
+            Some(object) => Ok(Self::place(uvm, object, value)),
+            None => self.alloc_slowly(uvm, who, value),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, uvm: &Uvm, who: AllocFor, value: T) -> Result<PoolBox<T>, OutOfMemory> {
+        match self.slabs.refill(uvm, who) {
+            Some(object) => Ok(Self::place(uvm, object, value)),
+            None => {
+                uvm.count(Counter::PoolFails);
+                Err(OutOfMemory)
+            }
+        }
+    }
+
+    #[inline]
+    fn place(uvm: &Uvm, object: NonNull<u8>, value: T) -> PoolBox<T> {
         uvm.count(Counter::PoolAllocs);
         let object = object.cast::<T>();
         // SAFETY: fresh from the slab, with room and alignment for a `T`, and ours alone.
         unsafe { object.write(value) };
-        Ok(PoolBox(object))
+        PoolBox(object)
     }
 
     /// Objects in use.

@@ -17,7 +17,6 @@
 //! A lock for each magazine, taken by its CPU (never contended) and by whoever empties it; then the lock of
 //! the lists. Order: magazine, lists. `alloc` never waits; who wants to wait uses [`Uvm::wait_for_free`].
 
-use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::exec::{SpinLock, WaitQueue};
@@ -27,6 +26,7 @@ use crate::Uvm;
 use crate::addr::Frame;
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, PageArray, PageFlags};
+use crate::percpu::PerCpu;
 
 /// Frames that only the pagedaemon may take.
 pub const RESERVE_PAGEDAEMON: usize = 1;
@@ -102,7 +102,7 @@ impl FreeCounts {
 pub(crate) struct FreeList {
     lists: SpinLock<Lists>,
     scarce: AtomicBool,
-    magazines: Box<[Magazine]>,
+    magazines: PerCpu<Magazine>,
     /// Tasks in `wait_for_free`, and how many.
     waiters: WaitQueue,
     waiting: AtomicUsize,
@@ -236,7 +236,7 @@ impl FreeList {
         Self {
             lists: SpinLock::new(lists),
             scarce: AtomicBool::new(false),
-            magazines: (0..cpus).map(|_| Magazine(SpinLock::default())).collect(),
+            magazines: PerCpu::new(cpus, || Magazine(SpinLock::default())),
             waiters: WaitQueue::new("free frame"),
             waiting: AtomicUsize::new(0),
             pressure: WaitQueue::new("pagedaemon: nothing to do"),
@@ -259,7 +259,7 @@ impl FreeList {
 
     /// Empties all magazines.
     fn drain(&self, uvm: &Uvm) {
-        for magazine in &self.magazines {
+        for magazine in self.magazines.iter() {
             let mut rounds = magazine.0.lock();
             let rounds = &mut *rounds;
             for (frames, flags) in [
@@ -313,7 +313,7 @@ impl FreeList {
             }
             break (first, flags);
         };
-        let mut rounds = self.magazines[uvm.cpu()].0.lock();
+        let mut rounds = self.magazines.get(uvm.cpu()).0.lock();
         if !self.scarce.load(Relaxed) {
             let rounds = if flags.contains(PageFlags::ZERO) {
                 &mut rounds.zeroed
@@ -353,23 +353,32 @@ impl Uvm {
     #[inline]
     pub fn alloc_frame(&self, who: AllocFor, zero: Zero) -> Option<Frame> {
         let cpu = self.cpu();
-        let taken = self.free.magazines[cpu].0.lock().pop(zero);
-        let (frame, flags) = match taken {
-            Some(taken) => taken,
-            None => match self.free.refill(self, who, zero) {
-                Some(taken) => taken,
-                None => {
-                    self.count(Counter::Pgallocfail);
-                    return None;
-                }
-            },
-        };
+        let taken = self.free.magazines.get(cpu).0.lock().pop(zero);
+        match taken {
+            Some((frame, flags)) => Some(self.given(cpu, frame, flags, zero)),
+            None => self.alloc_slowly(who, zero),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, who: AllocFor, zero: Zero) -> Option<Frame> {
+        let taken = self.free.refill(self, who, zero);
+        if taken.is_none() {
+            self.count(Counter::Pgallocfail);
+        }
+        taken.map(|(frame, flags)| self.given(self.cpu(), frame, flags, zero))
+    }
+
+    /// Makes a frame off the lists a fresh page.
+    #[inline]
+    fn given(&self, cpu: usize, frame: Frame, flags: PageFlags, zero: Zero) -> Frame {
         self.meter().add(cpu, Counter::Pgalloc, 1);
         if zero == Zero::Yes && !flags.contains(PageFlags::ZERO) {
-            return Some(self.zero_late(frame));
+            return self.zero_late(frame);
         }
         self.page(frame).reset_flags(FRESH.union(flags));
-        Some(frame)
+        frame
     }
 
     #[cold]
@@ -405,7 +414,7 @@ impl Uvm {
         }
         let cpu = self.cpu();
         self.meter().add(cpu, Counter::Pgfree, 1);
-        let mut rounds = self.free.magazines[cpu].0.lock();
+        let mut rounds = self.free.magazines.get(cpu).0.lock();
         if self.free.scarce.load(Relaxed) {
             drop(rounds);
             self.free.flush(self, &[frame]);
@@ -495,7 +504,7 @@ impl Uvm {
             zeroed: 0,
             dirty: 0,
         };
-        for magazine in &self.free.magazines {
+        for magazine in self.free.magazines.iter() {
             let rounds = magazine.0.lock();
             counts.zeroed += rounds.zeroed.len();
             counts.dirty += rounds.dirty.len();

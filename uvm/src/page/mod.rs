@@ -169,50 +169,59 @@ impl Page {
     }
 
     /// The flags as of now.
+    #[inline]
     #[must_use]
     pub fn flags(&self) -> PageFlags {
         PageFlags::from_bits_retain(self.flags.load(Relaxed))
     }
 
     /// Whether all of `flags` are set.
+    #[inline]
     #[must_use]
     pub fn has(&self, flags: PageFlags) -> bool {
         self.flags().contains(flags)
     }
 
     /// Sets flags; returns those of before. Caller holds the owner's lock.
+    #[inline]
     pub fn set(&self, flags: PageFlags) -> PageFlags {
         PageFlags::from_bits_retain(self.flags.fetch_or(flags.bits(), Relaxed))
     }
 
     /// Clears flags; returns those of before. Caller holds the owner's lock. For BUSY see [`Uvm::unbusy`].
+    #[inline]
     pub fn clear(&self, flags: PageFlags) -> PageFlags {
         PageFlags::from_bits_retain(self.flags.fetch_and(!flags.bits(), Relaxed))
     }
 
     /// Replaces all flags of a page of which nobody else knows.
+    #[inline]
     pub(crate) fn reset_flags(&self, flags: PageFlags) {
         self.flags.store(flags.bits(), Relaxed);
     }
 
     /// Replaces all flags; returns those of before.
+    #[inline]
     pub(crate) fn swap_flags(&self, flags: PageFlags) -> PageFlags {
         PageFlags::from_bits_retain(self.flags.swap(flags.bits(), Relaxed))
     }
 
     /// Whether someone has it busy.
+    #[inline]
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.has(PageFlags::BUSY)
     }
 
     /// Makes an unbusy page busy. Caller holds the owner's lock.
+    #[inline]
     pub fn set_busy(&self) {
         let old = self.set(PageFlags::BUSY);
         debug_assert!(!old.contains(PageFlags::BUSY), "page is busy already");
     }
 
     /// Makes it busy unless it is. Caller holds the owner's lock.
+    #[inline]
     #[must_use]
     pub fn try_busy(&self) -> bool {
         !self.set(PageFlags::BUSY).contains(PageFlags::BUSY)
@@ -223,6 +232,7 @@ impl Page {
     ///
     /// # Safety
     /// `owner` fulfils [`PageOwner`]'s promise: it clears itself from the page before it dies.
+    #[inline]
     pub unsafe fn set_owner<T: PageOwner>(&self, owner: NonNull<T>, index: PageIndex) {
         debug_assert!(self.owner.load(Relaxed) == 0, "page has an owner");
         self.index.store(index.0, Relaxed);
@@ -241,6 +251,7 @@ impl Page {
     }
 
     /// Takes the owner off. Caller holds its lock. Waits out whoever is in [`Self::owner_ref`].
+    #[inline]
     pub fn clear_owner(&self) {
         let guard = self.lock_identity();
         self.owner.store(0, Relaxed);
@@ -248,6 +259,7 @@ impl Page {
     }
 
     /// What owns it as of now, without looking at the owner.
+    #[inline]
     #[must_use]
     pub fn owner_kind(&self) -> OwnerKind {
         match self.owner.load(Relaxed) & 7 {
@@ -260,6 +272,7 @@ impl Page {
     }
 
     /// Its offset in its owner.
+    #[inline]
     #[must_use]
     pub fn index(&self) -> PageIndex {
         PageIndex(self.index.load(Relaxed))
@@ -297,12 +310,14 @@ impl Page {
     }
 
     /// How many wirings hold it in memory.
+    #[inline]
     #[must_use]
     pub fn wire_count(&self) -> u16 {
         self.wire.load(Relaxed)
     }
 
     /// How many loans there are of it.
+    #[inline]
     #[must_use]
     pub fn loan_count(&self) -> u16 {
         self.loan.load(Relaxed) & !ORPHAN
@@ -337,16 +352,19 @@ impl Page {
 
     /// Modified and referenced as collected so far; page table entries may know more
     /// ([`Uvm::is_modified`]).
+    #[inline]
     #[must_use]
     pub fn attrs(&self) -> PageAttrs {
         PageAttrs::from_bits_retain(self.attrs.load(Relaxed))
     }
 
+    #[inline]
     pub(crate) fn set_wire_count(&self, n: u16) {
         self.wire.store(n, Relaxed);
     }
 
     /// Takes a freed page's state down to nothing: the flags become `free`; those of before are returned.
+    #[inline]
     pub(crate) fn retire(&self, free: PageFlags) -> PageFlags {
         debug_assert!(self.owner.load(Relaxed) == 0, "freed page has an owner");
         debug_assert!(!self.is_mapped(), "freed page is mapped");
@@ -358,6 +376,7 @@ impl Page {
         self.swap_flags(free)
     }
 
+    #[inline]
     pub(crate) fn note_attrs(&self, attrs: PageAttrs) {
         // Loading first keeps the cache line shared when there is no news.
         if !self.attrs().contains(attrs) {
@@ -365,6 +384,7 @@ impl Page {
         }
     }
 
+    #[inline]
     pub(crate) fn clear_attrs(&self, attrs: PageAttrs) -> bool {
         self.attrs().intersects(attrs)
             && self.attrs.fetch_and(!attrs.bits(), Relaxed) & attrs.bits() != 0
@@ -375,8 +395,9 @@ impl Page {
 ///
 /// The array of a range stands in the last frames of that range, so that holes between ranges cost nothing.
 pub struct PageArray {
-    /// Largest range first: nearly all lookups end there.
-    ranges: ArrayVec<Range, MAX_RANGES>,
+    /// The largest range: nearly all lookups end here.
+    main: Range,
+    others: ArrayVec<Range, MAX_RANGES>,
     managed: usize,
     busy: KeyedWaitQueue,
 }
@@ -391,6 +412,15 @@ struct Range {
 unsafe impl Send for Range {}
 // SAFETY: as above.
 unsafe impl Sync for Range {}
+
+impl Range {
+    #[inline]
+    fn get(&self, frame: Frame) -> Option<&Page> {
+        let i = frame.number().wrapping_sub(self.first);
+        // SAFETY: in bounds, and initialised by `PageArray::new`.
+        (i < self.count).then(|| unsafe { self.pages.add(i as usize).as_ref() })
+    }
+}
 
 impl PageArray {
     /// Takes the given ranges over.
@@ -423,9 +453,10 @@ impl PageArray {
                 pages,
             });
         }
-        ranges.sort_unstable_by_key(|r| core::cmp::Reverse(r.count));
+        ranges.sort_unstable_by_key(|r| r.count);
         Self {
-            ranges,
+            main: ranges.pop().expect("there is RAM"),
+            others: ranges,
             managed,
             busy: KeyedWaitQueue::new("busy page"),
         }
@@ -439,23 +470,18 @@ impl PageArray {
 
     /// All managed frames.
     pub fn frames(&self) -> impl DoubleEndedIterator<Item = Frame> + '_ {
-        self.ranges
-            .iter()
-            .flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
+        let ranges = core::iter::once(&self.main).chain(&self.others);
+        ranges.flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
     }
 
     /// The page of a frame, `None` if the frame is not managed RAM (a device's, for example).
     #[inline]
     #[must_use]
     pub fn get(&self, frame: Frame) -> Option<&Page> {
-        for range in &self.ranges {
-            let i = frame.number().wrapping_sub(range.first);
-            if i < range.count {
-                // SAFETY: in bounds, and initialised by `new`.
-                return Some(unsafe { range.pages.add(i as usize).as_ref() });
-            }
+        match self.main.get(frame) {
+            Some(page) => Some(page),
+            None => self.others.iter().find_map(|range| range.get(frame)),
         }
-        None
     }
 
     /// The page of a frame that is known to be managed.

@@ -10,7 +10,6 @@
 //! it. Whatever the page says by then is done, so a note about a page that was freed or changed its mind
 //! meanwhile is harmless. Order: batch, then queues; both are last in the order of locks.
 
-use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::exec::SpinLock;
@@ -20,6 +19,7 @@ use crate::Uvm;
 use crate::addr::Frame;
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, Page, PageArray};
+use crate::percpu::PerCpu;
 
 /// Pages noted in a CPU's batch before the queue lock is taken.
 const BATCH: usize = 32;
@@ -54,7 +54,7 @@ const TO: u8 = TO_ACTIVE | TO_INACTIVE;
 /// Both queues and the batches.
 pub(crate) struct Queues {
     lists: SpinLock<Lists>,
-    batches: Box<[Batch]>,
+    batches: PerCpu<Batch>,
 }
 
 #[repr(align(64))]
@@ -143,22 +143,14 @@ impl Queues {
     pub(crate) fn new(cpus: usize) -> Self {
         Self {
             lists: SpinLock::default(),
-            batches: (0..cpus)
-                .map(|_| Batch(SpinLock::new(ArrayVec::new())))
-                .collect(),
+            batches: PerCpu::new(cpus, || Batch(SpinLock::new(ArrayVec::new()))),
         }
     }
 
-    /// Notes that `page` shall go where `to` says.
-    #[inline]
+    /// Notes that `page` shall go where `to` says, wherever it is.
     fn note(&self, uvm: &Uvm, frame: Frame, page: &Page, to: u8) {
-        let old = page.queue.load(Relaxed);
-        if old == 0 && page.queue.compare_exchange(0, to, Relaxed, Relaxed).is_ok() {
-            return self.batch(uvm, frame);
-        }
-        let old = page
-            .queue
-            .fetch_update(Relaxed, Relaxed, |state| Some(state & ON | to));
+        let noted = |state| Some(state & ON | to);
+        let old = page.queue.fetch_update(Relaxed, Relaxed, noted);
         if old.unwrap_or(0) & TO == 0 {
             self.batch(uvm, frame);
         }
@@ -166,10 +158,10 @@ impl Queues {
 
     #[inline]
     fn batch(&self, uvm: &Uvm, frame: Frame) {
-        let mut batch = self.batches[uvm.cpu()].0.lock();
-        batch.push(frame);
-        if batch.is_full() {
+        let mut batch = self.batches.get(uvm.cpu()).0.lock();
+        if batch.try_push(frame).is_err() {
             self.flush(uvm, &mut batch);
+            batch.push(frame);
         }
     }
 
@@ -190,9 +182,19 @@ impl Uvm {
     #[inline]
     pub fn activate(&self, frame: Frame) {
         let page = self.page(frame);
-        let state = page.queue.load(Relaxed);
+        if page.wire_count() != 0 {
+            return;
+        }
+        // A fresh page is nowhere yet.
+        match page.queue.compare_exchange(0, TO_ACTIVE, Relaxed, Relaxed) {
+            Ok(_) => self.queues.batch(self, frame),
+            Err(state) => self.activate_again(frame, page, state),
+        }
+    }
+
+    fn activate_again(&self, frame: Frame, page: &Page, state: u8) {
         let active = state & TO == TO_ACTIVE || state == ON_ACTIVE;
-        if !active && page.wire_count() == 0 {
+        if !active {
             self.queues.note(self, frame, page, TO_ACTIVE);
         }
     }
@@ -312,7 +314,7 @@ impl Uvm {
 
     /// Does all pending changes of all CPUs now.
     pub fn flush_queue_batches(&self) {
-        for batch in &self.queues.batches {
+        for batch in self.queues.batches.iter() {
             let mut batch = batch.0.lock();
             if !batch.is_empty() {
                 self.queues.flush(self, &mut batch);

@@ -95,18 +95,21 @@ impl Page {
         self.pv.load(Relaxed) & !LOCK != 0
     }
 
-    /// Lists a mapping. It must not be listed yet. The caller holds the pmap's lock.
+    /// Lists a mapping of a page that has none; `false` if it has some. The caller holds the pmap's lock.
     #[inline]
-    pub(crate) fn pv_insert(&self, uvm: &Uvm, root: Frame, vpn: Vpn) -> Result<(), OutOfMemory> {
+    pub(crate) fn pv_insert_first(&self, root: Frame, vpn: Vpn) -> bool {
         let mapping = pack(root, vpn);
-        if self
-            .pv
+        self.pv
             .compare_exchange(0, mapping, Release, Relaxed)
             .is_ok()
-        {
+    }
+
+    /// Lists a mapping. It must not be listed yet. The caller holds the pmap's lock.
+    pub(crate) fn pv_insert(&self, uvm: &Uvm, root: Frame, vpn: Vpn) -> Result<(), OutOfMemory> {
+        if self.pv_insert_first(root, vpn) {
             return Ok(());
         }
-        self.pv_insert_more(uvm, mapping)
+        self.pv_insert_more(uvm, pack(root, vpn))
     }
 
     #[cold]

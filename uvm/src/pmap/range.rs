@@ -6,7 +6,7 @@ use core::sync::atomic::{
 };
 
 use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span, walk};
-use super::{Inner, Mapping, Pmap};
+use super::{Inner, Leaf, Mapping, Pmap};
 use crate::Uvm;
 use crate::addr::{Frame, USER_END, VaRange, VirtAddr, Vpn};
 use crate::prot::Prot;
@@ -163,7 +163,7 @@ impl Pmap {
 
     /// Keeps an unlinked table until the next flush, which must drop what walkers remember of it: any flush of a page does.
     fn hold(&self, uvm: &Uvm, inner: &mut Inner, table: Frame, vpn: Vpn) {
-        inner.hint = None;
+        inner.hint = Leaf::NONE;
         self.note(uvm, inner, vpn);
         inner.pending.hold_table(uvm, table);
         self.mark_pending(uvm);

@@ -30,7 +30,7 @@ impl Uvm {
     #[inline]
     pub fn pmap_activate(&self, pmap: &Ref<Pmap>) {
         let cpu = self.cpu();
-        if self.spaces[cpu].root.load(Relaxed) != pmap.root().number() {
+        if self.spaces.get(cpu).root.load(Relaxed) != pmap.root().number() {
             self.switch_to(cpu, Some(pmap.clone()));
         }
     }
@@ -39,7 +39,7 @@ impl Uvm {
     /// goes; otherwise it would live until the CPU switches.
     pub fn pmap_deactivate(&self, pmap: &Pmap) {
         let cpu = self.cpu();
-        if self.spaces[cpu].root.load(Relaxed) == pmap.root().number() {
+        if self.spaces.get(cpu).root.load(Relaxed) == pmap.root().number() {
             self.switch_to(cpu, None);
         }
     }
@@ -47,7 +47,7 @@ impl Uvm {
     #[cold]
     #[inline(never)]
     fn switch_to(&self, cpu: usize, pmap: Option<Ref<Pmap>>) {
-        let space = &self.spaces[cpu];
+        let space = self.spaces.get(cpu);
         let bit = 1 << cpu;
         let (number, root) = match &pmap {
             Some(pmap) => {
@@ -69,7 +69,7 @@ impl Uvm {
 
     /// At the end of the `Uvm`: gives up what a CPU had loaded.
     pub(crate) fn forget_space(&mut self, cpu: usize) {
-        if let Some(pmap) = self.spaces[cpu].pmap.get_mut().take() {
+        if let Some(pmap) = self.spaces.get_mut(cpu).pmap.get_mut().take() {
             pmap.active.fetch_and(!(1 << cpu), SeqCst);
         }
     }

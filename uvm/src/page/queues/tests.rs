@@ -98,6 +98,6 @@ fn one_lock_for_a_batch() {
     let host = Host::new(600);
     let f = frames(&host, 320);
     f.iter().for_each(|&f| host.uvm.activate(f));
-    assert_eq!(host.uvm.meter().get(Counter::QueueLocks), 10);
+    assert_eq!(host.uvm.meter().get(Counter::QueueLocks), 9);
     assert_eq!(host.uvm.queue_counts().active, 320);
 }
