@@ -85,7 +85,10 @@ impl Cpu {
             self.asked.store(true, Relaxed);
         }
         // The CPU that pushes looks at its own queues before it sleeps.
-        if executor.has_others() && executor.platform().cpu() != self.index && (better || self.asleep.load(Acquire)) {
+        if executor.has_others()
+            && executor.platform().cpu() != self.index
+            && (better || self.asleep.load(Acquire))
+        {
             executor.platform().kick(self.index);
         }
     }
@@ -141,7 +144,9 @@ impl Cpu {
         } else {
             Class::ALL
         };
-        order.into_iter().find_map(|class| self.pop(&mut queues, class))
+        order
+            .into_iter()
+            .find_map(|class| self.pop(&mut queues, class))
     }
 
     #[inline]
@@ -174,7 +179,10 @@ impl Cpu {
 
     /// Takes a task by chance: `choose(n)` gives a number below `n`. Idle tasks stand back here too.
     #[cfg(not(target_os = "none"))]
-    pub(crate) fn pick_by(&self, choose: &mut dyn FnMut(usize) -> usize) -> Option<NonNull<Header>> {
+    pub(crate) fn pick_by(
+        &self,
+        choose: &mut dyn FnMut(usize) -> usize,
+    ) -> Option<NonNull<Header>> {
         let mut queues = self.queues.lock();
         for (stack, fifo) in self.stacks.iter().zip(&mut queues.fifos) {
             // SAFETY: tasks in the stack are scheduled, and so allocated.

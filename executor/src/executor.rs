@@ -75,7 +75,12 @@ impl Executor {
     /// # Panics
     /// If there is no memory for it: [`try_spawn`](Self::try_spawn) says so instead.
     #[track_caller]
-    pub fn spawn<F>(self: &Arc<Self>, class: Class, name: impl Into<Name>, future: F) -> JoinHandle<F::Output>
+    pub fn spawn<F>(
+        self: &Arc<Self>,
+        class: Class,
+        name: impl Into<Name>,
+        future: F,
+    ) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send,
@@ -212,11 +217,16 @@ impl Executor {
         if deadline == u64::MAX && self.is_stalled() && !self.stalled.swap(true, Relaxed) {
             self.platform.stalled(&Report(self));
         }
-        let armed = if deadline == u64::MAX { None } else { Some(deadline) };
+        let armed = if deadline == u64::MAX {
+            None
+        } else {
+            Some(deadline)
+        };
         cpu.armed.store(deadline, Relaxed);
         self.platform.arm(armed);
         cpu.set_asleep(true);
-        self.platform.idle(&|| cpu.nothing_ready() && self.next_deadline.load(Relaxed) >= deadline);
+        self.platform
+            .idle(&|| cpu.nothing_ready() && self.next_deadline.load(Relaxed) >= deadline);
         cpu.set_asleep(false);
     }
 
@@ -232,7 +242,9 @@ impl Executor {
     fn has_user_task(&self) -> bool {
         let tasks = self.tasks.lock();
         // SAFETY: allocated, like all in the list, while its lock is held.
-        tasks.after(0).any(|task| unsafe { task.as_ref() }.class == Class::User)
+        tasks
+            .after(0)
+            .any(|task| unsafe { task.as_ref() }.class == Class::User)
     }
 
     /// For the timer interrupt's handler: the running task is asked to give way, and the loop looks at the timers.

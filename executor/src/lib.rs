@@ -36,7 +36,9 @@ mod timer;
 mod tests;
 
 pub use class::Class;
-pub use executor::{Executor, InFlight, OutOfMemory, Outside, RescheduleIfAsked, SLICE, YieldNow, yield_now};
+pub use executor::{
+    Executor, InFlight, OutOfMemory, Outside, RescheduleIfAsked, SLICE, YieldNow, yield_now,
+};
 pub use info::TaskInfo;
 pub use platform::Platform;
 pub use task::{JoinHandle, Name, State};

@@ -107,8 +107,8 @@ impl Fifo {
             first = before;
         }
         match NonNull::new(self.tail) {
-            // SAFETY: the tail is in this queue, so its link is this CPU's.
             Some(tail) => {
+                // SAFETY: the tail is in this queue, so its link is this CPU's.
                 unsafe { replace_next(tail, first.as_ptr()) };
             }
             None => self.head = first.as_ptr(),

@@ -68,10 +68,17 @@ pub struct Driver {
 
 impl Driver {
     /// Runs tasks in the order in which a CPU does.
-    #[allow(clippy::new_without_default, reason = "a driver is a machine, not a value")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "a driver is a machine, not a value"
+    )]
     pub fn new() -> Self {
         let clock = Arc::new(Clock::default());
-        Self { executor: Executor::new(Arc::new(Host(clock.clone()))), clock, random: None }
+        Self {
+            executor: Executor::new(Arc::new(Host(clock.clone()))),
+            clock,
+            random: None,
+        }
     }
 
     /// Chooses the next task by chance, from a seed.
@@ -191,6 +198,8 @@ impl Drop for Driver {
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("now", &self.clock.now()).finish_non_exhaustive()
+        f.debug_struct("Driver")
+            .field("now", &self.clock.now())
+            .finish_non_exhaustive()
     }
 }

@@ -44,7 +44,10 @@ fn better_classes_come_first_and_starve_nobody() {
         assert!(driver.step());
     }
     let [completion, daemon, user, idle] = [0, 1, 2, 3].map(|class| counts[class].load(Relaxed));
-    assert!(completion > daemon && daemon > user, "{completion} {daemon} {user}");
+    assert!(
+        completion > daemon && daemon > user,
+        "{completion} {daemon} {user}"
+    );
     assert_eq!((user, idle), (13, 0));
     assert!(daemon >= 50, "{daemon}");
 }
@@ -81,7 +84,11 @@ fn a_detached_task_runs_on_and_its_result_is_dropped() {
     let mut driver = Driver::new();
     let kept = Arc::new(());
     let held = kept.clone();
-    drop(driver.executor().spawn(Class::User, "detached", async move { held }));
+    drop(
+        driver
+            .executor()
+            .spawn(Class::User, "detached", async move { held }),
+    );
     driver.run_ready();
     assert_eq!(Arc::strong_count(&kept), 1);
 }
@@ -113,7 +120,11 @@ fn a_stall_is_seen_and_told_from_waiting() {
     let mut driver = Driver::new();
     let executor = driver.executor().clone();
     assert!(!driver.is_stalled(), "no task, no stall");
-    driver.executor().spawn(Class::User, format_args!("lwp {}", 1), core::future::pending::<()>());
+    driver.executor().spawn(
+        Class::User,
+        format_args!("lwp {}", 1),
+        core::future::pending::<()>(),
+    );
     driver.run_ready();
     assert!(driver.is_stalled());
     let io = executor.in_flight();
@@ -124,7 +135,10 @@ fn a_stall_is_seen_and_told_from_waiting() {
     drop(key);
     assert!(driver.is_stalled());
     let report = driver.report();
-    assert!(report.contains("lwp 1 (user) is idle") && report.contains("tests.rs"), "{report}");
+    assert!(
+        report.contains("lwp 1 (user) is idle") && report.contains("tests.rs"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -142,8 +156,14 @@ fn statistics_count_polls_and_time() {
     let mut seen = vec![];
     driver.executor().for_each_task(|task| seen.push(*task));
     let [task] = seen[..] else { panic!("{seen:?}") };
-    assert_eq!((task.polls, task.total_ns, task.user_ns, task.longest_ns), (2, 500, 300, 400));
-    assert_eq!((task.state, task.class, task.id), (State::Idle, Class::User, 1));
+    assert_eq!(
+        (task.polls, task.total_ns, task.user_ns, task.longest_ns),
+        (2, 500, 300, 400)
+    );
+    assert_eq!(
+        (task.state, task.class, task.id),
+        (State::Idle, Class::User, 1)
+    );
     assert_eq!(driver.executor().switches(), 2);
 }
 
@@ -165,7 +185,9 @@ fn a_task_gives_way_only_when_asked() {
         assert!(inside.need_resched());
     });
     let mark = log.clone();
-    driver.executor().spawn(Class::User, "second", async move { mark.lock().unwrap().push("second") });
+    driver.executor().spawn(Class::User, "second", async move {
+        mark.lock().unwrap().push("second")
+    });
     driver.run_ready();
     assert_eq!(*log.lock().unwrap(), ["not asked", "second", "back"]);
 }
@@ -174,7 +196,9 @@ fn a_task_gives_way_only_when_asked() {
 fn many_tasks_are_all_listed() {
     let mut driver = Driver::new();
     for _ in 0..100 {
-        driver.executor().spawn(Class::User, "waits", core::future::pending::<()>());
+        driver
+            .executor()
+            .spawn(Class::User, "waits", core::future::pending::<()>());
     }
     driver.run_ready();
     let mut ids = Vec::new();

@@ -1,4 +1,20 @@
-//! placeholder
+//! The kernel: what ties executor, uvm and drivers together into a running system.
+//!
+//! Everything that is not machine-specific (files, processes, system calls, the shell) builds and runs
+//! its tests on the host. Only what needs the machine itself sits behind `cfg(target_os = "none")`.
 #![no_std]
+
 extern crate alloc;
-pub mod shell;
+#[cfg(test)]
+extern crate std;
+
+pub mod arch;
+pub mod cmdline;
+pub mod disk;
+pub mod fs;
+pub mod log;
+pub mod memmap;
+#[cfg(target_os = "none")]
+pub mod panic;
+pub mod proc;
+pub mod syscall;

@@ -45,6 +45,8 @@ impl Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("happened", &self.is_set()).finish_non_exhaustive()
+        f.debug_struct("Event")
+            .field("happened", &self.is_set())
+            .finish_non_exhaustive()
     }
 }

@@ -20,7 +20,10 @@ unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 impl<T> Mutex<T> {
     /// A free lock around `value`. `label` is what waiters await, in the dump of tasks.
     pub fn new(label: &'static str, value: T) -> Self {
-        Self { permit: Semaphore::new(label, 1), value: core::cell::UnsafeCell::new(value) }
+        Self {
+            permit: Semaphore::new(label, 1),
+            value: core::cell::UnsafeCell::new(value),
+        }
     }
 
     /// The value, out of a lock that nobody shares any more.
@@ -32,18 +35,26 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock.
     pub async fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard { _permit: self.permit.acquire(1).await, value: &self.value }
+        MutexGuard {
+            _permit: self.permit.acquire(1).await,
+            value: &self.value,
+        }
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        Some(MutexGuard { _permit: self.permit.try_acquire(1)?, value: &self.value })
+        Some(MutexGuard {
+            _permit: self.permit.try_acquire(1)?,
+            value: &self.value,
+        })
     }
 }
 
 impl<T: ?Sized> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mutex").field("permit", &self.permit).finish_non_exhaustive()
+        f.debug_struct("Mutex")
+            .field("permit", &self.permit)
+            .finish_non_exhaustive()
     }
 }
 

@@ -22,25 +22,36 @@ unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 impl<T> RwLock<T> {
     /// A free lock around `value`. `label` is what waiters await, in the dump of tasks.
     pub fn new(label: &'static str, value: T) -> Self {
-        Self { permits: Semaphore::new(label, ALL), value: core::cell::UnsafeCell::new(value) }
+        Self {
+            permits: Semaphore::new(label, ALL),
+            value: core::cell::UnsafeCell::new(value),
+        }
     }
 }
 
 impl<T: ?Sized> RwLock<T> {
     /// Waits until no writer has the lock and none that asked before waits.
     pub async fn read(&self) -> RwLockReadGuard<'_, T> {
-        RwLockReadGuard { _permit: self.permits.acquire(1).await, value: &self.value }
+        RwLockReadGuard {
+            _permit: self.permits.acquire(1).await,
+            value: &self.value,
+        }
     }
 
     /// Waits until nobody has the lock and nobody that asked before waits.
     pub async fn write(&self) -> RwLockWriteGuard<'_, T> {
-        RwLockWriteGuard { _permits: self.permits.acquire(ALL).await, value: &self.value }
+        RwLockWriteGuard {
+            _permits: self.permits.acquire(ALL).await,
+            value: &self.value,
+        }
     }
 }
 
 impl<T: ?Sized> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RwLock").field("permits", &self.permits).finish_non_exhaustive()
+        f.debug_struct("RwLock")
+            .field("permits", &self.permits)
+            .finish_non_exhaustive()
     }
 }
 

@@ -40,7 +40,12 @@ impl Semaphore {
 
     /// Waits for `count` permits. They come back when the [`Permits`] are dropped.
     pub fn acquire(&self, count: u64) -> Acquire<'_> {
-        Acquire { semaphore: self, count, node: Node::new(), done: false }
+        Acquire {
+            semaphore: self,
+            count,
+            node: Node::new(),
+            done: false,
+        }
     }
 
     /// Takes `count` permits if they are there and nobody waits.
@@ -50,7 +55,10 @@ impl Semaphore {
             return None;
         }
         inner.permits -= count;
-        Some(Permits { semaphore: self, count })
+        Some(Permits {
+            semaphore: self,
+            count,
+        })
     }
 
     /// Permits that nobody holds.
@@ -77,7 +85,9 @@ impl Semaphore {
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Semaphore").field("label", &self.label).finish_non_exhaustive()
+        f.debug_struct("Semaphore")
+            .field("label", &self.label)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +100,9 @@ pub struct Permits<'a> {
 
 impl fmt::Debug for Permits<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permits").field("count", &self.count).finish_non_exhaustive()
+        f.debug_struct("Permits")
+            .field("count", &self.count)
+            .finish_non_exhaustive()
     }
 }
 
@@ -129,16 +141,20 @@ impl<'a> Future for Acquire<'a> {
                     inner.permits -= this.count;
                     (true, None)
                 }
-                NodeState::Out | NodeState::Waiting => {
-                    (false, inner.waiters.enter(&this.node, this.count, cx.waker()))
-                }
+                NodeState::Out | NodeState::Waiting => (
+                    false,
+                    inner.waiters.enter(&this.node, this.count, cx.waker()),
+                ),
             }
         };
         drop(inner);
         drop(old);
         if got {
             this.done = true;
-            return Poll::Ready(Permits { semaphore: this.semaphore, count: this.count });
+            return Poll::Ready(Permits {
+                semaphore: this.semaphore,
+                count: this.count,
+            });
         }
         awaits(cx, this.semaphore.label);
         Poll::Pending

@@ -46,8 +46,14 @@ fn permits_go_first_in_first_out() {
     driver.run_ready();
     semaphore.release(2);
     driver.run_ready();
-    assert!(log.lock().unwrap().is_empty(), "a later, smaller wish overtook");
-    assert!(semaphore.try_acquire(1).is_none(), "barged past the waiters");
+    assert!(
+        log.lock().unwrap().is_empty(),
+        "a later, smaller wish overtook"
+    );
+    assert!(
+        semaphore.try_acquire(1).is_none(),
+        "barged past the waiters"
+    );
     semaphore.release(3);
     driver.run_ready();
     assert_eq!(*log.lock().unwrap(), [1, 2, 3]);
@@ -118,7 +124,11 @@ fn a_queue_wakes_one_or_all_and_a_dropped_wake_is_passed_on() {
     for _ in 0..5 {
         let (queue, tokens, taken) = (queue.clone(), tokens.clone(), taken.clone());
         driver.executor().spawn(Class::User, "taker", async move {
-            let take = || tokens.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).ok();
+            let take = || {
+                tokens
+                    .fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1))
+                    .ok()
+            };
             queue.wait_until(take).await;
             taken.fetch_add(1, Relaxed);
         });
@@ -161,7 +171,9 @@ fn keyed_waits_wake_by_key() {
     for key in 0..300 {
         let (queue, ready) = (queue.clone(), ready.clone());
         handles.push(driver.executor().spawn(Class::User, "waiter", async move {
-            queue.wait(key, || (ready.load(Relaxed) == key as usize).then_some(())).await;
+            queue
+                .wait(key, || (ready.load(Relaxed) == key as usize).then_some(()))
+                .await;
         }));
     }
     driver.run_ready();
@@ -182,11 +194,17 @@ fn an_event_lets_everyone_on() {
     let handles: Vec<_> = (0..20)
         .map(|_| {
             let event = event.clone();
-            driver.executor().spawn(Class::User, "waiter", async move { event.wait().await })
+            driver
+                .executor()
+                .spawn(Class::User, "waiter", async move { event.wait().await })
         })
         .collect();
     driver.run_ready();
-    assert!(driver.report().contains("awaits event"), "{}", driver.report());
+    assert!(
+        driver.report().contains("awaits event"),
+        "{}",
+        driver.report()
+    );
     event.set();
     driver.run_ready();
     assert!(handles.iter().all(|handle| handle.is_finished()));

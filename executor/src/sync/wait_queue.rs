@@ -38,7 +38,13 @@ impl WaitQueue {
     }
 
     fn wait_tagged<T, F: FnMut() -> Option<T>>(&self, tag: u64, condition: F) -> WaitUntil<'_, F> {
-        WaitUntil { queue: self, tag, condition, node: Node::new(), entered: false }
+        WaitUntil {
+            queue: self,
+            tag,
+            condition,
+            node: Node::new(),
+            entered: false,
+        }
     }
 
     /// Wakes the task that waits longest.
@@ -83,7 +89,9 @@ impl WaitQueue {
 
 impl fmt::Debug for WaitQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitQueue").field("label", &self.label).finish_non_exhaustive()
+        f.debug_struct("WaitQueue")
+            .field("label", &self.label)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +121,12 @@ impl<T, F: FnMut() -> Option<T>> Future for WaitUntil<'_, F> {
         }
         this.entered = true;
         // SAFETY: the node is pinned with `self`, and its future takes it out before it goes.
-        let old = unsafe { this.queue.waiters.lock().enter(&this.node, this.tag, cx.waker()) };
+        let old = unsafe {
+            this.queue
+                .waiters
+                .lock()
+                .enter(&this.node, this.tag, cx.waker())
+        };
         drop(old);
         // Again, now that nobody can wake past us.
         if let Some(output) = (this.condition)() {
@@ -165,7 +178,9 @@ pub struct KeyedWaitQueue {
 impl KeyedWaitQueue {
     /// Empty queues. `label` is what the waiters await, in the dump of tasks.
     pub fn new(label: &'static str) -> Self {
-        Self { buckets: core::array::from_fn(|_| WaitQueue::new(label)) }
+        Self {
+            buckets: core::array::from_fn(|_| WaitQueue::new(label)),
+        }
     }
 
     /// Waits, for the thing numbered `key`, until `condition` gives something.
@@ -175,7 +190,8 @@ impl KeyedWaitQueue {
 
     /// Wakes every task that waits for the thing numbered `key`.
     pub fn wake_all(&self, key: u64) {
-        self.bucket(key).wake_every(|waiters| waiters.take_tagged(key));
+        self.bucket(key)
+            .wake_every(|waiters| waiters.take_tagged(key));
     }
 
     fn bucket(&self, key: u64) -> &WaitQueue {

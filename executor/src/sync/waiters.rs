@@ -146,7 +146,11 @@ impl Waiters {
     /// The tag of the node that waits longest.
     pub(crate) fn first_tag(&mut self) -> Option<u64> {
         // SAFETY: nodes in the list are alive; `&mut self` is the lock.
-        unsafe { self.first.as_ref().map(|first| with(first, |inner| inner.tag)) }
+        unsafe {
+            self.first
+                .as_ref()
+                .map(|first| with(first, |inner| inner.tag))
+        }
     }
 
     /// Takes the node that waits longest, and gives its waker.

@@ -59,7 +59,14 @@ where
     // SAFETY: the layout is not empty: there is a header.
     let memory = unsafe { shim::alloc(layout) }.cast::<Cell<F>>();
     let cell = NonNull::new(memory).ok_or(OutOfMemory)?;
-    let header = Header::new(Cell::<F>::VTABLE, Arc::clone(executor), home, class, name, site);
+    let header = Header::new(
+        Cell::<F>::VTABLE,
+        Arc::clone(executor),
+        home,
+        class,
+        name,
+        site,
+    );
     // SAFETY: fresh memory of the right layout. Field by field, so that the future moves only once.
     unsafe {
         (&raw mut (*cell.as_ptr()).header).write(header);

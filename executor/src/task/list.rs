@@ -88,9 +88,11 @@ impl TaskList {
     /// The tasks numbered above `id`, oldest first.
     pub(crate) fn after(&self, id: u64) -> impl Iterator<Item = NonNull<Header>> {
         // SAFETY: allocated, like all in the list; the borrow of `self` is the lock.
-        core::iter::successors(self.first(), |task| unsafe { NonNull::new(get(*task).after) })
-            // SAFETY: as above.
-            .skip_while(move |task| unsafe { task.as_ref() }.id.load(Relaxed) <= id)
+        core::iter::successors(self.first(), |task| unsafe {
+            NonNull::new(get(*task).after)
+        })
+        // SAFETY: as above.
+        .skip_while(move |task| unsafe { task.as_ref() }.id.load(Relaxed) <= id)
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) struct StateWord(AtomicUsize);
 impl StateWord {
     /// Scheduled, with two references: the executor's and the join handle's.
     pub(crate) fn new() -> Self {
-        Self(AtomicUsize::new(WOKEN | 2 * REFERENCE))
+        Self(AtomicUsize::new(WOKEN | (2 * REFERENCE)))
     }
 
     /// idle -> scheduled, or running -> running and woken.
@@ -121,7 +121,11 @@ impl StateWord {
     #[inline]
     pub(crate) fn suspend(&self) -> Suspended {
         let word = self.0.fetch_sub(RUNNING, AcqRel);
-        debug_assert_eq!(word & (DONE | RUNNING), RUNNING, "suspended a task that did not run");
+        debug_assert_eq!(
+            word & (DONE | RUNNING),
+            RUNNING,
+            "suspended a task that did not run"
+        );
         if word & WOKEN == 0 {
             Suspended::Idle
         } else {
@@ -133,7 +137,11 @@ impl StateWord {
     #[inline]
     pub(crate) fn finish(&self) {
         let word = self.0.fetch_add(DONE - RUNNING, Release);
-        debug_assert_eq!(word & (DONE | RUNNING), RUNNING, "finished a task that did not run");
+        debug_assert_eq!(
+            word & (DONE | RUNNING),
+            RUNNING,
+            "finished a task that did not run"
+        );
     }
 
     /// Any state but done -> done, when the executor is shut down with nobody polling.

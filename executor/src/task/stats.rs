@@ -71,7 +71,7 @@ impl Awaiting {
         let text = self.text.load(Relaxed);
         let len = self.len.load(Relaxed);
         fence(Acquire);
-        if before % 2 != 0 || self.sequence.load(Relaxed) != before || text.is_null() {
+        if !before.is_multiple_of(2) || self.sequence.load(Relaxed) != before || text.is_null() {
             return None;
         }
         // SAFETY: the sequence did not move, so pointer and length were stored by one `set` (a `clear`

@@ -86,7 +86,8 @@ impl Timers {
     /// The earliest deadline; `u64::MAX` if there is none.
     pub(crate) fn first_deadline(&self) -> u64 {
         // SAFETY: nodes in the heap are alive, as `enter` demands.
-        NonNull::new(self.root.cast_mut()).map_or(u64::MAX, |root| unsafe { root.as_ref() }.deadline)
+        NonNull::new(self.root.cast_mut())
+            .map_or(u64::MAX, |root| unsafe { root.as_ref() }.deadline)
     }
 
     /// Puts a node in, if it is not in, and says whom to wake. Gives the waker that it had.
@@ -123,7 +124,9 @@ impl Timers {
             if !with(node, |links| core::mem::take(&mut links.inside)) {
                 return with(node, |links| links.waker.take());
             }
-            let below = pair(with(node, |links| core::mem::replace(&mut links.child, ptr::null())));
+            let below = pair(with(node, |links| {
+                core::mem::replace(&mut links.child, ptr::null())
+            }));
             if ptr::eq(self.root, node) {
                 self.root = below;
             } else {
@@ -161,7 +164,9 @@ unsafe fn with<R>(node: &Node, f: impl FnOnce(&mut Links) -> R) -> R {
 unsafe fn order(a: &Node, b: &Node) -> Ordering {
     // SAFETY: as the caller says.
     let sequence = |node| unsafe { with(node, |links| links.sequence) };
-    a.deadline.cmp(&b.deadline).then_with(|| sequence(a).cmp(&sequence(b)))
+    a.deadline
+        .cmp(&b.deadline)
+        .then_with(|| sequence(a).cmp(&sequence(b)))
 }
 
 /// Joins two heaps, either of which may be empty; their roots have no neighbours. Gives the root of both.

@@ -40,7 +40,11 @@ impl Executor {
     ///
     /// # Errors
     /// [`Elapsed`], and the future is dropped.
-    pub async fn timeout<F: Future>(self: &Arc<Self>, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+    pub async fn timeout<F: Future>(
+        self: &Arc<Self>,
+        duration: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
         let mut future = core::pin::pin!(future);
         let mut sleep = core::pin::pin!(self.sleep(duration));
         core::future::poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -107,7 +111,9 @@ impl Future for Sleep {
         // SAFETY: the node is pinned with `self`, and taken out when `self` is dropped; the lock is that of its heap.
         let (place, old) = unsafe { timers.enter(&this.node, cx.waker()) };
         if place == Place::Entered {
-            this.executor.next_deadline.store(timers.first_deadline(), Relaxed);
+            this.executor
+                .next_deadline
+                .store(timers.first_deadline(), Relaxed);
         }
         drop(timers);
         // Dropping a waker may free a task: not under the lock.
@@ -122,7 +128,9 @@ impl Drop for Sleep {
         let mut timers = self.executor.timers.lock();
         // SAFETY: the lock is that of the node's heap.
         let old = unsafe { timers.leave(&self.node) };
-        self.executor.next_deadline.store(timers.first_deadline(), Relaxed);
+        self.executor
+            .next_deadline
+            .store(timers.first_deadline(), Relaxed);
         drop(timers);
         drop(old);
     }

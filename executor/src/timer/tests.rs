@@ -20,7 +20,15 @@ fn sleepers_wake_in_the_order_of_their_deadlines() {
     }
     driver.run_until_stalled();
     let seen = log.lock().unwrap().clone();
-    assert_eq!(seen, vec![(10, 10_000_000), (10, 10_000_000), (20, 20_000_000), (30, 30_000_000)]);
+    assert_eq!(
+        seen,
+        vec![
+            (10, 10_000_000),
+            (10, 10_000_000),
+            (20, 20_000_000),
+            (30, 30_000_000)
+        ]
+    );
 }
 
 #[test]
@@ -48,5 +56,9 @@ fn a_dropped_sleep_leaves_nothing_behind() {
     });
     assert_eq!(result, (Err(Elapsed), 5_000_000));
     driver.run_until_stalled();
-    assert_eq!(driver.clock().now(), 5_000_000, "the dropped deadline is still armed");
+    assert_eq!(
+        driver.clock().now(),
+        5_000_000,
+        "the dropped deadline is still armed"
+    );
 }

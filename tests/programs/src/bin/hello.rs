@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! Says hello: the least that a program of Rust's standard library does.
+
+fn main() {
+    println!("hello");
+}
