@@ -23,6 +23,7 @@ pub mod uarea;
 // Upper half: what a program sees.
 pub mod amap;
 pub mod anon;
+pub mod check;
 pub mod fault;
 pub mod glue;
 pub mod io;
