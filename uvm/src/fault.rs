@@ -462,3 +462,6 @@ impl Fault<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ pub mod map;
 pub mod object;
 pub mod pdaemon;
 pub mod policy;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
 mod upper;
 
 use alloc::boxed::Box;

@@ -3,6 +3,7 @@
 //! Contents are computed, not stored: byte `n` of the disk is always [`byte_at`]`(n)`. Requests wait in order of arrival until
 //! [`SimDisk::complete`] ends them, or, in automatic mode, a task does after a delay.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
