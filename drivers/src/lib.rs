@@ -39,7 +39,13 @@ use core::ptr::NonNull;
 pub mod block;
 pub mod io;
 pub mod pci;
+pub mod ps2;
+pub mod ramdisk;
+pub mod serial;
+#[cfg(test)]
+mod testing;
 pub mod vga;
+pub mod virtio;
 
 /// Memory that devices and the kernel share.
 pub trait Dma: Send + Sync {

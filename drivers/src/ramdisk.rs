@@ -122,9 +122,11 @@ impl RamDisk {
             counters: Counters::default(),
         });
         let task = disk.clone();
-        executor.spawn(Class::Completion, "ramdisk", async move {
-            task.complete().await
-        });
+        executor.spawn(
+            Class::Completion,
+            format_args!("{name} completion"),
+            async move { task.complete().await },
+        );
         Some(disk)
     }
 
@@ -302,3 +304,6 @@ impl fmt::Display for RamDisk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

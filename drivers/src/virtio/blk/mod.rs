@@ -25,7 +25,7 @@ mod setup;
 mod tests;
 
 #[cfg(test)]
-pub(super) use ring::{header, request_type, status};
+pub(super) use ring::{request_type, status};
 pub use setup::ProbeError;
 #[cfg(test)]
 pub(super) use setup::{blk_feature, config};
@@ -199,9 +199,11 @@ impl VirtioBlk {
             counters: Counters::default(),
         });
         let task = disk.clone();
-        executor.spawn(Class::Completion, "virtio-blk", async move {
-            task.complete().await
-        });
+        executor.spawn(
+            Class::Completion,
+            format_args!("{name} completion"),
+            async move { task.complete().await },
+        );
         Ok(disk)
     }
 
