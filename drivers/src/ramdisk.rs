@@ -140,21 +140,18 @@ impl RamDisk {
         loop {
             let deadline = poll_fn(|cx| {
                 self.arrival.register(cx.waker());
-                self.queue
-                    .lock()
+                let queue = self.queue.lock();
+                queue
                     .serving
                     .front()
                     .map_or(Poll::Pending, |first| Poll::Ready(first.deadline))
             })
             .await;
             self.executor.sleep_until(deadline).await;
-            for _ in 0..BATCH {
-                let Some(accepted) = self.take_due() else {
-                    break;
-                };
-                self.finish(accepted);
+            let due = core::iter::from_fn(|| self.take_due()).take(BATCH);
+            if due.map(|accepted| self.finish(accepted)).count() == BATCH {
+                executor::yield_now().await;
             }
-            executor::yield_now().await;
         }
     }
 
