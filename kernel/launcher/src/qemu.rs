@@ -113,7 +113,7 @@ impl Machine {
         qemu.args(["-smp", &options.cpus.to_string()]);
         qemu.args(["-m", &format!("{}M", self.memory(options).0 >> 20)]);
         qemu.arg("-kernel").arg(kernel);
-        qemu.args(["-append", self.words(options).as_str()]);
+        qemu.args(["-append", self.words(options).line()?]);
         if let Some(container) = container {
             qemu.arg("-initrd").arg(&container.path);
         }
@@ -157,10 +157,13 @@ impl Machine {
             ],
         });
         qemu.args(["-serial", "chardev:console"]);
-        match window_backend().filter(|_| options.display) {
-            Some(backend) => qemu.args(["-vga", "std", "-display", backend]),
-            None => qemu.args(["-display", "none"]),
-        };
+        if options.display {
+            // A dry run may come before the installation.
+            let backend = window_backend().unwrap_or("gtk");
+            qemu.args(["-vga", "std", "-display", backend]);
+        } else {
+            qemu.args(["-display", "none"]);
+        }
         if options.gdb {
             qemu.args(["-gdb", "tcp::1234", "-S"]);
         }
