@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread_local;
 use std::vec::Vec;
 
-use executor::Executor;
+use executor::testing::Simulation;
 
 use crate::block::{DiskError, Done, Op, Request, Segment};
 use crate::{Dma, Interrupts, IntxPin, Message};
@@ -195,19 +195,15 @@ impl Interrupts for TestInterrupts {
     }
 }
 
-/// A deterministic executor with a virtual clock.
-pub(crate) fn executor() -> Arc<Executor> {
-    Executor::stub()
-}
-
 /// Lets everything run until nothing is left to do now.
-pub(crate) fn settle(executor: &Arc<Executor>) {
-    run_to(executor, executor.now() + 1);
+pub(crate) fn settle(sim: &Simulation) {
+    run_for(sim, 1);
 }
 
-/// Lets everything run until the virtual clock reads `now`.
-pub(crate) fn run_to(executor: &Arc<Executor>, now: u64) {
-    executor.run_until(executor.sleep_until(now));
+/// Lets everything run while the virtual clock advances by `ns`.
+pub(crate) fn run_for(sim: &Simulation, ns: u64) {
+    let executor = sim.executor();
+    sim.run_until(executor.sleep_until(executor.now() + ns));
 }
 
 /// What a disk answered.

@@ -4,13 +4,14 @@ use std::vec::Vec;
 
 use super::*;
 use crate::block::DiskError;
-use crate::testing::{Answer, TestMemory, answers, executor, request, run_to, settle, successes};
+use crate::testing::{Answer, TestMemory, answers, request, run_for, settle, successes};
+use executor::testing::Simulation;
 
 const LEN: u64 = 64 * 1024;
 
 struct Machine {
     memory: &'static TestMemory,
-    executor: Arc<Executor>,
+    sim: Simulation,
     disk: Arc<RamDisk>,
     /// Physical address of the disk's memory.
     base: u64,
@@ -28,15 +29,15 @@ fn machine(latency_ns: u64, depth: usize) -> Machine {
 
 fn machine_with(config: RamDiskConfig) -> Machine {
     let memory = TestMemory::new(64);
-    let executor = executor();
+    let sim = Simulation::new();
     let (base, _) = memory.alloc_pages(16).unwrap();
     let (data, _) = memory.alloc_pages(16).unwrap();
     // SAFETY: the pages are the disk's alone; requests lend the tests' own.
-    let disk = unsafe { RamDisk::new("ram0", base, LEN + 100, config, memory, &executor) };
-    settle(&executor);
+    let disk = unsafe { RamDisk::new("ram0", base, LEN + 100, config, memory, &sim.executor()) };
+    settle(&sim);
     Machine {
         memory,
-        executor,
+        sim,
         disk: disk.unwrap(),
         base,
         data,
@@ -58,7 +59,7 @@ impl Machine {
     }
 
     fn run_for(&self, ns: u64) {
-        run_to(&self.executor, self.executor.now() + ns);
+        run_for(&self.sim, ns);
     }
 
     fn answer(&self, request: Request) -> Result<(), DiskError> {
@@ -150,7 +151,7 @@ fn no_latency_still_completes_from_the_task() {
     let machine = machine(0, 1);
     (0..100).for_each(|token| machine.read(token));
     assert_eq!(answers(), []);
-    settle(&machine.executor);
+    settle(&machine.sim);
     let all: Vec<usize> = (0..100).collect();
     assert_eq!(successes(), all);
 }

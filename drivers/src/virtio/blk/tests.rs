@@ -7,16 +7,15 @@ use std::vec::Vec;
 use super::super::feature;
 use super::super::model::ModelBlk;
 use super::*;
-use crate::testing::{
-    Answer, TestInterrupts, TestMemory, answers, executor, request, settle, successes,
-};
+use crate::testing::{Answer, TestInterrupts, TestMemory, answers, request, settle, successes};
+use executor::testing::Simulation;
 
 const SECTORS: u64 = 2048;
 
 struct Machine {
     memory: &'static TestMemory,
     model: ModelBlk,
-    executor: Arc<Executor>,
+    sim: Simulation,
     disk: Arc<VirtioBlk>,
     /// Physical address of memory for data.
     data: u64,
@@ -30,15 +29,15 @@ fn model() -> (&'static TestMemory, ModelBlk) {
 fn machine_with(change: impl FnOnce(&ModelBlk)) -> Machine {
     let (memory, model) = model();
     change(&model);
-    let executor = executor();
+    let sim = Simulation::new();
     let interrupts = TestInterrupts::default();
     let transport = Box::new(model.clone());
-    let disk = VirtioBlk::new("virtio0", transport, memory, &interrupts, &executor).unwrap();
+    let disk = VirtioBlk::new("virtio0", transport, memory, &interrupts, &sim.executor()).unwrap();
     let (data, _) = memory.alloc_pages(256).unwrap();
     Machine {
         memory,
         model,
-        executor,
+        sim,
         disk,
         data,
     }
@@ -53,7 +52,14 @@ fn error(change: impl FnOnce(&ModelBlk)) -> (ProbeError, ModelBlk) {
     change(&model);
     let transport = Box::new(model.clone());
     let interrupts = TestInterrupts::default();
-    let error = VirtioBlk::new("virtio0", transport, memory, &interrupts, &executor()).err();
+    let error = VirtioBlk::new(
+        "virtio0",
+        transport,
+        memory,
+        &interrupts,
+        &Simulation::new().executor(),
+    )
+    .err();
     (error.expect("an error"), model)
 }
 
@@ -63,7 +69,7 @@ impl Machine {
     }
 
     fn settle(&self) {
-        settle(&self.executor);
+        settle(&self.sim);
     }
 
     /// Starts one request and gives its answer.
