@@ -1,32 +1,38 @@
 //! Free frames: who gets the last ones, and how most allocations touch no shared lock.
 //!
 //! # What this owns
-//! Every frame whose page has the FREE flag. They are on one of two global lists (zeroed, dirty) or in a
-//! CPU's *magazine*: up to [`MAGAZINE`] zeroed and as many dirty frames, refilled from and flushed to
-//! the lists half a magazine at a time.
+//! Every frame whose page has the FREE flag. They are on one of two global lists (zeroed, dirty) or
+//! in a CPU's *magazine*: up to [`MAGAZINE`] zeroed and as many dirty frames, refilled from and
+//! flushed to the lists half a magazine at a time.
 //!
 //! # Reserves
 //! One frame is for the pagedaemon alone and five more for the kernel (UVM's numbers). Magazines
-//! must not blur that: when the global lists fall to [`SCARCE`] frames a machine-wide *scarce* mode begins:
-//! all magazines are emptied into the lists, and until there is twice as much again every allocation
-//! and every free goes through the lock, one frame at a time, where the count is exact. A magazine
-//! holds frames only while there are more than enough. So ordinary allocation fails exactly when no more than the
-//! reserves are left, and the hot path needs no test for it: in scarce mode the magazine is empty.
+//! must not blur that: when the global lists fall to [`SCARCE`] frames a machine-wide *scarce* mode
+//! begins: all magazines are emptied into the lists, and until there is twice as much again every
+//! allocation and every free goes through the lock, one frame at a time, where the count is exact.
+//! A magazine holds frames only while there are more than enough. So ordinary allocation fails
+//! exactly when no more than the reserves are left, and the hot path needs no test for it: in
+//! scarce mode the magazine is empty.
 //!
 //! # How it synchronises
-//! A lock for each magazine, taken by its CPU (never contended) and by whoever empties it; then the lock of
-//! the lists. Order: magazine, lists. `alloc` never waits; who wants to wait uses [`Uvm::wait_for_free`].
+//! A lock for each magazine, taken by its CPU (never contended) and by whoever empties it; then the
+//! lock of the lists. Order: magazine, lists. `alloc` never waits; who wants to wait uses
+//! [`Uvm::wait_for_free`].
 
-use alloc::boxed::Box;
+mod lists;
+mod wait;
+
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use arrayvec::ArrayVec;
 use crate::exec::{SpinLock, WaitQueue};
+use arrayvec::ArrayVec;
 
+use self::lists::{Lists, Rounds};
 use crate::Uvm;
-use crate::addr::{Frame, PAGE_SIZE};
+use crate::addr::Frame;
 use crate::meter::{Counter, Gauge};
-use crate::page::{NIL, Page, PageAttrs, PageFlags};
+use crate::page::{NIL, PageArray, PageFlags};
+use crate::percpu::PerCpu;
 
 /// Frames that only the pagedaemon may take.
 pub const RESERVE_PAGEDAEMON: usize = 1;
@@ -36,6 +42,18 @@ pub const RESERVE_KERNEL: usize = 5;
 pub const MAGAZINE: usize = 32;
 /// Frames moved between a magazine and the lists at a time.
 const BATCH: usize = MAGAZINE / 2;
+/// Frames on the global lists below which magazines are closed (and at twice which they reopen).
+pub const SCARCE: usize = 32;
+/// Dirty frames that the zeroing task leaves alone.
+const KEEP_DIRTY: usize = 2 * BATCH;
+
+// A refill outside scarce mode leaves the reserves on the lists.
+const _: () = assert!(SCARCE >= BATCH + RESERVE_PAGEDAEMON + RESERVE_KERNEL);
+
+/// A fresh page's flags.
+const FRESH: PageFlags = PageFlags::BUSY
+    .union(PageFlags::CLEAN)
+    .union(PageFlags::FAKE);
 
 /// On whose behalf a frame is allocated: decides which reserves it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,78 +107,311 @@ impl FreeCounts {
 /// The free frames of a machine.
 pub(crate) struct FreeList {
     lists: SpinLock<Lists>,
-    /// `lists`' counts, readable without its lock.
-    zeroed: AtomicUsize,
-    dirty: AtomicUsize,
     scarce: AtomicBool,
-    scarce_below: usize,
-    magazines: Box<[Magazine]>,
-    /// Tasks that wait for frames, first come first served.
+    magazines: PerCpu<Magazine>,
+    /// Tasks in `wait_for_free`, and how many.
     waiters: WaitQueue,
+    waiting: AtomicUsize,
     /// Where the pagedaemon sleeps.
     pressure: WaitQueue,
-    /// Where the zeroing task sleeps.
+    /// Where the zeroing task sleeps, and whether it does.
     dirt: WaitQueue,
-    wanted: AtomicBool,
-}
-
-#[derive(Default)]
-struct Lists {
-    zeroed: List,
-    dirty: List,
-}
-
-/// Doubly linked through the pages, so that a frame can be taken out of the middle.
-#[derive(Default)]
-struct List {
-    head: u32,
-    count: usize,
+    zeroer_sleeps: AtomicBool,
 }
 
 #[repr(align(64))]
-struct Magazine {
-    frames: SpinLock<Rounds>,
-    /// `frames`' counts, readable without its lock.
-    zeroed: AtomicUsize,
-    dirty: AtomicUsize,
-}
+struct Magazine(SpinLock<Rounds>);
 
-#[derive(Default)]
-struct Rounds {
-    zeroed: ArrayVec<Frame, MAGAZINE>,
-    dirty: ArrayVec<Frame, MAGAZINE>,
-}
+type Batch = ArrayVec<Frame, BATCH>;
 
 impl FreeList {
-    pub(crate) fn new(cpus: usize) -> Self {
-        todo!()
+    /// All frames of `pages`, dirty.
+    pub(crate) fn new(pages: &PageArray, cpus: usize) -> Self {
+        let mut lists = Lists::default();
+        // Backwards, so that low frames go first.
+        for frame in pages.frames().rev() {
+            lists.dirty.push(pages, frame, PageFlags::empty());
+        }
+        Self {
+            lists: SpinLock::new(lists),
+            scarce: AtomicBool::new(false),
+            magazines: PerCpu::new(cpus, || Magazine(SpinLock::default())),
+            waiters: WaitQueue::new("free frame"),
+            waiting: AtomicUsize::new(0),
+            pressure: WaitQueue::new("pagedaemon: nothing to do"),
+            dirt: WaitQueue::new("zeroing: nothing to do"),
+            zeroer_sleeps: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts frames that nobody has back on a list.
+    fn give_back(&self, uvm: &Uvm, frames: &[Frame], flags: PageFlags) {
+        uvm.count(Counter::FreelistLocks);
+        let mut lists = self.lists.lock();
+        for &frame in frames {
+            lists.of(flags).push(uvm.pages(), frame, flags);
+        }
+        if lists.total() >= 2 * SCARCE {
+            self.scarce.store(false, Relaxed);
+        }
+    }
+
+    /// Empties all magazines.
+    fn drain(&self, uvm: &Uvm) {
+        for magazine in self.magazines.iter() {
+            let mut rounds = magazine.0.lock();
+            let rounds = &mut *rounds;
+            for (frames, flags) in [
+                (&mut rounds.zeroed, PageFlags::ZERO),
+                (&mut rounds.dirty, PageFlags::empty()),
+            ] {
+                if !frames.is_empty() {
+                    self.give_back(uvm, frames, flags);
+                    frames.clear();
+                }
+            }
+        }
+    }
+
+    /// The magazine has nothing: to the lists.
+    #[cold]
+    #[inline(never)]
+    fn refill(&self, uvm: &Uvm, who: AllocFor, zero: Zero) -> Option<(Frame, PageFlags)> {
+        let mut batch = Batch::new();
+        let (first, flags) = loop {
+            uvm.count(Counter::FreelistLocks);
+            let mut lists = self.lists.lock();
+            let total = lists.total();
+            if total < SCARCE && !self.scarce.swap(true, Relaxed) {
+                // From here on the exact count is what the lists hold.
+                drop(lists);
+                self.drain(uvm);
+                continue;
+            }
+            let scarce = total < 2 * SCARCE && self.scarce.load(Relaxed);
+            if scarce && total <= who.leaves() {
+                drop(lists);
+                self.pressure.wake_one();
+                return None;
+            }
+            let (list, flags) = lists.pick(zero);
+            let first = list.pop(uvm.pages())?;
+            if !scarce {
+                self.scarce.store(false, Relaxed);
+                while batch.len() < BATCH - 1 {
+                    let Some(frame) = list.pop(uvm.pages()) else {
+                        break;
+                    };
+                    batch.push(frame);
+                }
+            }
+            let low = (total as u64) < uvm.meter().gauge(Gauge::Freetarg);
+            drop(lists);
+            if low {
+                self.pressure.wake_one();
+            }
+            break (first, flags);
+        };
+        let mut rounds = self.magazines.get(uvm.cpu()).0.lock();
+        if !self.scarce.load(Relaxed) {
+            let rounds = if flags.contains(PageFlags::ZERO) {
+                &mut rounds.zeroed
+            } else {
+                &mut rounds.dirty
+            };
+            while rounds.len() < MAGAZINE {
+                let Some(frame) = batch.pop() else { break };
+                rounds.push(frame);
+            }
+        }
+        drop(rounds);
+        if !batch.is_empty() {
+            // Memory got scarce meanwhile, or this is another CPU than before.
+            self.give_back(uvm, &batch, flags);
+        }
+        Some((first, flags))
+    }
+
+    /// The magazine is full or closed: to the list.
+    #[cold]
+    #[inline(never)]
+    fn flush(&self, uvm: &Uvm, frames: &[Frame]) {
+        self.give_back(uvm, frames, PageFlags::empty());
+        if self.zeroer_sleeps.load(Relaxed) {
+            self.dirt.wake_one();
+        }
     }
 }
 
 impl Uvm {
-    /// Takes a free frame, or returns `None` when no more than the reserves are left; never waits. The page is
-    /// BUSY, CLEAN and FAKE (UVM's state of a fresh page), and ZERO if its bytes are known to be zero; it has no owner,
-    /// is on no queue, and all counts are 0. Wakes the pagedaemon when memory gets short.
+    /// Takes a free frame, or returns `None` when no more than the reserves are left; never waits.
+    /// The page is BUSY, CLEAN and FAKE (UVM's state of a fresh page), and ZERO if its bytes are
+    /// known to be zero; it has no owner, is on no queue, and all counts are 0. Wakes the
+    /// pagedaemon when memory gets short.
+    #[inline]
     pub fn alloc_frame(&self, who: AllocFor, zero: Zero) -> Option<Frame> {
-        todo!()
+        let cpu = self.cpu();
+        let taken = self.free.magazines.get(cpu).0.lock().pop(zero);
+        match taken {
+            Some((frame, flags)) => Some(self.given(cpu, frame, flags, zero)),
+            None => self.alloc_slowly(who, zero),
+        }
     }
 
-    /// Frees a frame. The page has no owner, no mapping, no wiring, no loan; it is taken off its paging queue here.
-    /// If it is busy and wanted, the waiters are woken. Stale TLB entries must be gone: call
-    /// [`crate::pmap::Pmap::update`] first.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, who: AllocFor, zero: Zero) -> Option<Frame> {
+        let taken = self.free.refill(self, who, zero);
+        if taken.is_none() {
+            self.count(Counter::Pgallocfail);
+        }
+        taken.map(|(frame, flags)| self.given(self.cpu(), frame, flags, zero))
+    }
+
+    /// Makes a frame off the lists a fresh page.
+    #[inline]
+    fn given(&self, cpu: usize, frame: Frame, flags: PageFlags, zero: Zero) -> Frame {
+        self.meter().add(cpu, Counter::Pgalloc, 1);
+        if zero == Zero::Yes && !flags.contains(PageFlags::ZERO) {
+            return self.zero_late(frame);
+        }
+        self.page(frame).reset_flags(FRESH.union(flags));
+        frame
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn zero_late(&self, frame: Frame) -> Frame {
+        self.count(Counter::Pgzeromiss);
+        // SAFETY: managed RAM, off the lists and not given out yet: plain bytes.
+        unsafe { self.phys().bytes(frame) }.zero();
+        self.page(frame).reset_flags(FRESH.union(PageFlags::ZERO));
+        frame
+    }
+
+    /// Frees a frame. The page has no owner, no mapping, no wiring, no loan; it is taken off its
+    /// paging queue here. If it is busy and wanted, the waiters are woken. Stale TLB entries must
+    /// be gone: call [`crate::pmap::Pmap::update`] first.
+    ///
+    /// # Panics
+    /// If it is free already, or not a page that can be freed.
     pub fn free_frame(&self, frame: Frame) {
-        todo!()
+        let page = self.page(frame);
+        self.dequeue(frame);
+        let old = page.retire(PageFlags::FREE.union(PageFlags::CACHED));
+        assert!(
+            !old.intersects(
+                PageFlags::FREE
+                    .union(PageFlags::RESERVED)
+                    .union(PageFlags::KERNEL)
+            ),
+            "{frame:?} freed in state {old:?}"
+        );
+        if old.contains(PageFlags::WANTED) {
+            self.wake_busy(frame);
+        }
+        let cpu = self.cpu();
+        self.meter().add(cpu, Counter::Pgfree, 1);
+        let mut rounds = self.free.magazines.get(cpu).0.lock();
+        if self.free.scarce.load(Relaxed) {
+            drop(rounds);
+            self.free.flush(self, &[frame]);
+        } else if rounds.dirty.len() < MAGAZINE {
+            rounds.dirty.push(frame);
+            drop(rounds);
+        } else {
+            let old: Batch = rounds.dirty.drain(..BATCH).collect();
+            rounds.dirty.push(frame);
+            drop(rounds);
+            self.free.flush(self, &old);
+        }
+        if self.has_free_waiters() {
+            self.wake_one_free_waiter();
+        }
     }
 
-    /// Takes `n` frames in a row for the kernel, for boot and for what hardware wants in one piece. Searches all of memory.
+    /// Marks a fresh frame as holding objects of the kernel, not data.
+    pub(crate) fn claim_for_kernel(&self, frame: Frame) {
+        self.page(frame).reset_flags(PageFlags::KERNEL);
+    }
+
+    /// Frees a frame of [`Self::claim_for_kernel`].
+    pub(crate) fn free_kernel_frame(&self, frame: Frame) {
+        debug_assert!(
+            self.page(frame).has(PageFlags::KERNEL),
+            "{frame:?} is not the kernel's"
+        );
+        self.page(frame).reset_flags(PageFlags::BUSY);
+        self.free_frame(frame);
+    }
+
+    /// Takes `n` frames in a row for the kernel, for boot and for what hardware wants in one piece.
+    /// Walks all of memory. The frames are marked as the kernel's; they are freed one by one by
+    /// [`Self::free_contiguous`].
     pub fn alloc_contiguous(&self, n: usize) -> Option<Frame> {
-        todo!()
+        self.free.drain(self);
+        self.count(Counter::FreelistLocks);
+        let mut lists = self.free.lists.lock();
+        if n == 0 || lists.total() < n + AllocFor::Kernel.leaves() {
+            return None;
+        }
+        let mut run = 0;
+        let last = self.pages().frames().scan(NIL, |before, frame| {
+            let follows = frame.number() == *before + 1;
+            *before = frame.number();
+            Some((frame, follows))
+        });
+        let last = last
+            .filter_map(|(frame, follows)| {
+                let flags = self.page(frame).flags();
+                let free = flags.contains(PageFlags::FREE) && !flags.contains(PageFlags::CACHED);
+                run = if !free {
+                    0
+                } else if follows {
+                    run + 1
+                } else {
+                    1
+                };
+                (run == n).then_some(frame)
+            })
+            .next()?;
+        let first = Frame::new(last.number() + 1 - n as u32);
+        for i in 0..n as u32 {
+            let flags = self.page(first.offset(i)).flags();
+            lists.of(flags).remove(self.pages(), first.offset(i));
+            self.claim_for_kernel(first.offset(i));
+        }
+        drop(lists);
+        self.count_n(Counter::Pgalloc, n);
+        Some(first)
+    }
+
+    /// Frees what [`Self::alloc_contiguous`] returned.
+    ///
+    /// # Safety
+    /// `first` and `n` are as they were there, and nothing uses the memory any more.
+    pub unsafe fn free_contiguous(&self, first: Frame, n: usize) {
+        for i in 0..n as u32 {
+            self.free_kernel_frame(first.offset(i));
+        }
     }
 
     /// How many frames are free, magazines included. Exact when nothing allocates meanwhile.
     #[must_use]
     pub fn free_counts(&self) -> FreeCounts {
-        todo!()
+        let mut counts = FreeCounts {
+            zeroed: 0,
+            dirty: 0,
+        };
+        for magazine in self.free.magazines.iter() {
+            let rounds = magazine.0.lock();
+            counts.zeroed += rounds.zeroed.len();
+            counts.dirty += rounds.dirty.len();
+        }
+        let lists = self.free.lists.lock();
+        counts.zeroed += lists.zeroed.count;
+        counts.dirty += lists.dirty.count;
+        counts
     }
 
     /// Free frames, magazines included.
@@ -169,47 +420,25 @@ impl Uvm {
         self.free_counts().total()
     }
 
-    /// Whether an allocation of `n` frames would succeed as of now.
+    /// Whether `n` frames could be allocated as of now.
     #[must_use]
     pub fn can_allocate(&self, who: AllocFor, n: usize) -> bool {
         self.free_frames() >= n + who.leaves()
     }
 
-    /// Waits until `n` frames could be had by an ordinary allocation, in order of arrival. They are not reserved: the caller
-    /// tries again, and may wait again.
-    pub async fn wait_for_free(&self, n: usize) {
-        todo!()
-    }
-
-    /// Wakes those who wait for frames ([`Uvm::wait_for_free`]), as the pagedaemon does at the end of a pass. Freeing does it too.
-    pub fn wake_free_waiters(&self) {
-        todo!()
-    }
-
-    /// Whether anybody waits for a frame.
-    #[must_use]
-    pub fn has_free_waiters(&self) -> bool {
-        todo!()
-    }
-
-    /// Waits, as the pagedaemon, until memory is short: `needed` (asked at each hint of shortage) says yes, or
-    /// somebody waits for frames.
-    pub async fn wait_pressure(&self, needed: impl Fn() -> bool) {
-        todo!()
-    }
-
-    /// Wakes the pagedaemon.
-    pub fn wake_pagedaemon(&self) {
-        todo!()
-    }
-
-    /// Zeroes free frames ahead of need, for ever: the future of an `Idle`-class task.
-    pub async fn zero_idle_task(&self) -> ! {
-        todo!()
-    }
-
     /// Calls `f` with each free frame, for `check`. Nothing may allocate or free meanwhile.
-    pub fn for_each_free(&self, f: impl FnMut(Frame)) {
-        todo!()
+    pub fn for_each_free(&self, mut f: impl FnMut(Frame)) {
+        self.free.drain(self);
+        let lists = self.free.lists.lock();
+        for list in [&lists.zeroed, &lists.dirty] {
+            let mut number = list.head;
+            while number != NIL {
+                f(Frame::new(number));
+                number = self.page(Frame::new(number)).next.load(Relaxed);
+            }
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

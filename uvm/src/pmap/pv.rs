@@ -8,19 +8,21 @@
 //!     LOCK   MORE     root frame      virtual page number        0 = not mapped
 //! ```
 //!
-//! The root table's frame names the pmap (its page's owner). Further mappings are [`PvEntry`]s from a pool, in a
-//! list that `more` heads; MORE says that there are any. `pv` is 0 exactly if there is no mapping at all.
+//! The root table's frame names the pmap (its page's owner). Further mappings are [`PvEntry`]s from
+//! a pool, in a list that `more` heads; MORE says that there are any. `pv` is 0 exactly if there is
+//! no mapping at all.
 //!
 //! # How it synchronises
-//! LOCK is the page's *identity lock*, a spin bit that also guards the page's owner word. It comes after the pmap's lock: enter
-//! and remove take both. The first mapping of a page goes in, and the only one comes out, by one
-//! compare-and-swap without taking it.
+//! LOCK is the page's *identity lock*, a spin bit that also guards the page's owner word. It comes
+//! after the pmap's lock: enter and remove take both. The first mapping of a page goes in, and the
+//! only one comes out, by one compare-and-swap without taking it.
 //!
-//! Who goes the other way, from a page to its mappings ([`Uvm::page_protect`] and the modified and referenced bits), holds only the
-//! identity lock, and may change page table entries under it. This is safe because a mapping is
-//! listed here *before* its entry is written and taken off *after* its entry is cleared: while it is listed,
-//! and the lock is held, the tables on the way to it cannot go. An entry that is listed but not there is
-//! being entered or removed by another CPU this very moment, and the walker lets go and tries again.
+//! Who goes the other way, from a page to its mappings ([`Uvm::page_protect`] and the modified and
+//! referenced bits), holds only the identity lock, and may change page table entries under it. This
+//! is safe because a mapping is listed here *before* its entry is written and taken off *after* its
+//! entry is cleared: while it is listed, and the lock is held, the tables on the way to it cannot
+//! go. An entry that is listed but not there is being entered or removed by another CPU this very
+//! moment, and the walker lets go and tries again.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -56,7 +58,10 @@ fn pack(root: Frame, vpn: Vpn) -> u64 {
 
 fn unpack(mapping: u64) -> (Frame, Vpn) {
     let mapping = mapping & MAPPING_MASK;
-    (Frame::new((mapping >> ROOT_SHIFT) as u32), Vpn::new(mapping & VPN_MASK))
+    (
+        Frame::new((mapping >> ROOT_SHIFT) as u32),
+        Vpn::new(mapping & VPN_MASK),
+    )
 }
 
 /// Holds a page's identity lock.
@@ -92,20 +97,34 @@ impl Page {
         self.pv.load(Relaxed) & !LOCK != 0
     }
 
-    /// Lists a mapping. It must not be listed yet. The caller holds the pmap's lock.
+    /// Lists a mapping of a page that has none; `false` if it has some. The caller holds the pmap's
+    /// lock.
     #[inline]
-    pub(crate) fn pv_insert(&self, uvm: &Uvm, root: Frame, vpn: Vpn) -> Result<(), OutOfMemory> {
+    pub(crate) fn pv_insert_first(&self, root: Frame, vpn: Vpn) -> bool {
         let mapping = pack(root, vpn);
-        if self.pv.compare_exchange(0, mapping, Release, Relaxed).is_ok() {
+        self.pv
+            .compare_exchange(0, mapping, Release, Relaxed)
+            .is_ok()
+    }
+
+    /// Lists a mapping. It must not be listed yet. The caller holds the pmap's lock.
+    pub(crate) fn pv_insert(&self, uvm: &Uvm, root: Frame, vpn: Vpn) -> Result<(), OutOfMemory> {
+        if self.pv_insert_first(root, vpn) {
             return Ok(());
         }
-        self.pv_insert_more(uvm, mapping)
+        self.pv_insert_more(uvm, pack(root, vpn))
     }
 
     #[cold]
     fn pv_insert_more(&self, uvm: &Uvm, mapping: u64) -> Result<(), OutOfMemory> {
         // Allocated before the lock is taken: a slab may have to be made.
-        let mut entry = uvm.pv_pool.alloc(uvm, PvEntry { mapping, next: None })?;
+        let mut entry = uvm.pv_pool.alloc(
+            uvm,
+            PvEntry {
+                mapping,
+                next: None,
+            },
+        )?;
         let mut identity = self.lock_identity();
         if identity.word == 0 {
             identity.word = mapping;
@@ -122,7 +141,11 @@ impl Page {
     #[inline]
     pub(crate) fn pv_remove(&self, root: Frame, vpn: Vpn) -> bool {
         let mapping = pack(root, vpn);
-        if self.pv.compare_exchange(mapping, 0, Release, Relaxed).is_ok() {
+        if self
+            .pv
+            .compare_exchange(mapping, 0, Release, Relaxed)
+            .is_ok()
+        {
             return true;
         }
         self.lock_identity().remove(mapping)
@@ -133,9 +156,14 @@ impl Identity<'_> {
     /// All mappings, as (root table, virtual page).
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (Frame, Vpn)> + '_ {
         let first = (self.word != 0).then(|| unpack(self.word));
-        let mut next = if self.word & MORE != 0 { NonNull::new(self.page.more.load(Relaxed)) } else { None };
+        let mut next = if self.word & MORE != 0 {
+            NonNull::new(self.page.more.load(Relaxed))
+        } else {
+            None
+        };
         first.into_iter().chain(core::iter::from_fn(move || {
-            // SAFETY: entries in the list are alive while the identity lock is held, which `self` does.
+            // SAFETY: entries in the list are alive while the identity lock is held, which `self`
+            // does.
             let entry = unsafe { next?.as_ref() };
             next = entry.next;
             Some(unpack(entry.mapping))
@@ -167,14 +195,16 @@ impl Identity<'_> {
         }
         let mut head = NonNull::new(self.page.more.load(Relaxed));
         let mut link: *mut Option<NonNull<PvEntry>> = &raw mut head;
-        // SAFETY: `link` points to `head` or into an entry of the list, all alive and ours under the
-        // identity lock.
+        // SAFETY: `link` points to `head` or into an entry of the list, all alive and ours under
+        // the identity lock.
         unsafe {
             while let Some(entry) = *link {
                 if (*entry.as_ptr()).mapping == mapping {
                     *link = (*entry.as_ptr()).next;
                     drop(PoolBox::from_raw(entry));
-                    self.page.more.store(head.map_or(ptr::null_mut(), NonNull::as_ptr), Relaxed);
+                    self.page
+                        .more
+                        .store(head.map_or(ptr::null_mut(), NonNull::as_ptr), Relaxed);
                     self.word = self.word & !MORE | self.more_bit();
                     return true;
                 }
@@ -188,11 +218,17 @@ impl Identity<'_> {
         let entry = NonNull::new(self.page.more.load(Relaxed))?;
         // SAFETY: in the list, so alive; taken off it here, so that the box is the only owner.
         let entry = unsafe { PoolBox::from_raw(entry) };
-        self.page.more.store(entry.next.map_or(ptr::null_mut(), NonNull::as_ptr), Relaxed);
+        self.page
+            .more
+            .store(entry.next.map_or(ptr::null_mut(), NonNull::as_ptr), Relaxed);
         Some(entry)
     }
 
     fn more_bit(&self) -> u64 {
-        if self.page.more.load(Relaxed).is_null() { 0 } else { MORE }
+        if self.page.more.load(Relaxed).is_null() {
+            0
+        } else {
+            MORE
+        }
     }
 }
