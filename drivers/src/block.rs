@@ -4,7 +4,7 @@
 //! owns that memory until the request's [`Done`] has been called: once, from a task of class `Completion`, never
 //! from an interrupt handler and never from inside `start`. Dropping whoever waits does not cancel a request.
 //!
-//! Synchronisation: a `Disk` is shared freely; [`Counters`] are independent atomics, each exact, their set not a
+//! Synchronisation: a `Disk` is shared freely; its counters are independent atomics, each exact, their set not a
 //! snapshot.
 
 use arrayvec::ArrayVec;

@@ -43,7 +43,13 @@ pub mod block;
 pub mod clock;
 pub mod io;
 pub mod pci;
+pub mod ps2;
+pub mod ramdisk;
+pub mod serial;
+#[cfg(test)]
+mod testing;
 pub mod vga;
+pub mod virtio;
 
 /// Memory that devices and the kernel share.
 pub trait Dma: Send + Sync {

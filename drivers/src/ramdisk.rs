@@ -122,9 +122,11 @@ impl RamDisk {
             counters: Counters::default(),
         });
         let task = disk.clone();
-        executor.spawn(Class::Completion, "ramdisk", async move {
-            task.complete().await
-        });
+        executor.spawn(
+            Class::Completion,
+            format_args!("{name} completion"),
+            async move { task.complete().await },
+        );
         Some(disk)
     }
 
@@ -138,21 +140,18 @@ impl RamDisk {
         loop {
             let deadline = poll_fn(|cx| {
                 self.arrival.register(cx.waker());
-                self.queue
-                    .lock()
+                let queue = self.queue.lock();
+                queue
                     .serving
                     .front()
                     .map_or(Poll::Pending, |first| Poll::Ready(first.deadline))
             })
             .await;
             self.executor.sleep_until(deadline).await;
-            for _ in 0..BATCH {
-                let Some(accepted) = self.take_due() else {
-                    break;
-                };
-                self.finish(accepted);
+            let due = core::iter::from_fn(|| self.take_due()).take(BATCH);
+            if due.map(|accepted| self.finish(accepted)).count() == BATCH {
+                executor::yield_now().await;
             }
-            executor::yield_now().await;
         }
     }
 
@@ -302,3 +301,6 @@ impl fmt::Display for RamDisk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,3 +187,6 @@ impl Serial {
         self.registers.write(offsets::IER as u16, enable.bits());
     }
 }
+
+#[cfg(test)]
+mod tests;

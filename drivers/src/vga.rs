@@ -122,6 +122,7 @@ impl<R: Registers> Text<R> {
                         parameters: [0; MAX_PARAMETERS],
                         at: 0,
                     },
+                    0x1b => Parser::Escape,
                     _ => Parser::Text,
                 };
             }

@@ -12,6 +12,7 @@ use pc_keyboard::{
 
 /// The longest sequence that a key sends.
 const LONGEST: usize = 4;
+const DELETE: &[u8] = b"\x1b[3~";
 
 /// The state of the keyboard, and what its last key has yet to send.
 pub(super) struct Keys {
@@ -41,16 +42,17 @@ impl Keys {
         if !pressed {
             return;
         }
-        if let Some(sequence) = sequence(key) {
-            self.send(sequence);
-        } else if let Some(DecodedKey::Unicode(character)) = decoded {
-            let mut utf8 = [0; LONGEST];
-            self.send(character.encode_utf8(&mut utf8).as_bytes());
-        } else if let Some(DecodedKey::RawKey(key)) = decoded
-            // The number pad without Num Lock: the layout made it the key printed on it.
-            && let Some(sequence) = sequence(key)
-        {
-            self.send(sequence);
+        match (sequence(key), decoded) {
+            (Some(sequence), _) => self.send(sequence),
+            // The number pad without Num Lock: the layout made it the key printed on it, except that Delete is
+            // a character to the layout.
+            (None, Some(DecodedKey::Unicode('\x7f'))) => self.send(DELETE),
+            (None, Some(DecodedKey::RawKey(key))) => self.send(sequence(key).unwrap_or_default()),
+            (None, Some(DecodedKey::Unicode(character))) => {
+                let mut utf8 = [0; LONGEST];
+                self.send(character.encode_utf8(&mut utf8).as_bytes());
+            }
+            (None, None) => {}
         }
     }
 
@@ -75,7 +77,7 @@ fn sequence(key: KeyCode) -> Option<&'static [u8]> {
         KeyCode::Home => b"\x1b[H",
         KeyCode::End => b"\x1b[F",
         KeyCode::Insert => b"\x1b[2~",
-        KeyCode::Delete => b"\x1b[3~",
+        KeyCode::Delete => DELETE,
         KeyCode::PageUp => b"\x1b[5~",
         KeyCode::PageDown => b"\x1b[6~",
         _ => return None,

@@ -67,12 +67,13 @@ impl Keyboard {
     pub fn listen(&'static self, interrupts: &dyn Interrupts) -> Result<(), Ps2Error> {
         let handler = Box::leak(Box::new(move || self.interrupt()));
         let vector = interrupts.allocate(handler).ok_or(Ps2Error::NoInterrupt)?;
-        if !interrupts.route_isa(IRQ, vector) {
-            return Err(Ps2Error::NoInterrupt);
-        }
-        // What came in the meantime raised its interrupt when nobody listened.
+        // What came in the meantime raised its interrupt when nobody listened, and blocks the next one.
         self.interrupt();
-        Ok(())
+        if interrupts.route_isa(IRQ, vector) {
+            Ok(())
+        } else {
+            Err(Ps2Error::NoInterrupt)
+        }
     }
 
     /// The next byte of what is typed. Waits for the outside. One task reads at a time. Dropping the future loses

@@ -89,8 +89,6 @@ pub trait Transport: Send + Sync {
     fn config_generation(&self) -> u8;
     /// Reads four bytes of the device's configuration; all zeroes beyond its end.
     fn config32(&self, offset: usize) -> u32;
-    /// Reads one byte of the device's configuration; zero beyond its end.
-    fn config8(&self, offset: usize) -> u8;
     /// Descriptors in a queue at most; 0 when there is no such queue.
     fn max_queue_size(&self, queue: u16) -> u16;
     /// Wires the device's interrupts to `handlers`, for good. Comes before [`Transport::enable_queue`].

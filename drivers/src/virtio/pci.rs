@@ -179,12 +179,6 @@ impl Transport for PciTransport {
             .map_or(0, |window| window.read(offset))
     }
 
-    fn config8(&self, offset: usize) -> u8 {
-        self.device
-            .filter(|window| offset < window.len())
-            .map_or(0, |window| window.read(offset))
-    }
-
     fn max_queue_size(&self, queue: u16) -> u16 {
         if queue >= self.common.read::<u16>(common::NUM_QUEUES) {
             return 0;
@@ -269,3 +263,6 @@ fn map(function: &Function, dma: &dyn Dma, capability: Capability) -> Result<Mmi
     let len = function.read32(capability.offset.saturating_add(12));
     Ok(function.map_bar(dma, bar, u64::from(offset), u64::from(len))?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ mod setup;
 mod tests;
 
 #[cfg(test)]
-pub(super) use ring::{header, request_type, status};
+pub(super) use ring::{request_type, status};
 pub use setup::ProbeError;
 #[cfg(test)]
 pub(super) use setup::{blk_feature, config};
@@ -59,7 +59,7 @@ const VENDOR: u16 = 0x1af4;
 /// A block device that speaks virtio 1.x alone, and one that also has the legacy interface, which stays unused.
 const DEVICES: [u16; 2] = [0x1042, 0x1001];
 
-/// Completions taken from the ring in one hold of its lock, and delivered before the task yields.
+/// Completions taken from the ring in one hold of its lock, and about as many delivered before the task yields.
 const BATCH: usize = 32;
 
 /// A virtio block device. Used through [`Disk`].
@@ -199,19 +199,25 @@ impl VirtioBlk {
             counters: Counters::default(),
         });
         let task = disk.clone();
-        executor.spawn(Class::Completion, "virtio-blk", async move {
-            task.complete().await
-        });
+        executor.spawn(
+            Class::Completion,
+            format_args!("{name} completion"),
+            async move { task.complete().await },
+        );
         Ok(disk)
     }
 
     /// The completion task's body.
     async fn complete(&self) {
+        let mut delivered = 0;
         loop {
             poll_fn(|cx| self.poll_work(cx)).await;
-            self.deliver();
-            // A full batch may have left something behind; others get their turn first.
-            executor::yield_now().await;
+            delivered += self.deliver();
+            if delivered >= BATCH {
+                // A device that is as fast as the task must not keep it from yielding.
+                delivered = 0;
+                executor::yield_now().await;
+            }
         }
     }
 
@@ -229,19 +235,16 @@ impl VirtioBlk {
         }
     }
 
-    /// Delivers up to a batch of completions.
-    fn deliver(&self) {
+    /// Delivers up to a batch of completions from the ring and as many from elsewhere. Gives their number.
+    fn deliver(&self) -> usize {
         let mut batch: ArrayVec<Finished, BATCH> = ArrayVec::new();
         let malformed = self.collect(&mut batch);
-        for finished in batch {
-            self.finish(finished);
-        }
-        for _ in 0..BATCH {
-            let Some(finished) = self.undelivered.pop() else {
-                break;
-            };
-            self.finish(finished);
-        }
+        let refused = core::iter::from_fn(|| self.undelivered.pop()).take(BATCH);
+        let delivered = batch
+            .into_iter()
+            .chain(refused)
+            .map(|finished| self.finish(finished))
+            .count();
         if let Some(malformed) = malformed {
             log::error!(
                 "{}: the device broke its protocol: {malformed:?}",
@@ -251,6 +254,7 @@ impl VirtioBlk {
         } else if self.signals.config_changed.swap(false, Acquire) {
             self.reconfigure();
         }
+        delivered
     }
 
     /// Moves completions from the ring to `batch`, until that is full or the ring is empty or makes no sense.

@@ -17,7 +17,7 @@ use crate::block::{DiskError, MAX_SEGMENTS, Op, Request};
 pub(super) const MAX_CHAIN: u16 = MAX_SEGMENTS as u16 + 2;
 
 /// What stands in a slot of shared memory, by offset.
-pub(in super::super) mod header {
+mod header {
     pub const TYPE: usize = 0;
     pub const RESERVED: usize = 4;
     pub const SECTOR: usize = 8;
@@ -113,8 +113,9 @@ impl<T> Ring<T> {
             Op::WriteZeroes => request_type::WRITE_ZEROES,
         };
         let ranged = matches!(request.op, Op::Discard | Op::WriteZeroes);
-        // Where there is a range, it names the sectors, and the header's own field must be zero.
-        let sector = if ranged { 0 } else { request.sector };
+        // Where there is a range, it names the sectors; the field is for transfers and zero otherwise.
+        let transfer = matches!(request.op, Op::Read | Op::Write);
+        let sector = if transfer { request.sector } else { 0 };
         self.headers.write(at + header::TYPE, kind);
         self.headers.write(at + header::RESERVED, 0u32);
         self.headers.write(at + header::SECTOR, sector);
@@ -195,3 +196,6 @@ impl<T> Ring<T> {
         self.queue.disarm();
     }
 }
+
+#[cfg(test)]
+mod tests;
