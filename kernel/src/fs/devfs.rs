@@ -136,12 +136,7 @@ impl Vnode for Directory {
     fn attributes(&self) -> Attributes {
         Attributes {
             links: 2,
-            ..attributes(
-                ROOT_INO,
-                Kind::Directory,
-                0o755,
-                DeviceNumber::default(),
-            )
+            ..attributes(ROOT_INO, Kind::Directory, 0o755, DeviceNumber::default())
         }
     }
 

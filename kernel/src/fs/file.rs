@@ -11,13 +11,13 @@ use super::io::{IoSink, IoSource, Sleeper};
 use super::mount::Location;
 use super::pipe::{Reader, Wait, Writer};
 use super::tty::Tty;
+use super::ubc::FileObject;
 use super::vnode::{Attributes, Emit, Kind};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use executor::sync::{Mutex, WaitQueue};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use uvm::object::vnode::VnodeObject;
 
 bitflags::bitflags! {
     /// How a file is opened. The bits are Linux's.
@@ -90,7 +90,7 @@ pub enum Whence {
 /// What is open.
 pub enum Target {
     /// A regular file and its pages.
-    Regular(Location, Arc<VnodeObject>),
+    Regular(Location, Arc<FileObject>),
     /// A directory.
     Directory(Location),
     /// A device and the node it was opened through.
@@ -175,7 +175,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// [`FsError::NotSupported`] for all but regular files.
-    pub fn object(&self) -> Result<&Arc<VnodeObject>, FsError> {
+    pub fn object(&self) -> Result<&Arc<FileObject>, FsError> {
         match &self.target {
             Target::Regular(_, object) => Ok(object),
             _ => Err(FsError::NotSupported),
@@ -241,11 +241,7 @@ impl OpenFile {
     /// [`FsError::BadDescriptor`] if it is not open for reading, [`FsError::IsDirectory`], and
     /// [`FsError::Io`], [`FsError::Fault`], [`FsError::Interrupted`], [`FsError::WouldBlock`] if nothing
     /// was read before.
-    pub async fn read(
-        &self,
-        cx: &impl Sleeper,
-        sink: &mut impl IoSink,
-    ) -> Result<usize, FsError> {
+    pub async fn read(&self, cx: &impl Sleeper, sink: &mut impl IoSink) -> Result<usize, FsError> {
         let flags = self.flags();
         if !flags.reads() {
             return Err(FsError::BadDescriptor);
@@ -253,7 +249,7 @@ impl OpenFile {
         match &self.target {
             Target::Regular(_, object) => {
                 let mut offset = self.offset.lock().await;
-                let n = read_object(object, *offset, sink).await?;
+                let n = object.read(*offset, sink).await?;
                 *offset += n as u64;
                 Ok(n)
             }
@@ -277,7 +273,7 @@ impl OpenFile {
             return Err(FsError::BadDescriptor);
         }
         match &self.target {
-            Target::Regular(_, object) => read_object(object, offset, sink).await,
+            Target::Regular(_, object) => object.read(offset, sink).await,
             Target::Directory(_) => Err(FsError::IsDirectory),
             Target::Device(_, Device::Null) => Ok(0),
             Target::Device(_, Device::Zero) => read_zeroes(sink).await,

@@ -12,6 +12,7 @@
 use super::FsError;
 use alloc::vec::Vec;
 use core::future::Future;
+use uvm::phys::PageBytes;
 
 /// Where the bytes of a read go. Fills front to back.
 pub trait IoSink: Send {
@@ -33,6 +34,23 @@ pub trait IoSink: Send {
             let n = self.put(&ZEROES[..chunk]);
             done += n;
             if n < chunk {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Copies `len` bytes from byte `start` of a page like [`put`](Self::put). The page is held, and may be
+    /// written to by others meanwhile.
+    fn put_page(&mut self, page: &PageBytes, start: usize, len: usize) -> usize {
+        let mut chunk = [0; 512];
+        let mut done = 0;
+        while done < len {
+            let chunk = &mut chunk[..(len - done).min(512)];
+            page.read(start + done, chunk);
+            let n = self.put(chunk);
+            done += n;
+            if n < chunk.len() {
                 break;
             }
         }
@@ -94,10 +112,7 @@ pub trait Sleeper: Sync {
 pub struct Uninterruptible;
 
 impl Sleeper for Uninterruptible {
-    async fn sleep<T: Send>(
-        &self,
-        wait: impl Future<Output = T> + Send,
-    ) -> Result<T, Interrupted> {
+    async fn sleep<T: Send>(&self, wait: impl Future<Output = T> + Send) -> Result<T, Interrupted> {
         Ok(wait.await)
     }
 }

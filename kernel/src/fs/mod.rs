@@ -5,6 +5,7 @@
 //! | [`vnode`] | what a file is to the rest of the kernel |
 //! | [`mount`], [`namei`], [`open`] | mounted file systems; from path to vnode; to open file |
 //! | [`file`], [`fd`] | open files and their offsets; descriptor tables |
+//! | [`ubc`] | regular files read through their pages |
 //! | [`io`] | how bytes reach user memory and come from it |
 //! | [`ext2`] | the disk file system |
 //! | [`bcache`] | its metadata blocks in memory |
@@ -18,6 +19,7 @@
 //! rules.
 
 pub mod bcache;
+mod clock;
 pub mod devfs;
 mod error;
 pub mod ext2;
@@ -29,6 +31,7 @@ pub mod namei;
 pub mod open;
 pub mod pipe;
 pub mod tty;
+pub mod ubc;
 pub mod vcache;
 pub mod vnode;
 

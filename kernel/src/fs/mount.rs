@@ -101,16 +101,23 @@ impl Location {
 }
 
 /// The tree of names: all mounts.
-#[derive(Default)]
 pub struct Vfs {
     /// The root first. Mounts are few: a scan is the fastest index.
     mounts: SpinRwLock<Vec<Arc<Mount>>>,
 }
 
+impl Default for Vfs {
+    fn default() -> Vfs {
+        Vfs::new()
+    }
+}
+
 impl Vfs {
     /// A tree with nothing mounted.
-    pub fn new() -> Vfs {
-        Vfs::default()
+    pub const fn new() -> Vfs {
+        Vfs {
+            mounts: SpinRwLock::new(Vec::new()),
+        }
     }
 
     /// Makes `fs` the root. Once, before anything is looked up.

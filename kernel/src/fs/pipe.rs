@@ -370,7 +370,9 @@ impl Ring {
     /// Gives back the pages behind the published bytes, but for the spare one.
     fn forget_unpublished(&mut self) {
         let first = self.head / RING_PAGE;
-        let in_use = (self.head % RING_PAGE + self.len).div_ceil(RING_PAGE).max(1);
+        let in_use = (self.head % RING_PAGE + self.len)
+            .div_ceil(RING_PAGE)
+            .max(1);
         for i in in_use..self.pages.len() {
             self.pages[(first + i) % (CAPACITY / RING_PAGE)] = None;
         }

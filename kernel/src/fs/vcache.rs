@@ -51,8 +51,7 @@ impl<V: Recyclable> VnodeCache<V> {
         // Two for one: after a time of many vnodes in use the cache shrinks again.
         for victim in &mut recycled {
             if vnodes.len() >= self.bound {
-                *victim =
-                    vnodes.evict(|vnode| Arc::strong_count(vnode) == 1 && !vnode.is_mapped());
+                *victim = vnodes.evict(|vnode| Arc::strong_count(vnode) == 1 && !vnode.is_mapped());
             }
         }
         vnodes.insert(ino, fresh.clone());

@@ -9,12 +9,12 @@
 
 use super::FsError;
 use super::devfs::Device;
+use super::ubc::FileObject;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use async_trait::async_trait;
 use core::ops::ControlFlow;
-use uvm::object::vnode::VnodeObject;
 
 /// A vnode as everybody holds it.
 pub type VnodeRef = Arc<dyn Vnode>;
@@ -204,8 +204,8 @@ pub trait Vnode: Send + Sync {
         Err(FsError::Invalid)
     }
 
-    /// A regular file's memory object: what `mmap` maps and `read` reads. The same one every time.
-    fn object(&self) -> Option<&Arc<VnodeObject>> {
+    /// A regular file's memory: what `mmap` maps and `read` reads. The same one every time.
+    fn object(&self) -> Option<&Arc<FileObject>> {
         None
     }
 

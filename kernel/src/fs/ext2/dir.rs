@@ -210,7 +210,10 @@ mod tests {
             record(5, 12, b"a\0b"),
         ];
         for block in bad {
-            assert!(matches!(names(&block), Err(FsError::Damaged(_))), "{block:?}");
+            assert!(
+                matches!(names(&block), Err(FsError::Damaged(_))),
+                "{block:?}"
+            );
         }
         let mut long = record(5, 12, b"ab");
         long[4] = 200;

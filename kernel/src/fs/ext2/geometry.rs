@@ -1,9 +1,7 @@
 //! The superblock, checked: what everything else may rely on.
 
-use super::disk::{
-    DIRECT, GroupDescriptor, INCOMPAT_FILETYPE, INODE_SIZE, MAGIC, SuperBlock,
-};
 use super::MountError;
+use super::disk::{DIRECT, GroupDescriptor, INCOMPAT_FILETYPE, INODE_SIZE, MAGIC, SuperBlock};
 use zerocopy::FromBytes;
 
 /// Facts about a file system that hold together. Everything is in blocks unless it says otherwise.
@@ -61,7 +59,9 @@ impl Geometry {
             shift @ 0..=2 => 1024u32 << shift,
             _ => return Err(Unsupported("block size")),
         };
-        if !inode_size.is_power_of_two() || inode_size < INODE_SIZE as u32 || inode_size > block_size
+        if !inode_size.is_power_of_two()
+            || inode_size < INODE_SIZE as u32
+            || inode_size > block_size
         {
             return Err(Damaged("inode size"));
         }

@@ -7,13 +7,13 @@ use super::disk::{DIRECT, Inode, ROOT_INO};
 use super::map::{BlockMap, Run};
 use super::{Core, Ext2};
 use crate::fs::FsError;
+use crate::fs::ubc::FileObject;
 use crate::fs::vcache::Recyclable;
 use crate::fs::vnode::{Attributes, DeviceNumber, Emit, Kind, Time, Vnode, VnodeRef};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use async_trait::async_trait;
-use uvm::object::vnode::VnodeObject;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
@@ -27,7 +27,7 @@ pub struct Ext2Vnode {
     attributes: Attributes,
     map: Arc<BlockMap>,
     /// Regular files only.
-    object: Option<Arc<VnodeObject>>,
+    object: Option<Arc<FileObject>>,
     /// Whether a symbolic link's text is where block numbers would be.
     is_fast_symlink: bool,
 }
@@ -39,7 +39,9 @@ impl Ext2Vnode {
         let geometry = &core.geometry;
         let mode = disk.mode.get();
         if disk.links_count.get() == 0 {
-            return Err(FsError::Damaged("a name leads to an inode that is not in use"));
+            return Err(FsError::Damaged(
+                "a name leads to an inode that is not in use",
+            ));
         }
         let kind = Kind::from_mode(mode).ok_or(FsError::Damaged("type of an inode"))?;
         if ino == ROOT_INO && kind != Kind::Directory {
@@ -87,7 +89,7 @@ impl Ext2Vnode {
             blocks,
         });
         let object = match kind {
-            Kind::Regular => Some(core.new_object(&map, size)?),
+            Kind::Regular => Some(FileObject::new(&core.uvm, map.clone(), size)?),
             _ => None,
         };
         let is_device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
@@ -160,7 +162,7 @@ impl Recyclable for Ext2Vnode {
     fn is_mapped(&self) -> bool {
         self.object
             .as_ref()
-            .is_some_and(|object| Arc::strong_count(object) > 1 || object.is_referenced())
+            .is_some_and(|object| Arc::strong_count(object) > 1 || object.is_mapped())
     }
 }
 
@@ -219,7 +221,7 @@ impl Vnode for Ext2Vnode {
         }
     }
 
-    fn object(&self) -> Option<&Arc<VnodeObject>> {
+    fn object(&self) -> Option<&Arc<FileObject>> {
         self.object.as_ref()
     }
 }

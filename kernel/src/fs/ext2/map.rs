@@ -7,6 +7,7 @@
 use super::Core;
 use super::disk::DIRECT;
 use crate::fs::FsError;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use async_trait::async_trait;
@@ -109,5 +110,60 @@ impl BlockMap {
 
     fn byte_offset(&self, block: u32) -> u64 {
         u64::from(block) * u64::from(self.core.geometry.block_size)
+    }
+}
+
+#[async_trait]
+impl FileMap for BlockMap {
+    async fn bmap(&self, first: PageIndex, max: usize) -> Result<Extent, IoError> {
+        let per_page = PAGE_SIZE as u64 / u64::from(self.core.geometry.block_size);
+        let block = first.0.saturating_mul(per_page);
+        if block >= self.blocks {
+            return Ok(Extent::Hole { pages: max });
+        }
+        let run = self.run(block, (max as u64).saturating_mul(per_page)).await;
+        let run = run.map_err(io_error)?;
+        // A last page of less than its blocks is no whole page of a run.
+        let pages = (run.count / per_page) as usize;
+        match run.start {
+            Some(start) if pages > 0 => {
+                let offset = self.byte_offset(start);
+                return Ok(Extent::Run { offset, pages });
+            }
+            None if pages > 0 => return Ok(Extent::Hole { pages }),
+            _ => {}
+        }
+        let mut blocks = ArrayVec::new();
+        let mut next = Some(run);
+        while (blocks.len() as u64) < per_page {
+            let at = block + blocks.len() as u64;
+            let run = match next.take() {
+                Some(run) => run,
+                None if at < self.blocks => {
+                    let rest = per_page - blocks.len() as u64;
+                    self.run(at, rest).await.map_err(io_error)?
+                }
+                None => Run {
+                    start: None,
+                    count: per_page,
+                },
+            };
+            let room = per_page - blocks.len() as u64;
+            for i in 0..run.count.min(room) {
+                blocks.push(run.start.map(|start| self.byte_offset(start + i as u32)));
+            }
+        }
+        Ok(Extent::Blocks(blocks))
+    }
+
+    fn device(&self) -> &Arc<dyn BlockDevice> {
+        self.core.cache.device()
+    }
+}
+
+fn io_error(error: FsError) -> IoError {
+    match error {
+        FsError::Damaged(_) => IoError::Damaged,
+        _ => IoError::Device,
     }
 }

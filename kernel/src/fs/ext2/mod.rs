@@ -29,11 +29,9 @@ use super::vnode::VnodeRef;
 use alloc::sync::Arc;
 use disk::{GroupDescriptor, Inode, ROOT_INO, SUPERBLOCK_OFFSET};
 use executor::sync::SpinLock;
-use map::BlockMap;
 use names::NameCache;
 use uvm::Uvm;
 use uvm::io::BlockDevice;
-use uvm::object::vnode::VnodeObject;
 use zerocopy::FromBytes;
 
 /// Linux's number for ext2 in `statfs`.
@@ -233,11 +231,6 @@ impl Core {
         let (inode, _) =
             Inode::read_from_prefix(&block[at..]).map_err(|_| FsError::Damaged("inode"))?;
         Ok(inode)
-    }
-
-    /// The memory object of a regular file.
-    fn new_object(&self, map: &Arc<BlockMap>, size: u64) -> Result<Arc<VnodeObject>, FsError> {
-        VnodeObject::new(&self.uvm, map.clone(), size).map_err(|_| FsError::OutOfMemory)
     }
 }
 

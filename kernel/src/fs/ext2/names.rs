@@ -54,7 +54,10 @@ impl NameCache {
 
 /// FNV-1a.
 fn hash(directory: u32, name: &[u8]) -> u64 {
-    let bytes = directory.to_le_bytes().into_iter().chain(name.iter().copied());
+    let bytes = directory
+        .to_le_bytes()
+        .into_iter()
+        .chain(name.iter().copied());
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

@@ -112,8 +112,7 @@ impl LineDiscipline {
     fn edit(&mut self, byte: u8, echo: &mut Echo) {
         if self.is(byte, index::VERASE) || byte == 0x08 {
             self.erase_one(echo);
-        } else if self.is(byte, index::VWERASE)
-            && self.termios.local().contains(LocalFlags::IEXTEN)
+        } else if self.is(byte, index::VWERASE) && self.termios.local().contains(LocalFlags::IEXTEN)
         {
             let is_blank = |c: Option<u8>| matches!(c, Some(b' ' | b'\t'));
             while is_blank(self.last_typed()) {
