@@ -417,3 +417,6 @@ async fn read_zeroes(sink: &mut impl IoSink) -> Result<usize, FsError> {
     }
     Ok(total)
 }
+
+#[cfg(test)]
+mod tests;

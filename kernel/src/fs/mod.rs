@@ -30,6 +30,8 @@ pub mod mount;
 pub mod namei;
 pub mod open;
 pub mod pipe;
+#[cfg(test)]
+mod testing;
 pub mod tty;
 pub mod ubc;
 pub mod vcache;

@@ -214,3 +214,6 @@ fn next_name(path: &[u8], at: usize) -> (&[u8], usize) {
     let len = path[start..].iter().take_while(|&&c| c != b'/').count();
     (&path[start..start + len], start + len)
 }
+
+#[cfg(test)]
+mod tests;
