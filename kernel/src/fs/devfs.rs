@@ -54,11 +54,12 @@ const MAGIC: u64 = 0x0102_1994;
 impl DevFs {
     /// `null`, `zero`, and the terminal as `console` and `tty`.
     pub fn new(tty: Arc<Tty>) -> Arc<DevFs> {
-        let node = |ino, name, major, minor, permissions, device| {
+        let number = |major, minor| DeviceNumber { major, minor };
+        let node = |ino, name, number, permissions, device| {
             Arc::new(Node {
                 name,
                 ino,
-                number: DeviceNumber { major, minor },
+                number,
                 permissions,
                 device,
             })
@@ -67,10 +68,10 @@ impl DevFs {
             root: Arc::new_cyclic(|this| Directory {
                 this: this.clone(),
                 nodes: [
-                    node(2, b"console", 5, 1, 0o600, Device::Tty(tty.clone())),
-                    node(3, b"null", 1, 3, 0o666, Device::Null),
-                    node(4, b"tty", 5, 0, 0o666, Device::Tty(tty)),
-                    node(5, b"zero", 1, 5, 0o666, Device::Zero),
+                    node(2, b"console", CONSOLE, 0o600, Device::Tty(tty.clone())),
+                    node(3, b"null", number(1, 3), 0o666, Device::Null),
+                    node(4, b"tty", number(5, 0), 0o666, Device::Tty(tty)),
+                    node(5, b"zero", number(1, 5), 0o666, Device::Zero),
                 ],
             }),
         })

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use executor::sync::SpinLock;
+use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -143,14 +144,20 @@ pub fn make_image(tree: &Path, block_size: u32, blocks: u32, extra: &[&str]) -> 
     install_e2fsprogs();
     let image = tree.with_extension(format!("{block_size}.ext2"));
     let output = Command::new("mke2fs")
-        .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
+        )
         .args(["-q", "-F", "-t", "ext2", "-m", "0", "-b"])
         .arg(format!("{block_size}"))
         .arg("-d")
         .arg(tree)
         .args(extra)
         .arg(&image)
-        .arg(format!("{}k", u64::from(blocks) * u64::from(block_size) / 1024))
+        .arg(format!(
+            "{}k",
+            u64::from(blocks) * u64::from(block_size) / 1024
+        ))
         .output()
         .expect("mke2fs starts");
     assert!(
@@ -183,4 +190,38 @@ impl super::tty::Console for NoConsole {
     }
 
     async fn room(&self) {}
+}
+
+/// A machine.
+pub struct SmallMachine {
+    /// Its memory system.
+    pub uvm: Arc<Uvm>,
+}
+
+/// A machine with `mib` MiB of memory.
+pub fn small_machine(mib: usize) -> SmallMachine {
+    todo!()
+}
+
+impl SmallMachine {
+    /// Runs `task` to its end.
+    pub fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> T {
+        todo!()
+    }
+    /// Runs `task` to its end.
+    pub fn run_local<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> T {
+        todo!()
+    }
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> core::pin::Pin<alloc::boxed::Box<dyn Future<Output = T> + Send>> {
+        todo!()
+    }
+    pub fn run_until_stalled(&self) {
+        todo!()
+    }
+    pub fn check(&self) {
+        todo!()
+    }
 }

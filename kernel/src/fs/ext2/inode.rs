@@ -5,7 +5,7 @@
 
 use super::disk::{DIRECT, Inode, ROOT_INO};
 use super::map::{BlockMap, Run};
-use super::{Core, Ext2};
+use super::{Core, Volume};
 use crate::fs::FsError;
 use crate::fs::ubc::FileObject;
 use crate::fs::vcache::Recyclable;
@@ -22,8 +22,8 @@ const FAST_SYMLINK: usize = size_of::<[u32; DIRECT + 3]>();
 
 /// A file of an ext2 file system.
 pub struct Ext2Vnode {
-    /// For looking up names; the file system keeps its vnodes, not the other way round.
-    fs: Weak<Ext2>,
+    /// For looking up names; the volume keeps its vnodes, not the other way round.
+    volume: Weak<Volume>,
     attributes: Attributes,
     map: Arc<BlockMap>,
     /// Regular files only.
@@ -34,8 +34,8 @@ pub struct Ext2Vnode {
 
 impl Ext2Vnode {
     /// The vnode of inode `ino`, as the disk has it.
-    pub(super) fn new(fs: &Arc<Ext2>, ino: u32, disk: &Inode) -> Result<Ext2Vnode, FsError> {
-        let core = &fs.core;
+    pub(super) fn new(volume: &Arc<Volume>, ino: u32, disk: &Inode) -> Result<Ext2Vnode, FsError> {
+        let core = &volume.core;
         let geometry = &core.geometry;
         let mode = disk.mode.get();
         if disk.links_count.get() == 0 {
@@ -118,7 +118,7 @@ impl Ext2Vnode {
             changed: moment(disk.change_time),
         };
         Ok(Ext2Vnode {
-            fs: Arc::downgrade(fs),
+            volume: Arc::downgrade(volume),
             attributes,
             map,
             object,
@@ -181,17 +181,17 @@ impl Vnode for Ext2Vnode {
     }
 
     fn lookup_cached(&self, name: &[u8]) -> Option<VnodeRef> {
-        let fs = self.fs.upgrade()?;
-        let ino = fs.names.get(self.number(), name)?;
-        Some(fs.vnodes.get(ino)?)
+        let volume = self.volume.upgrade()?;
+        let ino = volume.names.get(self.number(), name)?;
+        Some(volume.vnodes.get(ino)?)
     }
 
     async fn lookup(&self, name: &[u8]) -> Result<VnodeRef, FsError> {
         // A file system that is gone has no readable names.
-        let fs = self.fs.upgrade().ok_or(FsError::Io)?;
+        let volume = self.volume.upgrade().ok_or(FsError::Io)?;
         let ino = self.find(name).await?;
-        let vnode = fs.vnode(ino).await?;
-        fs.names.insert(self.number(), name, ino);
+        let vnode = volume.vnode(ino).await?;
+        volume.names.insert(self.number(), name, ino);
         Ok(vnode)
     }
 

@@ -1,6 +1,6 @@
 //! ext2, read only.
 //!
-//! [`Ext2`] owns the caches of its vnodes and names; [`Core`](self) is what they share: the checked
+//! [`Ext2`] owns the caches of vnodes and names. What all of them share is the core: the checked
 //! [`Geometry`], the buffer cache and the device. Nothing on the disk is believed: the superblock and the
 //! group descriptors are checked at mount, inodes when they become vnodes, block numbers and directory
 //! entries each time they are used. Whatever does not hold is [`FsError::Damaged`] or [`MountError`] with
@@ -28,7 +28,6 @@ use super::vcache::VnodeCache;
 use super::vnode::VnodeRef;
 use alloc::sync::Arc;
 use disk::{GroupDescriptor, Inode, ROOT_INO, SUPERBLOCK_OFFSET};
-use executor::sync::SpinLock;
 use names::NameCache;
 use uvm::Uvm;
 use uvm::io::BlockDevice;
@@ -80,13 +79,18 @@ pub(super) struct Core {
     device_number: u64,
 }
 
-/// A mounted ext2 file system.
-pub struct Ext2 {
+/// Where names lead: inodes that are in memory, and names that were looked up.
+pub(super) struct Volume {
     core: Arc<Core>,
     vnodes: VnodeCache<Ext2Vnode>,
     names: NameCache,
-    /// Held for as long as it is mounted. Set once, at mount.
-    root: SpinLock<Option<Arc<Ext2Vnode>>>,
+}
+
+/// A mounted ext2 file system. Its vnodes outlive it only as long as somebody holds them, and find no
+/// further names then.
+pub struct Ext2 {
+    volume: Arc<Volume>,
+    root: Arc<Ext2Vnode>,
 }
 
 impl Ext2 {
@@ -110,15 +114,13 @@ impl Ext2 {
             device_number,
         });
         core.check_groups().await?;
-        let fs = Arc::new(Ext2 {
+        let volume = Arc::new(Volume {
             core,
             vnodes: VnodeCache::new(VNODES),
             names: NameCache::new(NAMES),
-            root: SpinLock::new(None),
         });
-        let root = fs.vnode(ROOT_INO).await?;
-        *fs.root.lock() = Some(root);
-        Ok(fs)
+        let root = volume.vnode(ROOT_INO).await?;
+        Ok(Arc::new(Ext2 { volume, root }))
     }
 
     /// The superblock is where it is before the block size is known: read with blocks of 1 KiB.
@@ -135,26 +137,15 @@ impl Ext2 {
         Geometry::check(&block, size)
     }
 
-    /// The vnode of inode `ino`: the one there is, or a new one. Awaits the inode.
-    async fn vnode(self: &Arc<Self>, ino: u32) -> Result<Arc<Ext2Vnode>, FsError> {
-        if let Some(vnode) = self.vnodes.get(ino) {
-            return Ok(vnode);
-        }
-        let inode = self.core.read_inode(ino).await?;
-        let fresh = Arc::new(Ext2Vnode::new(self, ino, &inode)?);
-        Ok(self.vnodes.insert(ino, fresh))
-    }
-
     /// What its buffer cache has done and holds.
     pub fn buffers(&self) -> CacheStats {
-        self.core.cache.stats()
+        self.volume.core.cache.stats()
     }
 }
 
 impl FileSystem for Ext2 {
     fn root(&self) -> VnodeRef {
-        let root = self.root.lock().clone();
-        root.expect("set before mount returned")
+        self.root.clone()
     }
 
     fn read_only(&self) -> bool {
@@ -166,7 +157,7 @@ impl FileSystem for Ext2 {
     }
 
     fn statistics(&self) -> Statistics {
-        let g = &self.core.geometry;
+        let g = &self.volume.core.geometry;
         // Tables: a superblock and descriptors in most groups are few; bitmaps and inodes are the most.
         let tables = u64::from(g.groups) * (2 + u64::from(g.inode_table_blocks()));
         Statistics {
@@ -179,6 +170,18 @@ impl FileSystem for Ext2 {
             files_free: u64::from(g.free_inodes),
             name_max: super::namei::NAME_MAX as u64,
         }
+    }
+}
+
+impl Volume {
+    /// The vnode of inode `ino`: the one there is, or a new one. Awaits the inode.
+    async fn vnode(self: &Arc<Self>, ino: u32) -> Result<Arc<Ext2Vnode>, FsError> {
+        if let Some(vnode) = self.vnodes.get(ino) {
+            return Ok(vnode);
+        }
+        let inode = self.core.read_inode(ino).await?;
+        let fresh = Arc::new(Ext2Vnode::new(self, ino, &inode)?);
+        Ok(self.vnodes.insert(ino, fresh))
     }
 }
 

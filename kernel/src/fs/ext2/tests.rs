@@ -9,16 +9,17 @@ use crate::fs::io::{Uninterruptible, VecSink};
 use crate::fs::mount::{Location, Vfs};
 use crate::fs::namei::Follow;
 use crate::fs::testing::{MemoryDisk, make_image, small_machine};
-use crate::fs::vnode::{DirEntry, Kind};
+use crate::fs::vnode::{DirEntry, Kind, Vnode};
 use core::ops::ControlFlow;
+use std::boxed::Box;
 use std::collections::BTreeMap;
+use std::format;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::vec::Vec;
-use std::format;
 
 const CX: Uninterruptible = Uninterruptible;
 
@@ -48,12 +49,20 @@ fn make_tree(root: &Path) {
     fs::hard_link(root.join("one"), root.join("a/hard")).unwrap();
     // Holes before, between and behind data, out to the triple indirect blocks of 1 KiB blocks.
     let mut sparse = fs::File::create(root.join("sparse")).unwrap();
-    for (at, len) in [(5_000, 10), (300_000, 5_000), (66_000_000, 3_000), (70_000_001, 7)] {
+    for (at, len) in [
+        (5_000, 10),
+        (300_000, 5_000),
+        (66_000_000, 3_000),
+        (70_000_001, 7),
+    ] {
         sparse.seek(SeekFrom::Start(at)).unwrap();
         sparse.write_all(&pattern(at as usize, len)).unwrap();
     }
     sparse.set_len(80_000_123).unwrap();
-    fs::File::create(root.join("hole")).unwrap().set_len(10_000_000).unwrap();
+    fs::File::create(root.join("hole"))
+        .unwrap()
+        .set_len(10_000_000)
+        .unwrap();
     // Symbolic links in the inode and in a block, and the limits between.
     for len in [1, 59, 60, 61, 500, 1000] {
         symlink("t".repeat(len), root.join(format!("link{len}"))).unwrap();
@@ -95,7 +104,10 @@ async fn read_all(file: &OpenFile, chunk: usize) -> Result<Vec<u8>, FsError> {
     }
 }
 
-async fn names(file: &OpenFile, at_once: usize) -> Result<BTreeMap<Vec<u8>, DirEntryFacts>, FsError> {
+async fn names(
+    file: &OpenFile,
+    at_once: usize,
+) -> Result<BTreeMap<Vec<u8>, DirEntryFacts>, FsError> {
     let mut names = BTreeMap::new();
     loop {
         let mut taken = 0;
@@ -136,7 +148,11 @@ async fn compare(mounted: &Mounted, host: &Path, path: &Path) {
     // The root is mke2fs's own.
     if path != Path::new("/") {
         assert_eq!(u32::from(is.mode()), expected.mode(), "mode of {path:?}");
-        assert_eq!((is.uid, is.gid), (expected.uid(), expected.gid()), "{path:?}");
+        assert_eq!(
+            (is.uid, is.gid),
+            (expected.uid(), expected.gid()),
+            "{path:?}"
+        );
         assert_eq!(is.modified.seconds, expected.mtime(), "time of {path:?}");
     }
     // Not every host counts the links of directories.
@@ -146,7 +162,10 @@ async fn compare(mounted: &Mounted, host: &Path, path: &Path) {
     match is.kind {
         Kind::Regular => {
             assert_eq!(is.size, expected.len(), "size of {path:?}");
-            let file = vfs.open(&mounted.root, bytes, OpenFlags::empty()).await.unwrap();
+            let file = vfs
+                .open(&mounted.root, bytes, OpenFlags::empty())
+                .await
+                .unwrap();
             let chunk = if is.size > 1_000_000 { 1 << 20 } else { 777 };
             let content = read_all(&file, chunk).await.unwrap();
             assert!(content == fs::read(host).unwrap(), "content of {path:?}");
@@ -157,7 +176,10 @@ async fn compare(mounted: &Mounted, host: &Path, path: &Path) {
             assert_eq!(target, expected.as_os_str().as_bytes(), "{path:?}");
         }
         Kind::Directory => {
-            let open = vfs.open(&mounted.root, bytes, OpenFlags::DIRECTORY).await.unwrap();
+            let open = vfs
+                .open(&mounted.root, bytes, OpenFlags::DIRECTORY)
+                .await
+                .unwrap();
             let mut found = names(&open, 7).await.unwrap();
             assert_eq!(found.remove(&b"."[..]).unwrap().ino, is.ino);
             assert!(found.remove(&b".."[..]).is_some());
@@ -169,13 +191,21 @@ async fn compare(mounted: &Mounted, host: &Path, path: &Path) {
                 let facts = found.remove(entry.file_name().as_bytes());
                 let facts = facts.unwrap_or_else(|| panic!("{entry:?} is missing"));
                 let kind = Kind::from_mode(entry.metadata().unwrap().mode() as u16);
-                if mounted.fs.core.geometry.has_file_types {
+                if mounted.fs.volume.core.geometry.has_file_types {
                     assert_eq!(facts.kind, kind);
                 }
-                Box::pin(compare(mounted, &entry.path(), &path.join(entry.file_name()))).await;
+                Box::pin(compare(
+                    mounted,
+                    &entry.path(),
+                    &path.join(entry.file_name()),
+                ))
+                .await;
             }
             assert!(found.is_empty(), "{found:?} are no files of {path:?}");
-            let back = vfs.lookup(&mounted.root, bytes, Follow::Always).await.unwrap();
+            let back = vfs
+                .lookup(&mounted.root, bytes, Follow::Always)
+                .await
+                .unwrap();
             assert_eq!(vfs.path_of(&back).await.unwrap(), bytes);
         }
         kind => panic!("{path:?} is a {kind:?}"),
@@ -243,14 +273,29 @@ fn one_file_has_one_vnode_and_one_object() {
             let (one, hard) = (look("one").await, look("a/hard").await);
             assert!(Arc::ptr_eq(one.object().unwrap(), hard.object().unwrap()));
             // More files than the cache keeps: those in use stay, the others come and go.
-            let mapped = look("run.sh").await.object().unwrap().object().object().clone();
+            let mapped = look("run.sh")
+                .await
+                .object()
+                .unwrap()
+                .object()
+                .object()
+                .clone();
             for i in 0..3 * VNODES {
                 let ino = 12 + i as u32 % 1100;
-                drop(fs.vnode(ino).await);
+                drop(fs.volume.vnode(ino).await);
             }
-            assert!(fs.vnodes.len() <= VNODES);
-            assert!(Arc::ptr_eq(one.object().unwrap(), look("one").await.object().unwrap()));
-            let again = look("run.sh").await.object().unwrap().object().object().clone();
+            assert!(fs.volume.vnodes.len() <= VNODES);
+            assert!(Arc::ptr_eq(
+                one.object().unwrap(),
+                look("one").await.object().unwrap()
+            ));
+            let again = look("run.sh")
+                .await
+                .object()
+                .unwrap()
+                .object()
+                .object()
+                .clone();
             assert!(uvm::pool::Ref::ptr_eq(&mapped, &again));
         });
         machine.check();
@@ -274,11 +319,16 @@ fn two_readers_of_a_page_or_a_block_make_one_read() {
         // The inode block of a file, asked for by many at once.
         let wait = |fs: &Arc<Ext2>| {
             let fs = fs.clone();
-            machine.spawn(async move { fs.vnode(12).await.map(|vnode| vnode.attributes().ino) })
+            machine.spawn(async move {
+                fs.volume
+                    .vnode(12)
+                    .await
+                    .map(|vnode| vnode.attributes().ino)
+            })
         };
         let waiting: Vec<_> = (0..5).map(|_| wait(&fs)).collect();
         // One of them gives up, the one that began the read.
-        let mut begun = Box::pin(fs.core.cache.read(100));
+        let mut begun = Box::pin(fs.volume.core.cache.read(100));
         assert!(futures_util::FutureExt::now_or_never(begun.as_mut()).is_none());
         drop(begun);
         machine.run_until_stalled();
@@ -287,7 +337,7 @@ fn two_readers_of_a_page_or_a_block_make_one_read() {
         for waiter in waiting {
             assert_eq!(machine.run(waiter), Ok(12));
         }
-        let again = fs.core.cache.clone();
+        let again = fs.volume.core.cache.clone();
         machine.run(async move { assert!(again.read(100).await.is_ok()) });
         assert_eq!(disk.reads() - reads, 2);
         drop(fs);

@@ -24,7 +24,8 @@ fn with_files(test: impl AsyncFnOnce(Vfs) + Send + 'static) {
     machine.run_local(async move {
         let disk = MemoryDisk::new(&uvm, image);
         let vfs = Vfs::new();
-        vfs.mount_root(Ext2::mount(&uvm, disk, 1).await.unwrap()).unwrap();
+        vfs.mount_root(Ext2::mount(&uvm, disk, 1).await.unwrap())
+            .unwrap();
         let dev = DevFs::new(Tty::new(Arc::new(NoConsole)));
         vfs.mount(b"/dev", dev).await.unwrap();
         test(vfs).await;
@@ -36,9 +37,10 @@ async fn open(vfs: &Vfs, path: &str) -> Arc<OpenFile> {
     let root = vfs.root().unwrap();
     let flags = OpenFlags::READ_WRITE;
     match vfs.open(&root, path.as_bytes(), flags).await {
-        Err(FsError::ReadOnly | FsError::IsDirectory) => {
-            vfs.open(&root, path.as_bytes(), OpenFlags::empty()).await.unwrap()
-        }
+        Err(FsError::ReadOnly | FsError::IsDirectory) => vfs
+            .open(&root, path.as_bytes(), OpenFlags::empty())
+            .await
+            .unwrap(),
         file => file.unwrap(),
     }
 }
@@ -71,7 +73,10 @@ fn the_offset_is_shared_and_can_be_moved() {
         assert_eq!(file.seek(1 << 40, Whence::Start).await, Ok(1 << 40));
         assert_eq!(read(&file, 100).await, []);
         assert_eq!(file.seek(-1, Whence::Start).await, Err(FsError::Invalid));
-        assert_eq!(file.seek(i64::MAX, Whence::End).await, Err(FsError::Overflow));
+        assert_eq!(
+            file.seek(i64::MAX, Whence::End).await,
+            Err(FsError::Overflow)
+        );
         assert_eq!(file.seek(0, Whence::Current).await, Ok(1 << 40));
     });
 }
@@ -83,7 +88,12 @@ fn reads_resume_after_faults_of_the_buffer() {
         let mut sink = Faulty::sink(15_000, 1_000);
         assert_eq!(file.read_at(&mut sink, 100).await, Ok(15_000));
         assert!(sink.faults >= 15);
-        assert!(sink.bytes.iter().enumerate().all(|(i, &b)| b == byte(100 + i)));
+        assert!(
+            sink.bytes
+                .iter()
+                .enumerate()
+                .all(|(i, &b)| b == byte(100 + i))
+        );
         let mut sink = Faulty {
             bad_at: 5_000,
             ..Faulty::sink(15_000, 700)

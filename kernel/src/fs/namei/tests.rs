@@ -1,5 +1,5 @@
 use super::*;
-use crate::fs::devfs::{Device, DevFs};
+use crate::fs::devfs::{DevFs, Device};
 use crate::fs::ext2::Ext2;
 use crate::fs::file::{OpenFlags, Target};
 use crate::fs::testing::{MemoryDisk, NoConsole, make_image, small_machine};
@@ -25,7 +25,11 @@ fn on_a_tree<F: Future<Output = ()> + Send + 'static>(
     symlink("nowhere", tree.join("dangling")).unwrap();
     symlink("/x/../a/", tree.join("slashed")).unwrap();
     for i in 0..45 {
-        symlink(std::format!("chain{}", i + 1), tree.join(std::format!("chain{i}"))).unwrap();
+        symlink(
+            std::format!("chain{}", i + 1),
+            tree.join(std::format!("chain{i}")),
+        )
+        .unwrap();
     }
     fs::write(tree.join("chain45"), b"end").unwrap();
     symlink("p/".repeat(500), tree.join("long")).unwrap();
@@ -126,10 +130,16 @@ fn names_and_paths_have_their_limits() {
 #[test]
 fn links_and_missing_names_are_answers_where_asked_for() {
     on_a_tree(|vfs, root| async move {
-        let link = vfs.lookup(&root, b"a/inner", Follow::NotLast).await.unwrap();
+        let link = vfs
+            .lookup(&root, b"a/inner", Follow::NotLast)
+            .await
+            .unwrap();
         assert_eq!(link.vnode().kind(), Kind::Symlink);
         // A slash behind it asks for what it leads to.
-        let through = vfs.lookup(&root, b"a/inner/", Follow::NotLast).await.unwrap();
+        let through = vfs
+            .lookup(&root, b"a/inner/", Follow::NotLast)
+            .await
+            .unwrap();
         assert_eq!(through.vnode().kind(), Kind::Directory);
         match vfs.resolve(&root, b"a/new", Follow::Always).await.unwrap() {
             Resolved::Missing { parent, name } => {
@@ -138,7 +148,11 @@ fn links_and_missing_names_are_answers_where_asked_for() {
             }
             Resolved::Found(_) => panic!("it is not there"),
         }
-        match vfs.resolve(&root, b"dangling", Follow::Always).await.unwrap() {
+        match vfs
+            .resolve(&root, b"dangling", Follow::Always)
+            .await
+            .unwrap()
+        {
             Resolved::Missing { name, .. } => assert_eq!(name, b"nowhere"),
             Resolved::Found(_) => panic!("it is not there"),
         }
@@ -156,13 +170,20 @@ fn files_open_as_what_they_are() {
         let null = open("/dev/null", OpenFlags::READ_WRITE).await.unwrap();
         assert!(matches!(null.target(), Target::Device(_, Device::Null)));
         assert!(open("/dev/tty", none).await.unwrap().terminal().is_ok());
-        assert_eq!(open("a/file", none).await.unwrap().terminal().err(), Some(FsError::NotTerminal));
+        assert_eq!(
+            open("a/file", none).await.unwrap().terminal().err(),
+            Some(FsError::NotTerminal)
+        );
         for (path, flags, expected) in [
             ("a/file", OpenFlags::WRITE_ONLY, FsError::ReadOnly),
             ("a/file", OpenFlags::TRUNCATE, FsError::ReadOnly),
             ("a/new", OpenFlags::CREATE, FsError::ReadOnly),
             ("nothing/new", OpenFlags::CREATE, FsError::NotFound),
-            ("a/file", OpenFlags::CREATE | OpenFlags::EXCLUSIVE, FsError::Exists),
+            (
+                "a/file",
+                OpenFlags::CREATE | OpenFlags::EXCLUSIVE,
+                FsError::Exists,
+            ),
             ("a/file", OpenFlags::DIRECTORY, FsError::NotDirectory),
             ("a", OpenFlags::READ_WRITE, FsError::IsDirectory),
             ("x/file", OpenFlags::NOFOLLOW, FsError::Loop),

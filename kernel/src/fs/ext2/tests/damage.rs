@@ -37,13 +37,25 @@ fn what_cannot_be_mounted_is_refused_with_the_reason() {
             image[1024 + at..][..4].copy_from_slice(&value.to_le_bytes());
         }
     };
-    assert_eq!(mount_error(|image| image.clear()), "not an ext2 file system");
-    assert_eq!(mount_error(|image| image.fill(0)), "not an ext2 file system");
-    assert_eq!(mount_error(set(96, 0x42)), "unknown incompatible features 0x40");
+    assert_eq!(
+        mount_error(|image| image.clear()),
+        "not an ext2 file system"
+    );
+    assert_eq!(
+        mount_error(|image| image.fill(0)),
+        "not an ext2 file system"
+    );
+    assert_eq!(
+        mount_error(set(96, 0x42)),
+        "unknown incompatible features 0x40"
+    );
     assert_eq!(mount_error(set(24, 6)), "unsupported block size");
     assert_eq!(mount_error(set(24, u32::MAX)), "unsupported block size");
     assert_eq!(mount_error(set(76, 2)), "unsupported revision");
-    assert_eq!(mount_error(set(4, 1 << 20)), "damaged: larger than its device");
+    assert_eq!(
+        mount_error(set(4, 1 << 20)),
+        "damaged: larger than its device"
+    );
     assert_eq!(mount_error(set(4, 0)), "damaged: number of blocks");
     assert_eq!(mount_error(set(20, 0)), "damaged: first data block");
     assert_eq!(mount_error(set(32, 0)), "damaged: blocks in a group");
@@ -74,7 +86,11 @@ async fn touch_everything(mounted: &Mounted) -> usize {
         if seen > 300 {
             break;
         }
-        let found = match mounted.vfs.lookup(&mounted.root, &path, Follow::NotLast).await {
+        let found = match mounted
+            .vfs
+            .lookup(&mounted.root, &path, Follow::NotLast)
+            .await
+        {
             Ok(found) => found,
             Err(_) => {
                 errors += 1;
@@ -97,10 +113,16 @@ async fn touch_everything(mounted: &Mounted) -> usize {
             }
             Kind::Symlink => {
                 errors += usize::from(vnode.read_link().await.is_err());
-                let _ = mounted.vfs.lookup(&mounted.root, &path, Follow::Always).await;
+                let _ = mounted
+                    .vfs
+                    .lookup(&mounted.root, &path, Follow::Always)
+                    .await;
             }
             Kind::Regular => {
-                let Ok(file) = mounted.vfs.open(&mounted.root, &path, OpenFlags::empty()).await
+                let Ok(file) = mounted
+                    .vfs
+                    .open(&mounted.root, &path, OpenFlags::empty())
+                    .await
                 else {
                     continue;
                 };
@@ -165,7 +187,10 @@ fn survive(block_size: u32, seeds: u64) {
     machine.check();
     assert_eq!(machine.uvm.free_frames(), free, "something leaks");
     // The mutations do hit.
-    assert!(refused > seeds / 50 && damaged > seeds / 50, "{refused} {damaged}");
+    assert!(
+        refused > seeds / 50 && damaged > seeds / 50,
+        "{refused} {damaged}"
+    );
 }
 
 #[test]
@@ -189,9 +214,12 @@ fn unreadable_sectors_are_io_errors_and_can_be_tried_again() {
         let device = disk.clone();
         machine.run(async move {
             let mounted = mount(&uvm, device.clone()).await.unwrap();
-            let found = mounted.vfs.lookup(&mounted.root, b"a/b/double", Follow::Always).await;
+            let found = mounted
+                .vfs
+                .lookup(&mounted.root, b"a/b/double", Follow::Always)
+                .await;
             let ino = found.unwrap().vnode().ino() as u32;
-            let vnode = mounted.fs.vnode(ino).await.unwrap();
+            let vnode = mounted.fs.volume.vnode(ino).await.unwrap();
             // A data block in the middle, and the blocks that say where it is.
             let data = vnode.map().run(2_000, 1).await.unwrap().start.unwrap();
             let outer = vnode.map().roots[disk::DIRECT + 1];
@@ -199,7 +227,10 @@ fn unreadable_sectors_are_io_errors_and_can_be_tried_again() {
             for bad in [data, outer].map(|block| u64::from(block) * 1024) {
                 // With nothing in memory.
                 let Mounted { vfs, root, .. } = mount(&uvm, device.clone()).await.unwrap();
-                let file = vfs.open(&root, b"a/b/double", OpenFlags::empty()).await.unwrap();
+                let file = vfs
+                    .open(&root, b"a/b/double", OpenFlags::empty())
+                    .await
+                    .unwrap();
                 device.set_bad(bad, true);
                 let mut sink = VecSink::new(100);
                 let failed = file.read_at(&mut sink, 2_000 * 1024).await;
