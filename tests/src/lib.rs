@@ -2,7 +2,7 @@
 //!
 //! Two ways: [`Auvm::exec`] runs commands and hands back what they printed; [`Auvm::session`] gives a
 //! terminal on which a test types and reads. Both go through the launcher's binary, as a user does. At
-//! most two machines run at once, over all processes on this host ([`slots`]).
+//! most two machines run at once, over all processes on this host.
 //!
 //! Failures are panics: this is test code, and each says what auvm printed and what its log ends with.
 
@@ -28,6 +28,7 @@ const TIMEOUT: u32 = 300;
 #[derive(Clone, Debug, Default)]
 pub struct Auvm {
     options: Vec<OsString>,
+    qemu: Vec<OsString>,
 }
 
 /// What a run of commands left behind.
@@ -58,6 +59,12 @@ impl Auvm {
     /// Adds one of the launcher's options that has no value.
     pub fn flag(mut self, name: &str) -> Auvm {
         self.options.push(name.into());
+        self
+    }
+
+    /// Adds arguments of QEMU's own.
+    pub fn qemu(mut self, arguments: &[&str]) -> Auvm {
+        self.qemu.extend(arguments.iter().map(OsString::from));
         self
     }
 
@@ -108,7 +115,9 @@ impl Auvm {
         command
             .arg("--log")
             .arg(files.path().join("log"))
-            .args(&self.options);
+            .args(&self.options)
+            .arg("--")
+            .args(&self.qemu);
         command
     }
 }

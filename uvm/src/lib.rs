@@ -1,4 +1,57 @@
 //! auvm's virtual memory system: NetBSD's UVM, as asynchronous code.
+//!
+//! # Purpose
+//! Everything between a page fault and a disk: which memory a program has ([`map`]), what stands behind it
+//! ([`amap`], [`anon`], [`object`]), how it gets in ([`fault`]) and out again ([`pdaemon`]), and below that the
+//! frames ([`page`]), page tables ([`pmap`]) and kernel memory ([`pool`], [`km`], [`uarea`]). Wherever UVM puts a
+//! thread to sleep, a future is pending here; nothing blocks. The crate knows page tables as data, disks as
+//! a trait ([`BlockDevice`]) and the machine as another ([`Machine`]), so that all of it runs in host tests
+//! (see below).
+//!
+//! All state hangs off a [`Uvm`] value; there are no globals.
+//!
+//! # Reading order
+//! 1. [`addr`], [`prot`]: the vocabulary. [`machine`], [`phys`]: what is below.
+//! 2. [`page`], then [`page::freelist`] and [`page::queues`]: the frames, and who may have the last of them.
+//! 3. [`pmap`], then [`pmap::pv`], [`pmap::page_ops`], [`pmap::flush`]: page tables, forwards and backwards.
+//! 4. [`pool`] and [`km`]: where structures live. [`uarea`], [`meter`].
+//! 5. [`map`], [`amap`], [`anon`], [`object`]: what a program's memory is made of.
+//! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`io`]: the way out. [`glue`]: fork, exec, exit.
+//!
+//! # Lock order
+//! Spin locks, none of them ever held across an await:
+//!
+//! ```text
+//! map  >  amap  >  object  >  anon  >  pmap  >  page identity (pv)  >  pool  >  free list
+//!                                                                  >  page queues
+//! ```
+//!
+//! A lock is taken only while those to its left may be held. Within one level: two pmaps, two anons or two
+//! identities are never held together; per-CPU locks (magazines, batches) come before the global lock
+//! behind them. *Busy* is no lock: a busy page is waited for by awaiting, with nothing held ([`page::PageArray::busy_wait`]). The
+//! pagedaemon, which starts from a page, goes from right to left: it gets its owner by
+//! [`page::Page::owner_ref`] and then only tries to lock, skipping the page on failure.
+//!
+//! # Page operations
+//! What each operation on a page needs (Owner: the lock of its anon or object. Busy: the page is busy, and by the caller) and whether it may await:
+//!
+//! | operation | needs | takes inside | awaits |
+//! |---|---|---|---|
+//! | [`Uvm::alloc_frame`] | nothing | free list | never: `None` |
+//! | [`Uvm::free_frame`] | Owner, no mapping, [`Pmap::update`] done | page queues, free list | never |
+//! | [`page::Page::set_owner`], [`clear_owner`](page::Page::clear_owner) | Owner | identity | never |
+//! | [`page::Page::set_busy`], [`Uvm::unbusy`] | Owner | | never |
+//! | [`page::PageArray::busy_wait`] | no lock, no busy page | | until it is not busy |
+//! | [`Uvm::activate`], [`deactivate`](Uvm::deactivate), [`wire_page`](Uvm::wire_page) | Owner | page queues, now and then | never |
+//! | [`Pmap::enter`] | Owner, not busy for others | pmap, identity, pool | never: `OutOfMemory` |
+//! | [`Pmap::remove`], [`protect`](Pmap::protect) | map (its range cannot change) | pmap, identity | never |
+//! | [`Uvm::page_protect`], [`clear_modified`](Uvm::clear_modified), [`is_modified`](Uvm::is_modified), [`is_referenced`](Uvm::is_referenced) | Owner | identity | never |
+//! | page-in, page-out | Busy; no lock | | until the device is done |
+//! | [`Uvm::bytes`] | Busy, or Owner | | never |
+//! | [`Uvm::wait_for_free`] | no lock, no busy page (rule 9) | | until there are frames |
+//!
+//! # Host tests
+//! The feature `testing` adds `testing`: a machine with RAM and software TLBs that walks the same page tables.
 #![no_std]
 
 extern crate alloc;
@@ -21,8 +74,20 @@ pub mod testing;
 pub mod uarea;
 
 // Upper half: what a program sees.
+pub mod amap;
+pub mod anon;
+pub mod fault;
+pub mod glue;
+pub mod io;
+pub mod map;
+pub mod object;
+pub mod pdaemon;
+pub mod policy;
+mod upper;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::sync::atomic::AtomicUsize;
 
 pub use addr::{Frame, PAGE_SIZE, PageIndex, Pages, PhysAddr, PhysRange, VaRange, VirtAddr, Vpn};
 pub use machine::{Config, CpuSet, Machine};
@@ -31,6 +96,14 @@ pub use page::{Page, PageFlags};
 pub use pmap::{EnterFlags, Mapping, Pmap};
 pub use pool::OutOfMemory;
 pub use prot::{Access, Prot};
+
+pub use fault::FaultError;
+pub use glue::VmSpace;
+pub use io::{BlockDevice, IoError, PageIo};
+pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, VmError};
+pub use object::UvmObject;
+pub use object::vnode::VnodeObject;
+pub use pdaemon::pagedaemon;
 
 use exec::Executor;
 
@@ -42,20 +115,62 @@ pub struct Uvm {
     torture_evict: bool,
     meter: meter::Meter,
     phys: phys::PhysMem,
+    kernel_root: Frame,
     pages: page::PageArray,
     free: page::freelist::FreeList,
     queues: page::queues::Queues,
+    kernel: pmap::kernel::KernelPmap,
+    /// What each CPU has loaded.
+    spaces: Box<[pmap::CpuSpace]>,
+    /// Pmaps that have deferred flushes.
+    flushes_pending: AtomicUsize,
+    pmap_pool: pool::Pool<Pmap>,
     pv_pool: pool::Pool<pmap::pv::PvEntry>,
+    uareas: uarea::Uareas,
+    upper: upper::Upper,
 }
 
 impl Uvm {
     /// Takes the machine's memory over.
     ///
     /// # Safety
-    /// `config` tells the truth: the RAM is mapped at the direct map's base, nothing else uses it, and it
-    /// stays so as long as the `Uvm` exists.
+    /// `config` tells the truth: the RAM is mapped at the direct map's base, nothing else uses it, the kernel's
+    /// root table is one, and all that stays so as long as the `Uvm` exists.
+    ///
+    /// # Panics
+    /// If there is too little memory to begin with, or no CPU or too many.
+    #[must_use]
     pub unsafe fn new(config: Config<'_>) -> Arc<Self> {
-        todo!()
+        let cpus = config.cpus;
+        assert!((1..=machine::MAX_CPUS).contains(&cpus), "{cpus} CPUs");
+        let phys = phys::PhysMem::new(config.direct_map_base);
+        // SAFETY: the caller's promise about the RAM.
+        let pages = unsafe { page::PageArray::new(&phys, config.ram) };
+        let uvm = Arc::new(Self {
+            free: page::freelist::FreeList::new(&pages, cpus),
+            uareas: uarea::Uareas::new(config.kva, pages.managed()),
+            queues: page::queues::Queues::new(cpus),
+            upper: upper::Upper::new(cpus, config.executor.clone()),
+            machine: config.machine,
+            executor: config.executor,
+            cpus,
+            torture_evict: config.torture_evict,
+            meter: meter::Meter::new(cpus),
+            phys,
+            kernel_root: Frame::containing(config.kernel_root),
+            pages,
+            kernel: pmap::kernel::KernelPmap::default(),
+            spaces: (0..cpus).map(|_| pmap::CpuSpace::default()).collect(),
+            flushes_pending: AtomicUsize::new(0),
+            pmap_pool: pool::Pool::new("pmap", cpus),
+            pv_pool: pool::Pool::new("pv", cpus),
+        });
+        if let Some(kva) = config.kva {
+            uvm.prepare_kernel_range(kva)
+                .expect("memory for the first kernel tables");
+        }
+        uvm.set_targets();
+        uvm
     }
 
     /// Number of the CPU that runs the caller.
@@ -63,7 +178,11 @@ impl Uvm {
     #[must_use]
     pub fn cpu(&self) -> usize {
         // One CPU is common and need not ask.
-        if self.cpus == 1 { 0 } else { self.machine.cpu() }
+        if self.cpus == 1 {
+            0
+        } else {
+            self.machine.cpu()
+        }
     }
 
     /// How many CPUs there are.
@@ -107,6 +226,16 @@ impl Uvm {
     /// Pages that pools and heap hold.
     #[must_use]
     pub fn slab_pages(&self) -> usize {
-        todo!()
+        (self.meter.get(meter::Counter::SlabAllocs) - self.meter.get(meter::Counter::SlabFrees))
+            as usize
+    }
+}
+
+impl Drop for Uvm {
+    fn drop(&mut self) {
+        // While everything is still there: what the CPUs had loaded goes back to its pool.
+        for cpu in 0..self.cpus {
+            self.forget_space(cpu);
+        }
     }
 }

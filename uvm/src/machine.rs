@@ -2,7 +2,7 @@
 //!
 //! Page tables, pages and page contents are memory, reached through the direct map, so they need
 //! nothing from here. What remains is small: which CPU this is, what time it is, and TLBs. The kernel
-//! implements [`Machine`] with `invlpg` and `mov cr3`; [`crate::testing`] with software TLBs.
+//! implements [`Machine`] with `invlpg` and `mov cr3`; `uvm::testing` with software TLBs.
 
 use alloc::sync::Arc;
 
@@ -24,7 +24,11 @@ impl CpuSet {
     /// CPUs 0 to `n - 1`.
     #[must_use]
     pub const fn first(n: usize) -> Self {
-        if n >= MAX_CPUS { Self(u64::MAX) } else { Self((1 << n) - 1) }
+        if n >= MAX_CPUS {
+            Self(u64::MAX)
+        } else {
+            Self((1 << n) - 1)
+        }
     }
 
     /// Whether there is none in it.
