@@ -1,0 +1,18 @@
+//! What processes need from the machine, under one name on the kernel's target and on the host.
+//!
+//! On the machine it is [`crate::arch`]'s; on the host a double whose ring 3 is a function of the test's and
+//! whose user memory is what the test says. Nothing here adds behaviour.
+
+#[cfg(target_os = "none")]
+mod imp {
+    pub use crate::arch::{
+        Fault, FpuState, LwpMachineState, PageFaultCode, Trap, TrapFrame, USER_END, UserFlags,
+        compare_exchange_user_u32, copyin, copyin_str, copyout, hwcap, load_user_u32, now, vector,
+    };
+}
+
+#[cfg(not(target_os = "none"))]
+#[path = "machine/host.rs"]
+mod imp;
+
+pub use imp::*;
