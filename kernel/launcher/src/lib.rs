@@ -1,0 +1,283 @@
+//! The host side of auvm: sets up what is missing, builds the kernel and its programs, makes the images,
+//! boots QEMU and reports how it went.
+//!
+//! The binary `auvm` is this library behind a command line. The machine tests use a few of its parts
+//! directly, to get at the same programs that travel in the image.
+
+pub mod add;
+pub mod backtrace;
+pub mod compile;
+pub mod ext2;
+pub mod image;
+pub mod options;
+pub mod packages;
+pub mod qemu;
+pub mod ramdisk;
+pub mod session;
+pub mod steps;
+pub mod terminal;
+pub mod toolchain;
+pub mod tree;
+pub mod units;
+pub mod words;
+pub mod workspace;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::compile::{Profile, Warnings};
+use crate::image::{FileSystems, Image, Images};
+use crate::options::Options;
+use crate::qemu::{Machine, RootDisk};
+use crate::session::{Console, Ended};
+use crate::steps::Steps;
+use crate::toolchain::{KernelCompiler, Toolchain};
+use crate::workspace::{FileLock, Workspace};
+
+/// Seconds that `--exec` may take unless told otherwise.
+const EXEC_TIMEOUT: u64 = 600;
+
+/// auvm's exit status: what `--exec` and the shell's `poweroff` answer to their caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// All well.
+    Success,
+    /// The last command failed.
+    CommandFailed,
+    /// auvm was not started: something is missing, does not build, or was asked for wrongly.
+    NotStarted,
+    /// The kernel panicked.
+    KernelPanic,
+    /// QEMU ended in a way that the kernel did not ask for.
+    MachineDied,
+    /// `--timeout` was over.
+    TimedOut,
+    /// A signal ended the launcher.
+    Interrupted(u8),
+}
+
+impl Status {
+    /// The number that the process exits with.
+    pub fn code(self) -> u8 {
+        match self {
+            Status::Success => 0,
+            Status::CommandFailed => 1,
+            Status::NotStarted => 2,
+            Status::KernelPanic => 101,
+            Status::MachineDied => 102,
+            Status::TimedOut => 124,
+            Status::Interrupted(code) => code,
+        }
+    }
+}
+
+/// Does all that `options` ask for.
+///
+/// # Errors
+/// auvm was not started, and why.
+pub fn run(options: &Options) -> Result<Status> {
+    let steps = Steps::new(options.dry_run);
+    let workspace = Workspace::find()?;
+    let built = build(options, &workspace, &steps)?;
+    if options.build_only {
+        return Ok(Status::Success);
+    }
+    let log = match &options.log {
+        Some(log) => std::path::absolute(log)?,
+        None => workspace.target_dir("")?.join("auvm.log"),
+    };
+    let console = match &options.exec {
+        Some(_) => Console::Output,
+        None if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => {
+            Console::Terminal
+        }
+        None => Console::Pipes,
+    };
+    let command = || {
+        let container = built.container.as_ref();
+        built
+            .machine
+            .command(options, &built.kernel, container, &log, console)
+    };
+    if options.dry_run {
+        println!("# booting\n{}", steps::shell_line(&command()?));
+        return Ok(Status::Success);
+    }
+    if options.gdb {
+        eprintln!(
+            "auvm: waiting for  gdb {} -ex 'target remote :1234'",
+            built.kernel.display()
+        );
+    }
+    let timeout = options
+        .timeout
+        .or(options.exec.is_some().then_some(EXEC_TIMEOUT))
+        .map(Duration::from_secs);
+    loop {
+        // An old log must not speak for this run.
+        std::fs::write(&log, "")
+            .with_context(|| format!("cannot write the log {}", log.display()))?;
+        let ended = session::run(command()?, console, timeout)?;
+        if let Some(status) = conclude(&ended, timeout, &log, &built.kernel) {
+            return Ok(status);
+        }
+    }
+}
+
+/// What a boot needs.
+struct Built {
+    kernel: PathBuf,
+    machine: Machine,
+    container: Option<Image>,
+}
+
+fn build(options: &Options, workspace: &Workspace, steps: &Steps) -> Result<Built> {
+    let toolchain = Toolchain::current()?;
+    let compiler = set_up(&toolchain, workspace, options.display, steps)?;
+    let profile = if options.debug {
+        Profile::Dev
+    } else {
+        Profile::Release
+    };
+    let warnings = if options.build_only {
+        Warnings::Deny
+    } else {
+        Warnings::Quiet
+    };
+    let kernel = compile::kernel(workspace, &toolchain, &compiler, profile, warnings, steps)?;
+    let programs = compile::programs(workspace, &toolchain, steps)?;
+    let systems = FileSystems::new(&programs, &options.add, &options.ramdisk)?;
+    let images = Images::new(workspace, *steps)?;
+    let root = match &options.disk {
+        Some(disk) if disk.exists() => kept(disk)?,
+        Some(disk) => {
+            let fresh = images.root(&systems.root)?;
+            let copied = steps.act(format!("making {}", disk.display()), || {
+                Ok(std::fs::copy(&fresh.path, disk)?)
+            })?;
+            RootDisk::Kept(Image {
+                path: std::path::absolute(disk)?,
+                size: copied.map_or(fresh.size, units::Bytes),
+            })
+        }
+        None if options.icount => RootDisk::Memory(images.root(&systems.root)?),
+        None => RootDisk::Scratch(images.root(&systems.root)?),
+    };
+    let carriers = options
+        .ramdisk
+        .iter()
+        .filter(|disk| disk.carries == ramdisk::Carries::FileSystem);
+    let ram = carriers.zip(&systems.ram).enumerate();
+    let ram = ram
+        .map(|(index, (disk, tree))| images.file_system(&format!("ram{index}"), disk.size, tree));
+    let machine = Machine {
+        root,
+        ram: ram.collect::<Result<_>>()?,
+    };
+    let modules = machine.modules();
+    let container = (!modules.is_empty())
+        .then(|| images.container(&modules))
+        .transpose()?;
+    Ok(Built {
+        kernel,
+        machine,
+        container,
+    })
+}
+
+/// A root disk from an earlier run.
+fn kept(disk: &Path) -> Result<RootDisk> {
+    let meta =
+        std::fs::metadata(disk).with_context(|| format!("cannot read {}", disk.display()))?;
+    Ok(RootDisk::Kept(Image {
+        path: std::path::absolute(disk)?,
+        size: units::Bytes(meta.len()),
+    }))
+}
+
+/// Installs what is missing and chooses the kernel's compiler.
+///
+/// # Errors
+/// Something is missing and cannot be installed; the error tells what to do about it.
+pub fn set_up(
+    toolchain: &Toolchain,
+    workspace: &Workspace,
+    display: bool,
+    steps: &Steps,
+) -> Result<KernelCompiler> {
+    let _lock = FileLock::take(&workspace.target_dir("")?.join("setup.lock"))?;
+    toolchain.add_kernel_target(steps)?;
+    let mut missing = packages::missing(display);
+    let compiler = match toolchain.kernel_compiler()? {
+        Ok(compiler) => Some(compiler),
+        Err(more) => {
+            missing.extend(more);
+            None
+        }
+    };
+    packages::install(&missing, steps)?;
+    match compiler {
+        Some(compiler) => Ok(compiler),
+        None if steps.dry_run() => Ok(KernelCompiler::Toolchain),
+        None => match toolchain.kernel_compiler()? {
+            Ok(compiler) => Ok(compiler),
+            Err(_) => anyhow::bail!(
+                "no compiler for {}: rustc-web is older than this workspace needs, and rustup may not add the target",
+                toolchain::KERNEL_TARGET
+            ),
+        },
+    }
+}
+
+/// Turns the end of a run into a status, with a line about it unless all is well. `None`: the guest wants to be
+/// booted again.
+fn conclude(ended: &Ended, timeout: Option<Duration>, log: &Path, kernel: &Path) -> Option<Status> {
+    /// What the kernel writes to the exit device; QEMU makes it `2 * value + 1`.
+    const DONE: i32 = 0x10 << 1 | 1;
+    const FAILED: i32 = 0x11 << 1 | 1;
+    const PANIC: i32 = 0x12 << 1 | 1;
+    const REBOOT: i32 = 0x13 << 1 | 1;
+    let (status, complaints) = match ended {
+        Ended::Exited { status, complaints } => (status, complaints),
+        Ended::TimedOut => {
+            eprintln!(
+                "auvm: killed after {} seconds (--timeout)",
+                timeout.unwrap_or_default().as_secs()
+            );
+            return Some(Status::TimedOut);
+        }
+        Ended::Interrupted(signal) => {
+            return Some(Status::Interrupted(session::status_of(*signal)));
+        }
+        Ended::NobodyListens => {
+            return Some(Status::Interrupted(session::status_of(
+                nix::sys::signal::SIGPIPE,
+            )));
+        }
+    };
+    match session::exit_code(*status) {
+        Some(DONE) => Some(Status::Success),
+        Some(FAILED) => Some(Status::CommandFailed),
+        Some(REBOOT) => None,
+        Some(PANIC) => {
+            let text = std::fs::read(log).unwrap_or_default();
+            match backtrace::explain(&String::from_utf8_lossy(&text), kernel) {
+                Some(text) => eprintln!("auvm: the kernel panicked\n{}", text.trim_end()),
+                None => eprintln!("auvm: the kernel panicked; its log is {}", log.display()),
+            }
+            Some(Status::KernelPanic)
+        }
+        _ => {
+            let why = if complaints.is_empty() {
+                "the machine was reset or closed"
+            } else {
+                complaints
+            };
+            eprintln!("auvm: QEMU ended without the kernel's word ({status}): {why}");
+            Some(Status::MachineDied)
+        }
+    }
+}

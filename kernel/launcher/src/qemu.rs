@@ -1,0 +1,281 @@
+//! QEMU's command line.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::image::Image;
+use crate::options::{Accel, Options};
+use crate::packages::window_backend;
+use crate::ramdisk::{Carries, RamDisk};
+use crate::session::Console;
+use crate::units::Bytes;
+use crate::words::{Root, Words};
+
+/// Room for the command that QEMU and its firmware round sizes to.
+const MEMORY_STEP: u64 = 1 << 20;
+
+/// The disk that holds the root file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootDisk {
+    /// A disk of the host whose changes are forgotten.
+    Scratch(Image),
+    /// A disk of the host that keeps its changes.
+    Kept(Image),
+    /// In memory, as a module.
+    Memory(Image),
+}
+
+/// Everything that the machine is made of.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The root.
+    pub root: RootDisk,
+    /// The images of RAM disks that carry file systems, in the order of their options.
+    pub ram: Vec<Image>,
+}
+
+impl Machine {
+    /// The images that travel in memory, in the order of their module numbers.
+    pub fn modules(&self) -> Vec<Image> {
+        let root = match &self.root {
+            RootDisk::Memory(image) => Some(image),
+            RootDisk::Scratch(_) | RootDisk::Kept(_) => None,
+        };
+        root.into_iter().chain(&self.ram).cloned().collect()
+    }
+
+    /// The kernel's command line.
+    pub fn words(&self, options: &Options) -> Words {
+        let mut words = Words::default();
+        let in_memory = matches!(self.root, RootDisk::Memory(_));
+        words.root(if in_memory {
+            Root::Module(0)
+        } else {
+            Root::Disk
+        });
+        words.modules(&self.modules());
+        let mut modules = usize::from(in_memory)..;
+        for (index, disk) in options.ramdisk.iter().enumerate() {
+            let module =
+                (disk.carries == Carries::FileSystem).then(|| modules.next().expect("endless"));
+            words.ramdisk(index, disk, module);
+        }
+        if options.icount {
+            words.verbatim("icount");
+        }
+        if let Some(commands) = &options.exec {
+            words.exec(commands);
+        }
+        options.append.iter().for_each(|more| words.verbatim(more));
+        words
+    }
+
+    /// Memory of the whole machine: images and RAM disks come on top of what the kernel is to have.
+    fn memory(&self, options: &Options) -> Bytes {
+        let root = match &self.root {
+            RootDisk::Memory(image) => image.size.0,
+            RootDisk::Scratch(_) | RootDisk::Kept(_) => 0,
+        };
+        let disks: u64 = options
+            .ramdisk
+            .iter()
+            .map(|RamDisk { size, .. }| size.0)
+            .sum();
+        Bytes((options.memory.0 + root + disks).next_multiple_of(MEMORY_STEP))
+    }
+
+    /// The command that boots `kernel`. `container` holds the modules, if there are some.
+    ///
+    /// # Errors
+    /// An accelerator or a window that was asked for and is not to be had here.
+    pub fn command(
+        &self,
+        options: &Options,
+        kernel: &Path,
+        container: Option<&Image>,
+        log: &Path,
+        console: Console,
+    ) -> Result<Command> {
+        let accel = accelerator(options)?;
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-machine",
+            "q35",
+            "-accel",
+            accel,
+        ]);
+        qemu.args(["-cpu", if options.icount { "qemu64" } else { "max" }]);
+        qemu.args(["-smp", &options.cpus.to_string()]);
+        qemu.args(["-m", &format!("{}M", self.memory(options).0 >> 20)]);
+        qemu.arg("-kernel").arg(kernel);
+        qemu.args(["-append", self.words(options).as_str()]);
+        if let Some(container) = container {
+            qemu.arg("-initrd").arg(&container.path);
+        }
+        if options.icount {
+            qemu.args([
+                "-icount",
+                "shift=0,sleep=off",
+                "-rtc",
+                "base=2024-01-01,clock=vm",
+            ]);
+        }
+        if let RootDisk::Scratch(image) | RootDisk::Kept(image) = &self.root {
+            let snapshot = if matches!(self.root, RootDisk::Scratch(_)) {
+                "on"
+            } else {
+                "off"
+            };
+            let file = escaped(&image.path);
+            qemu.arg("-drive").arg(format!(
+                "id=root,if=none,format=raw,snapshot={snapshot},discard=unmap,file={file}"
+            ));
+            qemu.args(["-device", "virtio-blk-pci,drive=root,disable-legacy=on"]);
+        }
+        qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        qemu.arg("-chardev")
+            .arg(format!("file,id=log,path={}", escaped(log)));
+        qemu.args(["-device", "isa-debugcon,iobase=0xe9,chardev=log"]);
+        qemu.args(match console {
+            // Ctrl-C is the guest's; Ctrl-A X ends QEMU, Ctrl-A H shows what else there is.
+            Console::Terminal => [
+                "-chardev",
+                "stdio,id=console,mux=on,signal=off",
+                "-mon",
+                "chardev=console",
+            ],
+            Console::Pipes | Console::Output => [
+                "-chardev",
+                "stdio,id=console,signal=off",
+                "-monitor",
+                "none",
+            ],
+        });
+        qemu.args(["-serial", "chardev:console"]);
+        match window_backend().filter(|_| options.display) {
+            Some(backend) => qemu.args(["-vga", "std", "-display", backend]),
+            None => qemu.args(["-display", "none"]),
+        };
+        if options.gdb {
+            qemu.args(["-gdb", "tcp::1234", "-S"]);
+        }
+        qemu.args(&options.qemu);
+        Ok(qemu)
+    }
+}
+
+/// QEMU splits option lists at commas; a doubled one stands for itself.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+fn accelerator(options: &Options) -> Result<&'static str> {
+    match (options.accel, options.icount) {
+        (Accel::Kvm, _) => match kvm_works() {
+            true => Ok("kvm"),
+            false => bail!(
+                "--accel kvm cannot work here: no vmx or svm in /proc/cpuinfo, or /dev/kvm is not usable"
+            ),
+        },
+        (Accel::Auto, false) if kvm_works() => Ok("kvm"),
+        (Accel::Auto | Accel::Tcg, _) => Ok("tcg"),
+    }
+}
+
+/// A device node alone proves nothing: some machines have one and run no guest.
+fn kvm_works() -> bool {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let offered = flags
+        .lines()
+        .filter(|line| line.starts_with("flags"))
+        .any(|line| {
+            line.split_whitespace()
+                .any(|flag| flag == "vmx" || flag == "svm")
+        });
+    offered
+        && std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(mib: u64) -> Image {
+        Image {
+            path: "/images/a,b.img".into(),
+            size: Bytes::mib(mib),
+        }
+    }
+
+    fn line(words: &[&str], machine: &Machine) -> String {
+        let options = Options::from_words(["auvm"].iter().chain(words)).unwrap();
+        let command = machine
+            .command(
+                &options,
+                Path::new("kernel"),
+                None,
+                Path::new("log"),
+                Console::Output,
+            )
+            .unwrap();
+        crate::steps::shell_line(&command)
+    }
+
+    #[test]
+    fn disks_are_scratch_unless_kept() {
+        let scratch = Machine {
+            root: RootDisk::Scratch(image(8)),
+            ram: vec![],
+        };
+        let text = line(&["--accel", "tcg"], &scratch);
+        assert!(
+            text.contains("snapshot=on") && text.contains("file=/images/a,,b.img"),
+            "{text}"
+        );
+        assert!(text.contains("-append root=virtio0 "), "{text}");
+        assert!(text.contains("-m 256M"), "{text}");
+        let kept = Machine {
+            root: RootDisk::Kept(image(8)),
+            ram: vec![],
+        };
+        assert!(line(&["--accel", "tcg"], &kept).contains("snapshot=off"));
+    }
+
+    #[test]
+    fn a_run_that_repeats_has_no_disk_of_the_host() {
+        let machine = Machine {
+            root: RootDisk::Memory(image(8)),
+            ram: vec![image(64)],
+        };
+        let text = line(
+            &["--icount", "--ramdisk", "1M", "--ramdisk", "64M:10ms:16,fs"],
+            &machine,
+        );
+        assert!(!text.contains("virtio-blk"), "{text}");
+        assert!(
+            text.contains("-icount shift=0,sleep=off") && text.contains("-cpu qemu64"),
+            "{text}"
+        );
+        // 256 for the kernel, 8 for the root, 65 for the RAM disks.
+        assert!(text.contains("-m 329M"), "{text}");
+        assert!(
+            text.contains("root=module0 module=0,0,8388608 module=1,8388608,67108864 "),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "ramdisk=0,1048576,0,256,raw,- ramdisk=1,67108864,10000000,16,fs,module1 icount"
+            ),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,473 @@
+//! Pages: what the system knows about each frame of RAM.
+//!
+//! # What this owns
+//! One [`Page`] for each managed frame, in arrays that live in the managed memory itself
+//! ([`PageArray`]), the lists of free frames ([`freelist`]) and the paging queues ([`queues`]).
+//! It does not own page *contents* (see [`crate::phys`]) nor decide what is evicted.
+//!
+//! # How it synchronises
+//! All fields of a `Page` are atomics, so that everything here is safe Rust; where a lock protects a field
+//! the accesses are `Relaxed`, which on x86 are plain moves. Which lock that is:
+//!
+//! | field | lock |
+//! |---|---|
+//! | `flags` | the lock of the owner (object or anon); a page without owner belongs to whoever allocated it. Changes are atomic read-modify-writes, so that a bit is never lost |
+//! | `owner`, `index` | owner's lock, *and* the page's identity lock to change or clear what is set ([`Page::owner_ref`]) |
+//! | `wire`, `loan` | the owner's lock |
+//! | `attrs` (modified, referenced) | none: atomic bits |
+//! | `queue`, `next`, `prev` | on a paging queue: the queue lock. On a free list: the list's lock. Frames of the kernel's: their user |
+//! | `pv`, `more` | the identity lock (a bit in `pv`), see [`crate::pmap::pv`] |
+//!
+//! # What holding a `&Page` does not prove
+//! Nothing about the frame. `Page`s live as long as the machine: the frame may be free, owned by
+//! someone else by now, or busy. Look only after taking the lock of the owner that you expect, and check
+//! that it still is the owner.
+
+pub mod freelist;
+pub mod queues;
+
+use core::ptr::NonNull;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use arrayvec::ArrayVec;
+use bitflags::bitflags;
+use crate::exec::KeyedWaitQueue;
+
+use crate::Uvm;
+use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PageIndex, PhysRange};
+use crate::phys::{PageBytes, PhysMem};
+use crate::pmap::pv::PvEntry;
+
+/// Most separate ranges of RAM that can be managed.
+pub const MAX_RANGES: usize = 16;
+
+bitflags! {
+    /// State of a page (UVM's PG_ flags).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct PageFlags: u16 {
+        /// One owner works on it; others wait ([`PageArray::busy_wait`]).
+        const BUSY = 1 << 0;
+        /// Somebody waits for BUSY to go.
+        const WANTED = 1 << 1;
+        /// The contents are not valid yet.
+        const FAKE = 1 << 2;
+        /// Backed by a hole: a write must fault to allocate.
+        const RDONLY = 1 << 3;
+        /// Free it when it is unbusied.
+        const RELEASED = 1 << 4;
+        /// The same, for the pagedaemon; can be cancelled.
+        const PAGEOUT = 1 << 5;
+        /// Equal to its backing store, if the pmap's modified bit is clear as well.
+        const CLEAN = 1 << 6;
+        /// Known to be all zeroes (fresh from the free list).
+        const ZERO = 1 << 7;
+        /// Anonymous memory.
+        const ANON = 1 << 8;
+        /// Belongs to an anonymous object.
+        const AOBJ = 1 << 9;
+        /// On a free list. Nobody else may touch page or frame.
+        const FREE = 1 << 10;
+        /// Holds objects of the kernel: page table, slab, heap, u-area. Never data.
+        const KERNEL = 1 << 11;
+        /// Not usable: a page array lives here.
+        const RESERVED = 1 << 12;
+        /// Free, and in some CPU's magazine rather than on the global list.
+        const CACHED = 1 << 13;
+        /// Text or other executable mapping of a file (for the pagedaemon's balance).
+        const EXEC = 1 << 14;
+    }
+}
+
+bitflags! {
+    /// What the hardware noticed (collected from page table entries).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct PageAttrs: u8 {
+        /// Written to.
+        const MODIFIED = 1 << 0;
+        /// Read or written.
+        const REFERENCED = 1 << 1;
+    }
+}
+
+/// What kind of thing owns a page. The numbers are the tag in the owner word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OwnerKind {
+    /// Nothing: free, or on the way from one owner to another.
+    None = 0,
+    /// An anon.
+    Anon = 1,
+    /// A memory object.
+    Object = 2,
+    /// It is a page table of a pmap.
+    Pmap = 3,
+    /// It is a slab of a pool or of the heap.
+    Slab = 4,
+}
+
+/// Something that can own pages.
+///
+/// # Safety
+/// `KIND` is used by no other type. The address of an owner is a multiple of 8. A `Self` that is set as
+/// a page's owner ([`Page::set_owner`]) stays valid memory until [`Page::clear_owner`] has been called on all its pages.
+pub unsafe trait PageOwner: Sized {
+    /// The kind, one per type.
+    const KIND: OwnerKind;
+    /// What keeps a `Self` alive: a counted reference.
+    type Handle;
+    /// Makes a counted reference, unless the last one is gone already.
+    ///
+    /// # Safety
+    /// `owner` points to a `Self` whose memory stays valid during the call; it may be dying.
+    unsafe fn try_handle(owner: NonNull<Self>) -> Option<Self::Handle>;
+}
+
+/// No frame: frame 0 is never managed.
+pub(crate) const NIL: u32 = 0;
+
+/// One frame's state. See the module's docs for who may change what.
+///
+/// Fields are private so that every change goes through a function that names its lock.
+#[repr(C)]
+pub struct Page {
+    owner: AtomicU64,
+    index: AtomicU64,
+    pub(crate) pv: AtomicU64,
+    pub(crate) more: AtomicPtr<PvEntry>,
+    pub(crate) next: AtomicU32,
+    pub(crate) prev: AtomicU32,
+    flags: AtomicU16,
+    pub(crate) queue: AtomicU8,
+    attrs: AtomicU8,
+    wire: AtomicU16,
+    loan: AtomicU16,
+}
+
+const _: () = assert!(size_of::<Page>() <= 48);
+
+impl Page {
+    const fn new(flags: PageFlags) -> Self {
+        Self {
+            owner: AtomicU64::new(0),
+            index: AtomicU64::new(0),
+            pv: AtomicU64::new(0),
+            more: AtomicPtr::new(core::ptr::null_mut()),
+            next: AtomicU32::new(NIL),
+            prev: AtomicU32::new(NIL),
+            flags: AtomicU16::new(flags.bits()),
+            queue: AtomicU8::new(0),
+            attrs: AtomicU8::new(0),
+            wire: AtomicU16::new(0),
+            loan: AtomicU16::new(0),
+        }
+    }
+
+    /// The flags as of now.
+    #[must_use]
+    pub fn flags(&self) -> PageFlags {
+        PageFlags::from_bits_retain(self.flags.load(Relaxed))
+    }
+
+    /// Whether all of `flags` are set.
+    #[must_use]
+    pub fn has(&self, flags: PageFlags) -> bool {
+        self.flags().contains(flags)
+    }
+
+    /// Sets flags; returns those of before. Caller holds the owner's lock.
+    pub fn set(&self, flags: PageFlags) -> PageFlags {
+        PageFlags::from_bits_retain(self.flags.fetch_or(flags.bits(), Relaxed))
+    }
+
+    /// Clears flags; returns those of before. Caller holds the owner's lock. For BUSY see [`Uvm::unbusy`].
+    pub fn clear(&self, flags: PageFlags) -> PageFlags {
+        PageFlags::from_bits_retain(self.flags.fetch_and(!flags.bits(), Relaxed))
+    }
+
+    /// Replaces all flags. Only for a page that nobody else knows of: fresh from the free list, no owner
+    /// yet, or its owner's lock is held and nobody waits for it.
+    pub fn reset_flags(&self, flags: PageFlags) {
+        self.flags.store(flags.bits(), Relaxed);
+    }
+
+    /// Whether someone has it busy.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.has(PageFlags::BUSY)
+    }
+
+    /// Makes an unbusy page busy. Caller holds the owner's lock.
+    pub fn set_busy(&self) {
+        let old = self.set(PageFlags::BUSY);
+        debug_assert!(!old.contains(PageFlags::BUSY), "page is busy already");
+    }
+
+    /// Makes it busy unless it is. Caller holds the owner's lock.
+    #[must_use]
+    pub fn try_busy(&self) -> bool {
+        !self.set(PageFlags::BUSY).contains(PageFlags::BUSY)
+    }
+
+    /// Makes `owner` the owner of a page that has none. Caller holds the owner's lock, or is its only
+    /// user yet.
+    ///
+    /// # Safety
+    /// `owner` fulfils [`PageOwner`]'s promise: it clears itself from the page before it dies.
+    pub unsafe fn set_owner<T: PageOwner>(&self, owner: NonNull<T>, index: PageIndex) {
+        debug_assert!(self.owner.load(Relaxed) == 0, "page has an owner");
+        self.index.store(index.0, Relaxed);
+        self.owner.store(owner.as_ptr() as u64 | T::KIND as u64, Release);
+    }
+
+    /// Makes `owner` the owner in place of the present one, whose lock is held as well.
+    ///
+    /// # Safety
+    /// As for [`Self::set_owner`].
+    pub unsafe fn change_owner<T: PageOwner>(&self, owner: NonNull<T>, index: PageIndex) {
+        self.clear_owner();
+        // SAFETY: the caller's promise.
+        unsafe { self.set_owner(owner, index) };
+    }
+
+    /// Takes the owner off. Caller holds its lock. Waits out whoever is in [`Self::owner_ref`].
+    pub fn clear_owner(&self) {
+        let guard = self.lock_identity();
+        self.owner.store(0, Relaxed);
+        drop(guard);
+    }
+
+    /// What owns it as of now, without looking at the owner.
+    #[must_use]
+    pub fn owner_kind(&self) -> OwnerKind {
+        match self.owner.load(Relaxed) & 7 {
+            0 => OwnerKind::None,
+            1 => OwnerKind::Anon,
+            2 => OwnerKind::Object,
+            3 => OwnerKind::Pmap,
+            _ => OwnerKind::Slab,
+        }
+    }
+
+    /// Its offset in its owner.
+    #[must_use]
+    pub fn index(&self) -> PageIndex {
+        PageIndex(self.index.load(Relaxed))
+    }
+
+    /// Whether `owner` owns it, at offset `index`.
+    #[must_use]
+    pub fn is_owned_by<T: PageOwner>(&self, owner: NonNull<T>, index: PageIndex) -> bool {
+        self.owner.load(Acquire) == owner.as_ptr() as u64 | T::KIND as u64 && self.index() == index
+    }
+
+    /// A counted reference to the owner, if it is a `T` and not dying: how the pagedaemon gets from a
+    /// frame to what to lock. The page may have left the owner by the time that it is locked; check again.
+    #[must_use]
+    pub fn owner_ref<T: PageOwner>(&self) -> Option<T::Handle> {
+        let _guard = self.lock_identity();
+        let word = self.owner.load(Acquire);
+        if word & 7 != T::KIND as u64 {
+            return None;
+        }
+        let owner = NonNull::new((word & !7) as *mut T)?;
+        // SAFETY: set as owner, and `clear_owner` cannot pass while the identity lock is held, so
+        // the memory stays valid. The tag proves the type.
+        unsafe { T::try_handle(owner) }
+    }
+
+    /// The owner word as a pointer, if the owner is of kind `T::KIND`.
+    pub(crate) fn owner_ptr<T: PageOwner>(&self) -> Option<NonNull<T>> {
+        let word = self.owner.load(Acquire);
+        if word & 7 == T::KIND as u64 { NonNull::new((word & !7) as *mut T) } else { None }
+    }
+
+    /// How many wirings hold it in memory.
+    #[must_use]
+    pub fn wire_count(&self) -> u16 {
+        self.wire.load(Relaxed)
+    }
+
+    /// How many loans there are of it.
+    #[must_use]
+    pub fn loan_count(&self) -> u16 {
+        self.loan.load(Relaxed)
+    }
+
+    /// One loan more; returns the new count. Caller holds the owner's lock.
+    pub fn loan(&self) -> u16 {
+        let n = self.loan.load(Relaxed) + 1;
+        self.loan.store(n, Relaxed);
+        n
+    }
+
+    /// One loan less; returns the new count. Caller holds the owner's lock.
+    pub fn unloan(&self) -> u16 {
+        let n = self.loan.load(Relaxed) - 1;
+        self.loan.store(n, Relaxed);
+        n
+    }
+
+    /// Modified and referenced as collected so far; page table entries may know more
+    /// ([`Uvm::is_modified`]).
+    #[must_use]
+    pub fn attrs(&self) -> PageAttrs {
+        PageAttrs::from_bits_retain(self.attrs.load(Relaxed))
+    }
+
+    pub(crate) fn note_attrs(&self, attrs: PageAttrs) {
+        // Loading first keeps the cache line shared when there is no news.
+        if !self.attrs().contains(attrs) {
+            self.attrs.fetch_or(attrs.bits(), Relaxed);
+        }
+    }
+
+    pub(crate) fn clear_attrs(&self, attrs: PageAttrs) -> bool {
+        self.attrs().intersects(attrs) && self.attrs.fetch_and(!attrs.bits(), Relaxed) & attrs.bits() != 0
+    }
+}
+
+/// All pages, by frame number.
+///
+/// The array of a range stands in the last frames of that range, so that holes between ranges cost nothing.
+pub struct PageArray {
+    /// Largest range first: nearly all lookups end there.
+    ranges: ArrayVec<Range, MAX_RANGES>,
+    managed: usize,
+    busy: KeyedWaitQueue,
+}
+
+struct Range {
+    first: u32,
+    count: u32,
+    pages: NonNull<Page>,
+}
+
+// SAFETY: `pages` points to memory that the array owns for good, and `Page` is Sync.
+unsafe impl Send for Range {}
+// SAFETY: as above.
+unsafe impl Sync for Range {}
+
+impl PageArray {
+    /// Takes the given ranges over.
+    ///
+    /// # Safety
+    /// The ranges are RAM that nothing else uses, in the direct map, and stay that as long as the array exists.
+    pub(crate) unsafe fn new(phys: &PhysMem, ram: &[PhysRange]) -> Self {
+        let mut ranges = ArrayVec::<Range, MAX_RANGES>::new();
+        let mut managed = 0;
+        for range in ram {
+            let first = range.start.as_u64().div_ceil(PAGE_SIZE as u64).max(1) as u32;
+            let end = (range.end.as_u64() >> PAGE_SHIFT) as u32;
+            let frames = end.saturating_sub(first);
+            // Each usable frame needs itself and its `Page`.
+            let count = (frames as usize * PAGE_SIZE / (PAGE_SIZE + size_of::<Page>())) as u32;
+            if count == 0 {
+                continue;
+            }
+            let pages = NonNull::new(phys.ptr(Frame::new(first + count)).cast::<Page>())
+                .expect("the direct map is not at address 0");
+            for i in 0..count as usize {
+                // SAFETY: `count` was chosen so that the array fits behind the frames it describes; the memory
+                // is ours by the caller's promise.
+                unsafe { pages.add(i).write(Page::new(PageFlags::RESERVED)) };
+            }
+            managed += count as usize;
+            ranges.push(Range { first, count, pages });
+        }
+        ranges.sort_unstable_by_key(|r| core::cmp::Reverse(r.count));
+        Self { ranges, managed, busy: KeyedWaitQueue::new("busy page") }
+    }
+
+    /// Number of frames managed.
+    #[must_use]
+    pub fn managed(&self) -> usize {
+        self.managed
+    }
+
+    /// All managed frames.
+    pub fn frames(&self) -> impl Iterator<Item = Frame> + '_ {
+        self.ranges.iter().flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
+    }
+
+    /// The page of a frame, `None` if the frame is not managed RAM (a device's, for example).
+    #[inline]
+    #[must_use]
+    pub fn get(&self, frame: Frame) -> Option<&Page> {
+        for range in &self.ranges {
+            let i = frame.number().wrapping_sub(range.first);
+            if i < range.count {
+                // SAFETY: in bounds, and initialised by `new`.
+                return Some(unsafe { range.pages.add(i as usize).as_ref() });
+            }
+        }
+        None
+    }
+
+    /// Waits until the page is not busy. By then it may be busy again, freed or someone else's: the caller,
+    /// who must hold nothing (rule 3), looks everything up again.
+    pub async fn busy_wait(&self, frame: Frame) {
+        let Some(page) = self.get(frame) else { return };
+        self.busy
+            .wait(u64::from(frame.number()), || {
+                // WANTED before the look at BUSY: `unbusy` clears both at once and wakes if WANTED was there.
+                // A WANTED left behind here costs one idle wake and nothing else.
+                let idle = !page.is_busy() || !page.set(PageFlags::WANTED).contains(PageFlags::BUSY);
+                idle.then_some(())
+            })
+            .await;
+    }
+}
+
+impl Uvm {
+    /// All pages.
+    #[inline]
+    #[must_use]
+    pub fn pages(&self) -> &PageArray {
+        &self.pages
+    }
+
+    /// The page of a managed frame.
+    ///
+    /// # Panics
+    /// If the frame is not managed.
+    #[inline]
+    #[must_use]
+    pub fn page(&self, frame: Frame) -> &Page {
+        match self.pages.get(frame) {
+            Some(page) => page,
+            None => unmanaged(frame),
+        }
+    }
+
+    /// The bytes of a data page. The caller has the page busy, or is its only user (see [`PageBytes`]).
+    ///
+    /// # Panics
+    /// If the frame holds objects of the kernel or is free.
+    #[must_use]
+    pub fn bytes(&self, frame: Frame) -> PageBytes {
+        let forbidden = PageFlags::KERNEL.union(PageFlags::FREE).union(PageFlags::RESERVED);
+        assert!(!self.page(frame).flags().intersects(forbidden), "{frame:?} holds no data");
+        // SAFETY: managed RAM, and its flags say that it is a data page.
+        unsafe { self.phys.bytes(frame) }
+    }
+
+    /// Ends BUSY and wakes all who wait for it. Caller holds the owner's lock (waking under it is
+    /// harmless: woken tasks run later). Flags RELEASED and PAGEOUT are left to the caller.
+    #[inline]
+    pub fn unbusy(&self, frame: Frame) {
+        let old = self.page(frame).clear(PageFlags::BUSY.union(PageFlags::WANTED));
+        debug_assert!(old.contains(PageFlags::BUSY), "page is not busy");
+        if old.contains(PageFlags::WANTED) {
+            self.pages.busy.wake_all(u64::from(frame.number()));
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn unmanaged(frame: Frame) -> ! {
+    panic!("{frame:?} is not managed")
+}
