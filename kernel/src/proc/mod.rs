@@ -50,8 +50,8 @@ pub use table::{ExitStatus, Life, Pid, Row};
 use crate::fs::fd::FdTable;
 use crate::fs::mount::Vfs;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use executor::sync::{SpinLock, WaitQueue};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use executor::sync::{KeyedWaitQueue, SpinLock, WaitQueue};
 use executor::{Class, Executor};
 use limits::Limits;
 use process::{Name, Parts};
@@ -79,13 +79,11 @@ pub struct Processes {
     resources: Resources,
     table: SpinLock<Table>,
     init: Arc<Process>,
-    /// Process group that the terminal belongs to; 0 for the kernel's shell.
-    foreground: AtomicU32,
     random: SpinLock<Random>,
     /// Woken when init has inherited zombies.
     orphans: WaitQueue,
-    /// System calls answered, in all.
-    syscalls: AtomicU64,
+    /// Where threads wait for words of their memory, by address space and address.
+    futexes: KeyedWaitQueue,
     /// A bit for each unknown system call that has been logged.
     unknown: [AtomicU64; 8],
 }
@@ -110,10 +108,9 @@ impl Processes {
             resources,
             table: SpinLock::new(table),
             init,
-            foreground: AtomicU32::new(0),
             random: SpinLock::new(Random::new(seed)),
             orphans: WaitQueue::new("orphans"),
-            syscalls: AtomicU64::new(0),
+            futexes: KeyedWaitQueue::new("futex"),
             unknown: [const { AtomicU64::new(0) }; 8],
         });
         this.executor().spawn(Class::Daemon, "reaper", wait::reap_orphans(this.clone()));
@@ -202,36 +199,8 @@ impl Processes {
         found
     }
 
-    /// The process group that the terminal belongs to; `None` for the kernel's shell.
-    #[must_use]
-    pub fn foreground(&self) -> Option<Pid> {
-        match self.foreground.load(Relaxed) {
-            0 => None,
-            group => Some(Pid(group)),
-        }
-    }
-
-    /// Gives the terminal to a process group, or back to the kernel's shell.
-    pub fn set_foreground(&self, group: Option<Pid>) {
-        self.foreground.store(group.map_or(0, |group| group.0), Relaxed);
-    }
-
-    /// What a control character of the terminal does: a signal to the group in the foreground. Returns
-    /// whether there was one.
-    pub fn signal_foreground(&self, signal: Signal) -> bool {
-        self.foreground().is_some_and(|group| self.kill_group(group, SigInfo::from_kernel(signal)) > 0)
-    }
-
-    /// System calls answered so far.
-    #[must_use]
-    pub fn syscalls(&self) -> u64 {
-        self.syscalls.load(Relaxed)
-    }
-
-    /// Counts a system call.
-    #[inline]
-    pub(crate) fn count_syscall(&self) {
-        self.syscalls.fetch_add(1, Relaxed);
+    pub(crate) fn futexes(&self) -> &KeyedWaitQueue {
+        &self.futexes
     }
 
     /// Whether this is the first time that the unknown system call `number` is seen; true only once.

@@ -95,6 +95,8 @@ impl Usage {
 /// A process.
 pub struct Process {
     pid: Pid,
+    /// A copy of what the table says, for `getppid`.
+    parent: AtomicU32,
     /// `None` before the first program and after the end.
     space: SpinLock<Option<Arc<VmSpace>>>,
     /// The space is a vfork parent's: this process must not tear it down.
@@ -139,6 +141,7 @@ impl Process {
     pub(super) fn new(pid: Pid, parts: Parts) -> Arc<Process> {
         Arc::new(Process {
             pid,
+            parent: AtomicU32::new(0),
             space: SpinLock::new(None),
             borrows_space: AtomicBool::new(false),
             vfork_over: AtomicBool::new(false),
@@ -178,6 +181,18 @@ impl Process {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// Its parent's number, 0 if it has none.
+    #[inline]
+    #[must_use]
+    pub fn parent(&self) -> u32 {
+        self.parent.load(Relaxed)
+    }
+
+    /// For the table, whose link this mirrors.
+    pub(super) fn set_parent(&self, parent: Pid) {
+        self.parent.store(parent.0, Relaxed);
     }
 
     /// Its name.

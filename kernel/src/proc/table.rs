@@ -181,7 +181,7 @@ impl Table {
     }
 
     /// Enters a process as the child of `parent`, in its group and session; with no parent, as the leader
-    /// of its own. Its number must come from [`free_pid`](Table::free_pid) under the same lock.
+    /// of its own. Its number comes from [`free_pid`](Table::free_pid).
     pub fn insert(&mut self, process: Arc<Process>, parent: Option<Pid>) {
         let pid = process.pid();
         let (group, session) = match parent.and_then(|p| self.entries.get(&p)) {
@@ -216,12 +216,6 @@ impl Table {
     #[must_use]
     pub fn get(&self, pid: Pid) -> Option<&Arc<Process>> {
         self.entries.get(&pid).map(|e| &e.process)
-    }
-
-    /// The parent's number, 0 if there is none.
-    #[must_use]
-    pub fn parent(&self, pid: Pid) -> u32 {
-        self.entries.get(&pid).map_or(0, |e| e.parent.0)
     }
 
     /// Group and session of a process.
@@ -410,6 +404,7 @@ impl Table {
         let old = core::mem::replace(&mut above.first_child, child);
         if let Some(entry) = self.entries.get_mut(&child) {
             entry.parent = parent;
+            entry.process.set_parent(parent);
             entry.next = old;
             entry.previous = Pid::NONE;
         }

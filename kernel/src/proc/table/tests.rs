@@ -58,7 +58,7 @@ fn orphans_go_to_init() {
     t.exit(Pid(4), ExitStatus::Exited(1));
     let exit = t.exit(Pid(2), ExitStatus::Killed(Signal::KILL)).unwrap();
     assert!(exit.orphaned_zombies);
-    assert_eq!(t.parent(Pid(5)), 1);
+    assert_eq!(t.get(Pid(5)).unwrap().parent(), 1);
     let mut ended = Vec::new();
     while let Ok(Some((pid, _))) = collect(&mut t, 1, Which::Any) {
         ended.push(pid);
