@@ -14,6 +14,8 @@
 //! | [`serial`] | the 16550 on COM1 |
 //! | [`ps2`] | the i8042 and its keyboard |
 //! | [`vga`] | the 80x25 text screen |
+//! | [`apic`] | the interrupt controllers and the local timer |
+//! | [`clock`] | rates of counters, the time of day |
 //! | [`io`] | access to registers, by port or by memory |
 //!
 //! # How it synchronises
@@ -36,7 +38,9 @@ extern crate std;
 
 use core::ptr::NonNull;
 
+pub mod apic;
 pub mod block;
+pub mod clock;
 pub mod io;
 pub mod pci;
 pub mod vga;

@@ -8,11 +8,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-#[cfg(target_os = "none")]
 pub mod arch;
+pub mod cmdline;
 pub mod disk;
 pub mod fs;
 pub mod log;
+pub mod memmap;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod proc;

@@ -1,0 +1,115 @@
+//! The user's x87, SSE and AVX registers. The kernel is built for soft floats and never touches them, so they
+//! stay in the CPU while it runs; [`LwpMachineState::attach`](super::LwpMachineState::attach) moves them
+//! when another LWP's turn comes.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use raw_cpuid::CpuId;
+use x86_64::registers::control::{Cr4, Cr4Flags};
+use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+
+/// Bytes of the legacy area, the XSAVE header and the AVX registers' upper halves. No further state
+/// is offered to programs (XCR0 says so), which keeps this small and constant.
+pub const FPU_AREA_SIZE: usize = 512 + 64 + 256;
+const XSAVE_AVX_OFFSET: usize = 512 + 64;
+const DEFAULT_CONTROL_WORD: u16 = 0x37f;
+const DEFAULT_MXCSR: u32 = 0x1f80;
+const MXCSR_OFFSET: usize = 24;
+
+/// Whether XSAVE is used; else FXSAVE.
+static XSAVE: AtomicBool = AtomicBool::new(false);
+static LIVE_SIZE: AtomicUsize = AtomicUsize::new(512);
+
+/// Where an LWP's FPU registers are while another LWP has the CPU's.
+#[repr(C, align(64))]
+pub struct FpuArea(UnsafeCell<[u8; FPU_AREA_SIZE]>);
+
+impl FpuArea {
+    /// The state of a program that has just started.
+    pub fn new() -> FpuArea {
+        let mut bytes = [0; FPU_AREA_SIZE];
+        bytes[..2].copy_from_slice(&DEFAULT_CONTROL_WORD.to_le_bytes());
+        bytes[MXCSR_OFFSET..MXCSR_OFFSET + 4].copy_from_slice(&DEFAULT_MXCSR.to_le_bytes());
+        FpuArea(UnsafeCell::new(bytes))
+    }
+
+    /// Takes over what `other` holds.
+    pub(super) fn copy_from(&mut self, other: &mut FpuArea) {
+        *self.0.get_mut() = *other.0.get_mut();
+    }
+
+    /// Puts the CPU's registers here.
+    #[inline]
+    pub(super) fn save(&self) {
+        let area = self.0.get();
+        // SAFETY: the area is large enough for what XCR0 enables (`init` checked) and aligned to 64.
+        unsafe {
+            if has_xsave() {
+                core::arch::asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
+                    options(nostack, preserves_flags));
+            } else {
+                core::arch::asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+            }
+        }
+    }
+
+    /// Loads the CPU's registers from here.
+    #[inline]
+    pub(super) fn restore(&self) {
+        let area = self.0.get();
+        // SAFETY: the contents come from `new` or `save`, so no reserved bit is set.
+        unsafe {
+            if has_xsave() {
+                core::arch::asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
+                    options(nostack, preserves_flags));
+            } else {
+                core::arch::asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags));
+            }
+        }
+    }
+}
+
+impl Default for FpuArea {
+    fn default() -> FpuArea {
+        FpuArea::new()
+    }
+}
+
+/// Turns on XSAVE where the CPU has it.
+///
+/// # Safety
+/// To be called once per CPU, at boot, before ring 3 is entered.
+pub(super) unsafe fn init(cpuid: &CpuId<raw_cpuid::CpuIdReaderNative>) {
+    if !cpuid.get_feature_info().is_some_and(|f| f.has_xsave()) {
+        return;
+    }
+    // SAFETY: the CPU has XSAVE.
+    unsafe { Cr4::write(Cr4::read() | Cr4Flags::OSXSAVE) };
+    let avx = cpuid.get_feature_info().is_some_and(|f| f.has_avx());
+    let mut state = XCr0Flags::X87 | XCr0Flags::SSE;
+    let mut size = XSAVE_AVX_OFFSET;
+    let avx_fits = cpuid
+        .get_extended_state_info()
+        .and_then(|info| info.iter().find(|state| state.subleaf == 2))
+        .is_some_and(|state| state.offset() as usize == XSAVE_AVX_OFFSET && state.size() == 256);
+    if avx && avx_fits {
+        state |= XCr0Flags::AVX;
+        size = FPU_AREA_SIZE;
+    }
+    // SAFETY: only state that the CPU has; x87 is always among it.
+    unsafe { XCr0::write(state) };
+    XSAVE.store(true, Ordering::Relaxed);
+    LIVE_SIZE.store(size, Ordering::Relaxed);
+}
+
+/// Whether XSAVE is in use.
+#[inline]
+pub fn has_xsave() -> bool {
+    XSAVE.load(Ordering::Relaxed)
+}
+
+/// Bytes of an [`FpuArea`] that this CPU uses.
+pub fn live_size() -> usize {
+    LIVE_SIZE.load(Ordering::Relaxed)
+}
