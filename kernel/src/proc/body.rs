@@ -259,7 +259,10 @@ pub(super) fn thread(
 ) -> impl Future<Output = ()> + Send + 'static {
     let system = system.clone();
     let (uvm, executor) = (system.uvm().clone(), system.executor().clone());
-    UareaBox::new(uarea, machine, lwp.clone(), uvm, executor, move |machine| {
+    UareaBox::new(uarea, machine, lwp.clone(), uvm, executor, move |mut machine| {
+        if let Some(child) = inherited.registers {
+            child.apply(machine.pin());
+        }
         body(Current {
             lwp,
             system,
@@ -282,4 +285,35 @@ pub(super) struct Inherited {
     pub alt_stack: AltStack,
     /// `CLONE_CHILD_CLEARTID`'s address.
     pub clear_tid: u64,
+    /// How its registers differ, if they are a copy of its parent's.
+    pub registers: Option<ChildRegisters>,
+}
+
+/// How a child's registers differ from its parent's, besides the 0 that fork returns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChildRegisters {
+    /// Another stack pointer.
+    pub stack: Option<u64>,
+    /// Another FS base.
+    pub tls: Option<u64>,
+}
+
+impl ChildRegisters {
+    fn apply(self, mut machine: Pin<&mut LwpMachineState>) {
+        let frame = machine.as_mut().frame();
+        frame.rax = 0;
+        frame.rsp = self.stack.unwrap_or(frame.rsp);
+        if let Some(tls) = self.tls {
+            machine.set_fs_base(tls);
+        }
+    }
+}
+
+/// Bytes of a u-area that stay unused.
+#[cfg(test)]
+pub(super) fn spare() -> usize {
+    const fn of<F: Future<Output = ()>>(_: &impl Fn(Current) -> F) -> usize {
+        UareaBox::<F>::spare()
+    }
+    of(&body)
 }

@@ -216,7 +216,8 @@ pub async fn sigreturn(current: &mut Current) -> Result<(), BadAddress> {
     context.apply(current.frame());
     current.lwp().set_mask(context.mask);
     let stack = context.stack;
-    if !current.alt_stack.contains(current.frame().rsp) {
+    let sp = current.frame().rsp;
+    if !current.alt_stack.contains(sp) {
         let off = stack.flags & SS_DISABLE != 0;
         current.alt_stack = if off { AltStack::default() } else { AltStack { flags: 0, ..stack } };
     }

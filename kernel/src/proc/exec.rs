@@ -175,7 +175,7 @@ fn map_segment(space: &Arc<VmSpace>, file: &OpenFile, s: &Segment) -> Result<(),
     prot.set(Prot::EXEC, s.exec);
     let at = |va| Placement::Fixed(VirtAddr::new(va));
     if s.map_end > s.start {
-        let object = file.object()?.object();
+        let object = file.object()?.object().object().clone();
         let offset = PageIndex::containing(s.file_offset);
         space.map(MapRequest::object(object, offset, (s.map_end - s.start) as usize, prot).at(at(s.start)))?;
     }

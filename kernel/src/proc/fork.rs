@@ -3,7 +3,7 @@
 //! A vfork child borrows the address space: the parent waits until the child has let go of it, which only
 //! exec and the exit path do ([`Process::replace_space`]).
 
-use super::body::{self, Current, Inherited};
+use super::body::{self, ChildRegisters, Current, Inherited};
 use super::lwp::Lwp;
 use super::process::{Parts, Process};
 use super::table::{Pid, TableError};
@@ -149,23 +149,13 @@ async fn start(
     let mask = current.saved_mask.unwrap_or(current.lwp().mask());
     let lwp = Lwp::new(pid, child.clone(), space.clone(), mask);
     child.set_lwp(Some(lwp.clone()));
-    let machine = {
-        let mut machine = core::pin::pin!(current.machine().duplicate());
-        let frame = machine.as_mut().frame();
-        frame.rax = 0;
-        if let Some(stack) = request.stack {
-            frame.rsp = stack;
-        }
-        if let Some(tls) = request.tls {
-            machine.as_mut().set_fs_base(tls);
-        }
-        machine.as_mut().duplicate()
-    };
+    let machine = current.machine().duplicate();
     let alt_stack = match request.memory {
         Memory::Copy => current.alt_stack(),
         Memory::Borrow => Default::default(),
     };
-    let inherited = Inherited { alt_stack, clear_tid: request.clear_tid };
+    let registers = Some(ChildRegisters { stack: request.stack, tls: request.tls });
+    let inherited = Inherited { alt_stack, clear_tid: request.clear_tid, registers };
     let thread = body::thread(&system, uarea, machine, lwp, space.clone(), inherited);
     system.table().lock().insert(child.clone(), Some(parent.pid()));
     if system.executor().try_spawn(Class::User, "lwp", thread).is_err() {

@@ -7,7 +7,7 @@
 mod imp {
     pub use crate::arch::{
         Fault, FpuState, LwpMachineState, PageFaultCode, Trap, TrapFrame, USER_END, UserFlags,
-        compare_exchange_user_u32, copyin, copyin_str, copyout, hwcap, load_user_u32, now, vector,
+        copyin, copyout, copyout_raw, hwcap, load_user_u32, now, vector, zero_user,
     };
 }
 

@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use uvm::addr::VirtAddr;
 use uvm::glue::VmSpace;
+use uvm::phys::PageBytes;
 use uvm::prot::Access;
 
 /// An address that the program gave cannot be read or written.
@@ -143,26 +144,47 @@ impl<'a> UserBuffer<'a> {
     }
 }
 
+impl UserBuffer<'_> {
+    /// Fills from the front, at most `len` bytes, by `copy`, which is told where to put how many bytes and how
+    /// many it has had before. Returns how many bytes were filled.
+    fn fill(&mut self, len: usize, copy: impl Fn(u64, usize, usize) -> Result<(), machine::Fault>) -> usize {
+        let mut done = 0;
+        while done < len && self.remaining > 0 {
+            let step = (self.now.len as usize).min(len - done);
+            let copied = match copy(self.now.at, done, step) {
+                Ok(()) => step,
+                Err(stop) => stop.done,
+            };
+            self.moved(copied);
+            done += copied;
+            if copied < step {
+                break;
+            }
+        }
+        done
+    }
+}
+
 impl IoSink for UserBuffer<'_> {
     fn remaining(&self) -> usize {
         self.remaining
     }
 
     fn put(&mut self, bytes: &[u8]) -> usize {
-        let mut done = 0;
-        while done < bytes.len() && self.remaining > 0 {
-            let len = (self.now.len as usize).min(bytes.len() - done);
-            let copied = match machine::copyout(self.now.at, &bytes[done..done + len]) {
-                Ok(()) => len,
-                Err(stop) => stop.done,
-            };
-            self.moved(copied);
-            done += copied;
-            if copied < len {
-                break;
-            }
-        }
-        done
+        self.fill(bytes.len(), |to, done, len| machine::copyout(to, &bytes[done..done + len]))
+    }
+
+    fn put_zeroes(&mut self, len: usize) -> usize {
+        self.fill(len, |to, _, len| machine::zero_user(to, len))
+    }
+
+    fn put_page(&mut self, page: &PageBytes, start: usize, len: usize) -> usize {
+        assert!(start <= uvm::PAGE_SIZE && len <= uvm::PAGE_SIZE - start, "past the end of a page");
+        self.fill(len, |to, done, len| {
+            // SAFETY: within the page by the check above; it is held, so its memory stays. A page of plain
+            // bytes may be read while others write it: the copy is the machine's, not a Rust reference.
+            unsafe { machine::copyout_raw(to, page.as_ptr().add(start + done), len) }
+        })
     }
 
     async fn fault_in(&mut self) -> Result<(), FsError> {
@@ -175,11 +197,13 @@ impl IoSource for UserBuffer<'_> {
         self.remaining
     }
 
-    fn peek(&self, buf: &mut [u8]) -> usize {
+    fn peek(&self, mut skip: usize, buf: &mut [u8]) -> usize {
         let mut done = 0;
         for piece in self.pieces() {
-            let len = (piece.len as usize).min(buf.len() - done);
-            if let Err(stop) = machine::copyin(&mut buf[done..done + len], piece.at) {
+            let skipped = skip.min(piece.len as usize);
+            skip -= skipped;
+            let len = (piece.len as usize - skipped).min(buf.len() - done);
+            if let Err(stop) = machine::copyin(&mut buf[done..done + len], piece.at + skipped as u64) {
                 return done + stop.done;
             }
             done += len;

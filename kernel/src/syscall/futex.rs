@@ -54,9 +54,8 @@ async fn wait(current: &mut Current, at: u64, value: u32, timeout: u64) -> SysRe
         Moment::Now => return Err(Errno::ETIMEDOUT.into()),
         Moment::Never => current.lwp().sleep(wait).await.map_err(interrupted)?,
         Moment::At(ns) => {
-            let timer = system.executor().sleep_until(ns);
-            let either = select(pin!(wait), pin!(timer));
-            if let Either::Right(_) = current.lwp().sleep(either).await.map_err(interrupted)? {
+            let (wait, timer) = (pin!(wait), pin!(system.executor().sleep_until(ns)));
+            if let Either::Right(_) = current.lwp().sleep(select(wait, timer)).await.map_err(interrupted)? {
                 return Err(Errno::ETIMEDOUT.into());
             }
         }

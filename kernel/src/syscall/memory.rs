@@ -89,7 +89,7 @@ fn file_mapping(
     if offset.checked_add(len as u64).is_none_or(|end| end > i64::MAX as u64) {
         return Err(Errno::EOVERFLOW.into());
     }
-    let object = file.object()?.object();
+    let object = file.object()?.object().object().clone();
     let mut request = MapRequest::object(object, PageIndex::containing(offset), len, prot);
     if shared && !flags.writes() {
         request.max_prot = Prot::READ | Prot::EXEC;

@@ -11,7 +11,7 @@ use crate::proc::usermem;
 use crate::proc::{Current, Restart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use futures_util::future::{Either, select as first_of};
+use futures_util::future::select as first_of;
 use core::pin::pin;
 use linux_raw_sys::general as sys;
 
@@ -41,11 +41,10 @@ async fn wait(current: &Current, files: &Wanted, deadline: Moment) -> Result<(),
         Moment::Now => {}
         Moment::Never => current.lwp().sleep(wait_any(files)).await.map_err(interrupted)?,
         Moment::At(ns) => {
-            let timer = current.system().executor().sleep_until(ns);
-            let either = first_of(pin!(wait_any(files)), pin!(timer));
-            match current.lwp().sleep(either).await.map_err(interrupted)? {
-                Either::Left(_) | Either::Right(_) => {}
-            }
+            let ready = pin!(wait_any(files));
+            let timer = pin!(current.system().executor().sleep_until(ns));
+            // Which of the two ended it shows when the files are looked at again.
+            current.lwp().sleep(first_of(ready, timer)).await.map_err(interrupted)?;
         }
     }
     Ok(())

@@ -6,7 +6,6 @@ use super::errno::{Errno, SysResult};
 use crate::proc::fork::{self, ForkRequest, Memory};
 use crate::proc::machine::USER_END;
 use crate::proc::process::{NAME_MAX, Name};
-use crate::proc::signal::Signal;
 use crate::proc::stack::{Strings, StringsError};
 use crate::proc::table::{Change, Interest, Which};
 use crate::proc::usermem::{self, BadAddress};
@@ -198,6 +197,7 @@ pub(super) async fn sched_yield(current: &mut Current, _: Args) -> SysResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proc::signal::Signal;
 
     #[test]
     fn status_words() {

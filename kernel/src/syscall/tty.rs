@@ -63,8 +63,8 @@ async fn terminal(current: &mut Current, file: &Arc<OpenFile>, request: u32, arg
     let tty: &Tty = file.terminal()?;
     match request {
         io::TCGETS => out(current, argument, &termios_bytes(&tty.termios())).await?,
-        io::TCSETS | io::TCSETSW => set_termios(current, tty, argument, Typed::Kept).await?,
-        io::TCSETSF => set_termios(current, tty, argument, Typed::Forgotten).await?,
+        io::TCSETS | io::TCSETSW => set_termios(current, tty, argument, Typed::Keep).await?,
+        io::TCSETSF => set_termios(current, tty, argument, Typed::Flush).await?,
         io::TCFLSH => tty.flush_input(),
         // Output is never held back: it has been sent by the time a write returns.
         io::TCSBRK | io::TCXONC => {}

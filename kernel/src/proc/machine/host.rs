@@ -6,10 +6,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 
-#[path = "../../arch/x86_64/frame.rs"]
-mod frame;
-
-pub use frame::{PageFaultCode, Trap, TrapFrame, UserFlags, vector};
+pub use crate::arch::{PageFaultCode, Trap, TrapFrame, UserFlags, vector};
 
 /// First address that is not the user's.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
@@ -175,15 +172,19 @@ pub fn copyout(to: u64, from: &[u8]) -> Result<(), Fault> {
     each(to, from.len(), Wants::Write, |i, byte| unsafe { byte.write(from[i]) })
 }
 
-/// Copies a string that ends with a zero byte; gives its length, `None` if it does not end within `to`.
-pub fn copyin_str(to: &mut [u8], from: u64) -> Result<Option<usize>, Fault> {
-    for done in 0..to.len() {
-        copyin(&mut to[done..=done], from + done as u64).map_err(|f| Fault { done, ..f })?;
-        if to[done] == 0 {
-            return Ok(Some(done));
-        }
-    }
-    Ok(None)
+/// Copies `len` bytes to user memory at `to`.
+///
+/// # Safety
+/// `from` must be valid for reads of `len` bytes.
+pub unsafe fn copyout_raw(to: u64, from: *const u8, len: usize) -> Result<(), Fault> {
+    // SAFETY: as the caller vouches; the test's memory gives pointers that may be written.
+    each(to, len, Wants::Write, |i, byte| unsafe { byte.write(from.add(i).read()) })
+}
+
+/// Clears `len` bytes of user memory at `to`.
+pub fn zero_user(to: u64, len: usize) -> Result<(), Fault> {
+    // SAFETY: the test's memory gives pointers that may be written.
+    each(to, len, Wants::Write, |_, byte| unsafe { byte.write(0) })
 }
 
 /// Reads a word of user memory.
@@ -191,13 +192,4 @@ pub fn load_user_u32(va: u64) -> Result<u32, Fault> {
     let mut word = [0; 4];
     copyin(&mut word, va)?;
     Ok(u32::from_le_bytes(word))
-}
-
-/// Replaces a word of user memory by `new` if it is `old`; gives what it was.
-pub fn compare_exchange_user_u32(va: u64, old: u32, new: u32) -> Result<u32, Fault> {
-    let was = load_user_u32(va)?;
-    if was == old {
-        copyout(va, &new.to_le_bytes())?;
-    }
-    Ok(was)
 }
