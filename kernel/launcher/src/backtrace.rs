@@ -6,26 +6,26 @@
 use std::fmt::Write;
 use std::path::Path;
 
+/// What the kernel's last words begin with.
+const MARK: &str = "kernel panic: ";
+
 /// The part of the log that tells of the last panic, with every address of its backtrace named; `None` when
 /// there was none. A kernel file that cannot be read leaves the addresses bare.
 pub fn explain(log: &str, kernel: &Path) -> Option<String> {
-    let start = log
-        .rfind("panicked at")
-        .or_else(|| log.rfind("PANIC"))
-        .or_else(|| log.rfind("panic"))?;
-    let start = log[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let words = &log[log.rfind(MARK)?..];
     let symbols = addr2line::Loader::new(kernel).ok();
+    // A trap's frames begin with the very instruction; all others are return addresses, just behind a call.
+    let trapped = words.contains("\nrip 0x");
     let mut text = String::new();
-    for line in log[start..].lines() {
+    for line in words.lines() {
         text.push_str(line.trim_end());
         if let (Some((number, address)), Some(symbols)) = (frame(line), &symbols) {
-            // All but the innermost are return addresses: the call is just before.
-            let address = if number == 0 {
-                address
-            } else {
-                address.saturating_sub(1)
-            };
-            name(symbols, address, &mut text);
+            let exact = trapped && number == 0;
+            name(
+                symbols,
+                address.saturating_sub(u64::from(!exact)),
+                &mut text,
+            );
         }
         text.push('\n');
     }
@@ -88,10 +88,10 @@ mod tests {
     #[test]
     fn a_panic_is_cut_out_and_named() {
         let exe = std::env::current_exe().unwrap();
-        let log = "boot\nlate\npanicked at kernel/src/x.rs:1:2:\nboom\n  #0 0x1\n";
+        let log = "boot\nlate\n\nkernel panic: panicked at kernel/src/x.rs:1:2:\nboom\n  #0 0x1\n";
         let text = explain(log, &exe).unwrap();
         assert!(
-            text.starts_with("panicked at kernel/src/x.rs:1:2:\nboom\n  #0 0x1"),
+            text.starts_with("kernel panic: panicked at kernel/src/x.rs:1:2:\nboom\n  #0 0x1"),
             "{text}"
         );
         assert_eq!(explain("boot\nall well\n", &exe), None);

@@ -265,7 +265,7 @@ fn conclude(ended: &Ended, timeout: Option<Duration>, log: &Path, kernel: &Path)
         Some(PANIC) => {
             let text = std::fs::read(log).unwrap_or_default();
             match backtrace::explain(&String::from_utf8_lossy(&text), kernel) {
-                Some(text) => eprintln!("auvm: the kernel panicked\n{}", text.trim_end()),
+                Some(text) => eprintln!("auvm: {}", text.trim_end()),
                 None => eprintln!("auvm: the kernel panicked; its log is {}", log.display()),
             }
             Some(Status::KernelPanic)

@@ -113,7 +113,7 @@ impl Machine {
         qemu.args(["-smp", &options.cpus.to_string()]);
         qemu.args(["-m", &format!("{}M", self.memory(options).0 >> 20)]);
         qemu.arg("-kernel").arg(kernel);
-        qemu.args(["-append", self.words(options).as_str()]);
+        qemu.args(["-append", self.words(options).line()?]);
         if let Some(container) = container {
             qemu.arg("-initrd").arg(&container.path);
         }

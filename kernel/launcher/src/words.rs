@@ -5,9 +5,14 @@
 
 use std::fmt::Write;
 
+use anyhow::{Result, bail};
+
 use crate::image::Image;
 use crate::ramdisk::{Carries, RamDisk};
 use crate::units::Bytes;
+
+/// Bytes that fit, less the zero at the end.
+const MAX_LENGTH: usize = 4095;
 
 /// Builds the command line word by word.
 #[derive(Clone, Debug, Default)]
@@ -76,19 +81,28 @@ impl Words {
     }
 
     /// The whole command line.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    ///
+    /// # Errors
+    /// It is longer than QEMU's loader has room for. The loader does not look, and overwrites itself.
+    pub fn line(&self) -> Result<&str> {
+        match self.0.len() {
+            ..=MAX_LENGTH => Ok(&self.0),
+            length => bail!(
+                "--exec and --append make a command line of {length} bytes, and the kernel can be given {MAX_LENGTH}"
+            ),
+        }
     }
 }
 
 fn encoded(value: &str) -> String {
     let mut text = String::new();
     for byte in value.bytes() {
+        // No more than must be: the line is short.
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' | b':' => {
-                text.push(char::from(byte))
+            b'%' | ..=b' ' | 0x7f.. => {
+                write!(text, "%{byte:02X}").expect("writing to a string succeeds")
             }
-            _ => write!(text, "%{byte:02X}").expect("writing to a string succeeds"),
+            _ => text.push(char::from(byte)),
         }
     }
     text
@@ -112,9 +126,18 @@ mod tests {
         words.ramdisk(1, &"4k".parse().unwrap(), None);
         words.verbatim(" torture=evict  x ");
         assert_eq!(
-            words.as_str(),
-            "exec=run%20/bin/a%3B%20echo%20100%25%0A root=module0 module=0,0,8192 module=1,8192,12288 \
+            words.line().unwrap(),
+            "exec=run%20/bin/a;%20echo%20100%25%0A root=module0 module=0,0,8192 module=1,8192,12288 \
              ramdisk=0,8192,10000000,16,fs,module1 ramdisk=1,4096,0,256,raw,- torture=evict x"
         );
+    }
+
+    #[test]
+    fn a_line_has_an_end() {
+        let mut words = Words::default();
+        words.verbatim(&"x".repeat(MAX_LENGTH));
+        assert!(words.line().is_ok());
+        words.verbatim("y");
+        assert!(words.line().unwrap_err().to_string().contains("4097 bytes"));
     }
 }
