@@ -154,6 +154,7 @@ async fn fill(
         }
     }
     space.set_brk_start(VirtAddr::new(image.brk));
+    space.set_top(VirtAddr::new(STACK_TOP - STACK_SIZE));
     let stack = MapRequest::anonymous(STACK_SIZE as usize, Prot::RW)
         .at(Placement::Fixed(VirtAddr::new(STACK_TOP - STACK_SIZE)));
     space.map(stack)?;

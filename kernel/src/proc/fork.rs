@@ -10,6 +10,7 @@ use super::table::{Pid, TableError};
 use crate::fs::FsError;
 use alloc::sync::Arc;
 use executor::Class;
+use uvm::AllocFor;
 use uvm::addr::VirtAddr;
 use uvm::glue::VmSpace;
 use uvm::map::VmError;
@@ -120,7 +121,7 @@ async fn start(
 ) -> Result<Arc<Process>, ForkError> {
     let (system, parent) = (current.system().clone(), current.process().clone());
     // What follows takes small blocks from the heap; they are there if this much is.
-    if !system.uvm().can_allocate(HEAP_NEED) {
+    if !system.uvm().can_allocate(AllocFor::User, HEAP_PAGES) {
         return Err(ForkError::OutOfMemory);
     }
     let pid = system.table().lock().free_pid()?;
@@ -168,5 +169,5 @@ async fn start(
     Ok(child)
 }
 
-/// Bytes of heap that a child needs at most: process, header, task, descriptor table, table entry.
-const HEAP_NEED: usize = 32 << 10;
+/// Pages of heap that a child needs at most: process, header, task, descriptor table, table entry.
+const HEAP_PAGES: usize = 8;

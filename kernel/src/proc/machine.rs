@@ -5,10 +5,17 @@
 
 #[cfg(target_os = "none")]
 mod imp {
+    pub use crate::arch::time::now;
     pub use crate::arch::{
-        Fault, FpuState, LwpMachineState, PageFaultCode, Trap, TrapFrame, USER_END, UserFlags,
-        copyin, copyout, copyout_raw, hwcap, load_user_u32, now, vector, zero_user,
+        Fault, FpuState, LwpMachineState, PageFaultCode, Trap, TrapFrame, USER_END, UserFlags, copyin,
+        copyout, copyout_raw, load_user_u32, vector, zero_user,
     };
+
+    /// Feature bits of the processor as AT_HWCAP has them: CPUID leaf 1, EDX.
+    #[must_use]
+    pub fn hwcap() -> u64 {
+        raw_cpuid::native_cpuid::cpuid_count(1, 0).edx.into()
+    }
 }
 
 #[cfg(not(target_os = "none"))]

@@ -8,7 +8,7 @@ use crate::proc::Current;
 use crate::proc::machine::USER_END;
 use linux_raw_sys::general as sys;
 use uvm::addr::{PageIndex, VaRange, VirtAddr, round_page};
-use uvm::map::{Advice, MapRequest, Placement};
+use uvm::map::{Advice, MapRequest, Placement, Sharing};
 use uvm::prot::Prot;
 
 const PAGE: u64 = uvm::PAGE_SIZE as u64;
@@ -126,7 +126,7 @@ pub(super) async fn madvise(current: &mut Current, [start, len, advice, ..]: Arg
         sys::MADV_SEQUENTIAL => Advice::Sequential,
         sys::MADV_DONTNEED => {
             if !range.is_empty() {
-                current.space().discard(range).await?;
+                discard(current, range)?;
             }
             return Ok(0);
         }
@@ -139,6 +139,30 @@ pub(super) async fn madvise(current: &mut Current, [start, len, advice, ..]: Arg
         current.space().advise(range, advice).await?;
     }
     Ok(0)
+}
+
+/// Makes private anonymous memory as new: mapped afresh in its place. Of files only what was never written
+/// privately could be dropped without being missed, which is refused rather than guessed.
+fn discard(current: &Current, range: VaRange) -> Result<(), SysError> {
+    let regions = current.space().regions();
+    let inside = || {
+        regions.iter().filter_map(|region| {
+            let start = region.range.start().max(range.start());
+            let end = region.range.end().min(range.end());
+            (start < end).then(|| (region, VaRange::new(start, end)))
+        })
+    };
+    if inside().map(|(_, part)| part.pages()).sum::<usize>() < range.pages() {
+        return Err(Errno::ENOMEM.into());
+    }
+    if inside().any(|(region, _)| region.file || region.sharing == Sharing::Shared) {
+        return Err(Errno::EINVAL.into());
+    }
+    for (region, part) in inside() {
+        let len = part.pages() * uvm::PAGE_SIZE;
+        current.space().map(MapRequest::anonymous(len, region.prot).at(Placement::Fixed(part.start())))?;
+    }
+    Ok(())
 }
 
 /// Shrinks a mapping, or leaves it. Growth is refused for want of room, which every allocator copes with.
@@ -170,6 +194,7 @@ pub(super) async fn msync(_: &mut Current, [start, len, flags, ..]: Args) -> Sys
 
 /// Answers with the end of the heap as it then is: no error, as Linux has it.
 pub(super) async fn brk(current: &mut Current, [end, ..]: Args) -> SysResult {
-    let wanted = VirtAddr::try_new(end).ok().filter(|_| end < USER_END);
-    Ok(current.space().brk(wanted).await.as_u64())
+    // An address that cannot be is below every heap, and leaves it as it is.
+    let wanted = if end < USER_END { end } else { 0 };
+    Ok(current.space().brk(VirtAddr::new(wanted)).await.as_u64())
 }

@@ -9,7 +9,7 @@ use x86_64::registers::control::Cr2;
 use x86_64::registers::model_specific::Msr;
 
 use super::cpu::{MSR_FS_BASE, MSR_KERNEL_GS_BASE};
-use super::fpu::FpuArea;
+use super::fpu::{FpuArea, FpuState};
 use super::frame::{PageFaultCode, Trap, TrapFrame, vector};
 use super::interrupts;
 use super::percpu::PerCpu;
@@ -123,6 +123,19 @@ impl LwpMachineState {
             unsafe { Msr::new(MSR_KERNEL_GS_BASE).write(this.gs_base) };
             cpu.user_gs_base.set(this.gs_base);
         }
+    }
+
+    /// The FPU registers as a signal frame holds them (the layout of XSAVE).
+    pub fn fpu_state(self: Pin<&mut Self>) -> FpuState {
+        self.with_fpu_saved().fpu.state()
+    }
+
+    /// Replaces the FPU registers by what a program made of them: what the CPU would refuse is cleared. To be
+    /// [attached](Self::attach) again before it runs.
+    pub fn set_fpu_state(self: Pin<&mut Self>, state: &FpuState) {
+        self.as_ref().give_up_fpu();
+        // SAFETY: no CPU holds a pointer to it any more, so the FPU area may be written.
+        unsafe { self.get_unchecked_mut() }.fpu.set_state(state);
     }
 
     /// Makes sure that nothing of this LWP is left in a CPU, so that its memory may be unwired.

@@ -12,7 +12,12 @@ use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 /// Bytes of the legacy area, the XSAVE header and the AVX registers' upper halves. No further state
 /// is offered to programs (XCR0 says so), which keeps this small and constant.
 pub const FPU_AREA_SIZE: usize = 512 + 64 + 256;
+const XSAVE_HEADER_OFFSET: usize = 512;
 const XSAVE_AVX_OFFSET: usize = 512 + 64;
+
+/// FPU registers as bytes.
+pub type FpuState = [u8; FPU_AREA_SIZE];
+
 const DEFAULT_CONTROL_WORD: u16 = 0x37f;
 const DEFAULT_MXCSR: u32 = 0x1f80;
 const MXCSR_OFFSET: usize = 24;
@@ -37,6 +42,24 @@ impl FpuArea {
     /// Takes over what `other` holds.
     pub(super) fn copy_from(&mut self, other: &mut FpuArea) {
         *self.0.get_mut() = *other.0.get_mut();
+    }
+
+    /// What it holds.
+    pub(super) fn state(&mut self) -> FpuState {
+        *self.0.get_mut()
+    }
+
+    /// Takes over a state that a program has had its hands on: reserved bits of MXCSR and of the XSAVE header,
+    /// which would fault when loaded, are cleared.
+    pub(super) fn set_state(&mut self, state: &FpuState) {
+        let bytes = self.0.get_mut();
+        *bytes = *state;
+        for byte in &mut bytes[MXCSR_OFFSET + 2..MXCSR_OFFSET + 4] {
+            *byte = 0;
+        }
+        let enabled = if live_size() > XSAVE_AVX_OFFSET { 7 } else { 3 };
+        bytes[XSAVE_HEADER_OFFSET] &= enabled;
+        bytes[XSAVE_HEADER_OFFSET + 1..XSAVE_AVX_OFFSET].fill(0);
     }
 
     /// Puts the CPU's registers here.

@@ -53,6 +53,8 @@ pub use copy::{
     copyout_raw, load_user_u32, zero_user,
 };
 #[cfg(target_os = "none")]
+pub use fpu::FpuState;
+#[cfg(target_os = "none")]
 pub use percpu::PerCpu;
 #[cfg(target_os = "none")]
 pub use port::{ExitCode, debugcon_write, exit, reboot, serial_write};
