@@ -2,7 +2,7 @@
 //!
 //! Two ways: [`Auvm::exec`] runs commands and hands back what they printed; [`Auvm::session`] gives a
 //! terminal on which a test types and reads. Both go through the launcher's binary, as a user does. At
-//! most two machines run at once, over all processes on this host ([`slots`]).
+//! most two machines run at once, over all processes on this host.
 //!
 //! Failures are panics: this is test code, and each says what auvm printed and what its log ends with.
 

@@ -21,6 +21,16 @@ pub mod testing;
 pub mod uarea;
 
 // Upper half: what a program sees.
+pub mod amap;
+pub mod anon;
+pub mod fault;
+pub mod glue;
+pub mod io;
+pub mod map;
+pub mod object;
+pub mod pdaemon;
+pub mod policy;
+mod upper;
 
 use alloc::sync::Arc;
 
@@ -31,6 +41,14 @@ pub use page::{Page, PageFlags};
 pub use pmap::{EnterFlags, Mapping, Pmap};
 pub use pool::OutOfMemory;
 pub use prot::{Access, Prot};
+
+pub use fault::FaultError;
+pub use glue::VmSpace;
+pub use io::{BlockDevice, IoError, PageIo};
+pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, VmError};
+pub use object::UvmObject;
+pub use object::vnode::VnodeObject;
+pub use pdaemon::pagedaemon;
 
 use exec::Executor;
 
@@ -46,6 +64,7 @@ pub struct Uvm {
     free: page::freelist::FreeList,
     queues: page::queues::Queues,
     pv_pool: pool::Pool<pmap::pv::PvEntry>,
+    upper: upper::Upper,
 }
 
 impl Uvm {

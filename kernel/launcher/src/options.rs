@@ -182,6 +182,16 @@ impl Options {
         if self.icount && self.disk.is_some() {
             return Err("--disk cannot be used with --icount: a run with a disk of the host does not repeat".to_owned());
         }
+        let graphical = ["DISPLAY", "WAYLAND_DISPLAY"]
+            .map(std::env::var_os)
+            .iter()
+            .any(Option::is_some);
+        if self.display && !graphical && !self.dry_run {
+            return Err(
+                "--display needs a graphical session: neither DISPLAY nor WAYLAND_DISPLAY is set"
+                    .to_owned(),
+            );
+        }
         if self.display && self.exec.is_some() {
             return Err("--display cannot be used with --exec: nobody is there to look".to_owned());
         }
@@ -243,7 +253,7 @@ mod tests {
         assert_eq!(options.exec.as_deref(), Some("ls; ps"));
         assert_eq!(options.ramdisk.len(), 2);
         assert_eq!(options.qemu, ["-monitor", "none"]);
-        parse(&["--display", "--disk", "/nosuch/disk.img"]).unwrap();
+        parse(&["--display", "--dry-run", "--disk", "/nosuch/disk.img"]).unwrap();
     }
 
     #[test]

@@ -69,7 +69,9 @@ pub fn install(packages: &[Package], steps: &Steps) -> Result<()> {
     let names: Vec<&str> = packages.iter().map(|package| package.0).collect();
     let names = names.join(" ");
     if find_program("apt-get").is_none() {
-        bail!("auvm needs what Debian calls {names}: please install it and try again");
+        bail!(
+            "what Debian calls {names} is missing, and there is no apt-get here: please install it"
+        );
     }
     if !nix::unistd::geteuid().is_root() && !steps.dry_run() {
         bail!(

@@ -157,10 +157,13 @@ impl Machine {
             ],
         });
         qemu.args(["-serial", "chardev:console"]);
-        match window_backend().filter(|_| options.display) {
-            Some(backend) => qemu.args(["-vga", "std", "-display", backend]),
-            None => qemu.args(["-display", "none"]),
-        };
+        if options.display {
+            // A dry run may come before the installation.
+            let backend = window_backend().unwrap_or("gtk");
+            qemu.args(["-vga", "std", "-display", backend]);
+        } else {
+            qemu.args(["-display", "none"]);
+        }
         if options.gdb {
             qemu.args(["-gdb", "tcp::1234", "-S"]);
         }

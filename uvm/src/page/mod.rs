@@ -29,7 +29,7 @@ pub mod queues;
 use core::ptr::NonNull;
 use core::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use arrayvec::ArrayVec;
@@ -124,6 +124,9 @@ pub unsafe trait PageOwner: Sized {
     /// `owner` points to a `Self` whose memory stays valid during the call; it may be dying.
     unsafe fn try_handle(owner: NonNull<Self>) -> Option<Self::Handle>;
 }
+
+/// In the loan count: the owner is gone, and the last loan frees the frame.
+const ORPHAN: u16 = 1 << 15;
 
 /// No frame: frame 0 is never managed.
 pub(crate) const NIL: u32 = 0;
@@ -293,21 +296,34 @@ impl Page {
     /// How many loans there are of it.
     #[must_use]
     pub fn loan_count(&self) -> u16 {
-        self.loan.load(Relaxed)
+        self.loan.load(Relaxed) & !ORPHAN
     }
 
-    /// One loan more; returns the new count. Caller holds the owner's lock.
-    pub fn loan(&self) -> u16 {
-        let n = self.loan.load(Relaxed) + 1;
-        self.loan.store(n, Relaxed);
-        n
+    /// One loan more. Caller holds the owner's lock.
+    pub(crate) fn loan(&self) {
+        self.loan.fetch_add(1, Relaxed);
     }
 
-    /// One loan less; returns the new count. Caller holds the owner's lock.
-    pub fn unloan(&self) -> u16 {
-        let n = self.loan.load(Relaxed) - 1;
-        self.loan.store(n, Relaxed);
-        n
+    /// One loan less, whoever owns the page by now. Whether the frame must be freed: it is an orphan, and this was
+    /// the last loan.
+    #[must_use]
+    pub(crate) fn unloan(&self) -> bool {
+        let last = self.loan.fetch_sub(1, AcqRel) == ORPHAN + 1;
+        if last {
+            self.loan.store(0, Relaxed);
+        }
+        last
+    }
+
+    /// Notes that the page has lost its owner for good. Whether the frame must be freed now; else the last
+    /// [`Self::unloan`] says so.
+    #[must_use]
+    pub(crate) fn orphan(&self) -> bool {
+        let free = self.loan.fetch_or(ORPHAN, AcqRel) == 0;
+        if free {
+            self.loan.store(0, Relaxed);
+        }
+        free
     }
 
     /// Modified and referenced as collected so far; page table entries may know more

@@ -1,0 +1,85 @@
+//! One page of anonymous memory.
+//!
+//! Owns a frame (later: or a swap slot). Counted: each amap slot that shows it is one reference, and an I/O request
+//! on its page is another, so that its memory is never freed under a transfer; who drops the last one frees the frame.
+//!
+//! Synchronisation: a spin lock for the frame number and the page's flags; after amap and object, before the page queues. The
+//! *count* is raised only under the lock of an amap that shows the anon: who holds that lock and sees 1 is its sole user.
+
+use core::ptr::NonNull;
+
+use crate::exec::{SpinLock, SpinLockGuard};
+
+use crate::Uvm;
+use crate::addr::{Frame, PageIndex};
+use crate::meter::Gauge;
+use crate::page::{OwnerKind, PageFlags, PageOwner};
+use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
+
+/// A page of anonymous memory. Aligned as page owners must be.
+#[repr(align(8))]
+pub struct Anon {
+    count: RefCount,
+    inner: SpinLock<AnonInner>,
+}
+
+/// Where an anon's contents are.
+pub(crate) struct AnonInner {
+    /// In memory.
+    pub(crate) frame: Option<Frame>,
+}
+
+// SAFETY: `count` is this anon's own and nothing else changes it.
+unsafe impl Counted for Anon {
+    fn count(&self) -> &RefCount {
+        &self.count
+    }
+
+    fn finalize(&mut self, uvm: &Uvm) {
+        if let Some(frame) = self.inner.get_mut().frame.take() {
+            uvm.meter().lower(Gauge::Anonpages, 1);
+            uvm.disown(frame);
+        }
+    }
+}
+
+// SAFETY: KIND is this type's alone; it is 8-aligned; `finalize` clears itself from the page.
+unsafe impl PageOwner for Anon {
+    const KIND: OwnerKind = OwnerKind::Anon;
+    type Handle = Ref<Self>;
+    unsafe fn try_handle(owner: NonNull<Self>) -> Option<Ref<Self>> {
+        // SAFETY: pool memory that stays valid during the call, by the caller's promise.
+        unsafe { Ref::try_from_ptr(owner) }
+    }
+}
+
+impl Anon {
+    /// An anon with one reference for `frame`, which is fresh from the free list and filled; the page becomes valid,
+    /// dirty, not busy, active.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; the frame stays the caller's.
+    #[inline]
+    pub(crate) fn new(uvm: &Uvm, frame: Frame) -> Result<Ref<Self>, OutOfMemory> {
+        let anon = Ref::new(
+            &uvm.upper.anons,
+            uvm,
+            Self {
+                count: RefCount::new(),
+                inner: SpinLock::new(AnonInner { frame: Some(frame) }),
+            },
+        )?;
+        let page = uvm.page(frame);
+        // SAFETY: `finalize` clears the owner before the anon's memory goes.
+        unsafe { page.set_owner(Ref::as_ptr(&anon), PageIndex(0)) };
+        page.reset_flags(PageFlags::ANON);
+        uvm.activate(frame);
+        uvm.meter().raise(Gauge::Anonpages, 1);
+        Ok(anon)
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> SpinLockGuard<'_, AnonInner> {
+        self.inner.lock()
+    }
+}

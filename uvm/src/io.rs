@@ -1,0 +1,438 @@
+//! Block I/O as uvm sees it: devices as a trait, requests over slots that exist since boot.
+//!
+//! Owns: the [`IoSlots`] of one `Uvm`, 256 of them, allocated when it is made, so that neither page-in nor
+//! page-out ever allocates. Does not own: devices (the kernel wraps its drivers in [`BlockDevice`]), nor
+//! the frames, which belong to whoever submitted the request.
+//!
+//! ```text
+//!   free --acquire--> claimed --submit--> in flight --complete--> done --last handle dropped--> free
+//! ```
+//!
+//! A slot has two handles while in flight: the device's [`PageIo`] and the submitter's [`Transfer`].
+//! Either may go first. Dropping the waiter never cancels anything: the device still completes, what the
+//! request finishes (pages of a page-in) is finished by the completion itself, and only then is the slot free again.
+//! A [`PageIo`] that a device drops without completing counts as failed, so that nobody waits for ever.
+//!
+//! Synchronisation: one spin lock per slot, held for a few instructions, one for the free list; both are
+//! leaves of the lock order. Completions come from a Completion-class task, never from an interrupt.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use arrayvec::ArrayVec;
+use crate::exec::{AtomicWaker, SpinLock, WaitQueue};
+use crate::exec::{Executor, InFlight};
+
+use crate::addr::{Frame, PAGE_SIZE};
+use crate::object::vnode::PageIn;
+
+/// Requests that can be under way at once in one `Uvm`.
+pub const IO_SLOTS: usize = 256;
+/// Pieces of memory in one request: a cluster of 16 pages.
+pub const MAX_SEGMENTS: usize = 16;
+/// Further device ranges that one request may go through, one after the other: a page on a file system of 512-byte
+/// blocks has eight in all.
+pub const MAX_CHAIN: usize = 7;
+
+/// What a device is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Device to memory.
+    Read,
+    /// Memory to device.
+    Write,
+    /// All completed writes reach the medium.
+    Flush,
+    /// The range's content is no longer needed.
+    Discard,
+}
+
+/// Part of a frame that takes part in a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The frame.
+    pub frame: Frame,
+    /// First byte within the frame.
+    pub offset: u32,
+    /// Bytes; does not run past the frame's end.
+    pub len: u32,
+}
+
+impl Segment {
+    /// A whole frame.
+    #[must_use]
+    pub const fn page(frame: Frame) -> Self {
+        Self { frame, offset: 0, len: PAGE_SIZE as u32 }
+    }
+
+    /// Physical address of its first byte.
+    #[must_use]
+    pub fn phys(&self) -> u64 {
+        self.frame.addr().as_u64() + u64::from(self.offset)
+    }
+}
+
+/// Why a transfer failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IoError {
+    /// The device could not do it.
+    #[error("device error")]
+    Device,
+    /// The range lies beyond the device's end.
+    #[error("beyond the end of the device")]
+    OutOfRange,
+    /// A write to a device that cannot be written.
+    #[error("device is read-only")]
+    ReadOnly,
+    /// The file system's own data makes no sense.
+    #[error("damaged file system")]
+    Damaged,
+}
+
+/// A disk. Implemented by the kernel around a driver, and by the simulated disks.
+pub trait BlockDevice: Send + Sync + 'static {
+    /// Size in bytes.
+    fn size(&self) -> u64;
+
+    /// Whether writes fail.
+    fn read_only(&self) -> bool;
+
+    /// Starts a request and returns at once. The device owns `io` until it calls
+    /// [`PageIo::complete`], exactly once, from a task (never from within `start` with a lock of its own
+    /// held). It has room for [`IO_SLOTS`] requests.
+    fn start(&self, io: PageIo);
+}
+
+/// Device range and memory of one transfer.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What to do.
+    pub op: Op,
+    /// First byte on the device; a multiple of 512.
+    pub offset: u64,
+    /// Length on the device in bytes; for transfers the sum of the segments.
+    pub len: u64,
+    /// The memory, in order; empty for flush and discard.
+    pub segments: ArrayVec<Segment, MAX_SEGMENTS>,
+}
+
+impl Request {
+    /// A read or write of `segments` at `offset`.
+    #[must_use]
+    pub fn transfer(op: Op, offset: u64, segments: ArrayVec<Segment, MAX_SEGMENTS>) -> Self {
+        let len = segments.iter().map(|s| u64::from(s.len)).sum();
+        Self { op, offset, len, segments }
+    }
+}
+
+/// One block of a page that is read in several pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    /// First byte on the device.
+    pub offset: u64,
+    /// Where it goes.
+    pub segment: Segment,
+}
+
+/// What a completion has to finish, besides telling the waiter.
+pub(crate) enum Finish {
+    /// Nothing: the waiter owns the frames.
+    Waiter,
+    /// Pages of a file.
+    PageIn(PageIn),
+}
+
+struct SlotState {
+    request: Request,
+    /// Ranges still to be read after `request`, last first.
+    chain: ArrayVec<Piece, MAX_CHAIN>,
+    device: Option<Arc<dyn BlockDevice>>,
+    finish: Finish,
+    result: Option<Result<(), IoError>>,
+    /// Handles that keep the slot from being reused: the device's, the waiter's.
+    handles: u8,
+    /// Where the slot goes back to. Empty while it is free, so that slots and table are no cycle.
+    home: Option<Arc<Shared>>,
+    /// Tells the executor that something can still happen.
+    in_flight: Option<InFlight>,
+}
+
+struct Slot {
+    index: u16,
+    state: SpinLock<SlotState>,
+    waiter: AtomicWaker,
+}
+
+struct Shared {
+    slots: SpinLock<ArrayVec<Arc<Slot>, IO_SLOTS>>,
+    waiting: WaitQueue,
+    executor: Arc<Executor>,
+}
+
+/// The request slots of one machine.
+pub struct IoSlots {
+    shared: Arc<Shared>,
+}
+
+/// A claimed slot, not yet submitted. Dropping it frees the slot.
+#[must_use = "a claimed slot is to be submitted"]
+pub struct Claim {
+    slot: Option<Arc<Slot>>,
+}
+
+/// A request in the hands of a device: the right, and the duty, to complete it.
+///
+/// Holding it does not prove that anyone still waits for the result.
+#[must_use = "a device must complete what it was given"]
+pub struct PageIo {
+    slot: Option<Arc<Slot>>,
+}
+
+/// Awaits the end of a transfer. Dropping it does not cancel anything.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Transfer {
+    slot: Option<Arc<Slot>>,
+}
+
+impl Request {
+    fn empty() -> Self {
+        Self { op: Op::Flush, offset: 0, len: 0, segments: ArrayVec::new() }
+    }
+}
+
+impl IoSlots {
+    /// All slots, free. Allocates; called once, at boot.
+    #[must_use]
+    pub(crate) fn new(executor: Arc<Executor>) -> Self {
+        let slots = (0..IO_SLOTS as u16)
+            .map(|index| {
+                Arc::new(Slot {
+                    index,
+                    state: SpinLock::new(SlotState {
+                        request: Request::empty(),
+                        chain: ArrayVec::new(),
+                        device: None,
+                        finish: Finish::Waiter,
+                        result: None,
+                        handles: 0,
+                        home: None,
+                        in_flight: None,
+                    }),
+                    waiter: AtomicWaker::new(),
+                })
+            })
+            .collect();
+        Self {
+            shared: Arc::new(Shared {
+                slots: SpinLock::new(slots),
+                waiting: WaitQueue::new("I/O slot"),
+                executor,
+            }),
+        }
+    }
+
+    /// Takes a slot if one is free.
+    pub fn try_claim(&self) -> Option<Claim> {
+        let slot = self.shared.slots.lock().pop()?;
+        slot.state.lock().home = Some(self.shared.clone());
+        Some(Claim { slot: Some(slot) })
+    }
+
+    /// Awaits a slot, in order of arrival. The caller holds no busy page that a completion needs.
+    pub async fn claim(&self) -> Claim {
+        self.shared.waiting.wait_until(|| self.try_claim()).await
+    }
+
+    /// Slots that nobody uses.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.shared.slots.lock().len()
+    }
+
+    /// One transfer of the caller's own frames, from claim to end. The frames stay the caller's and must stay
+    /// allocated until the future has ended.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub async fn transfer(
+        &self,
+        device: &Arc<dyn BlockDevice>,
+        request: Request,
+    ) -> Result<(), IoError> {
+        self.claim().await.submit(device, request).await
+    }
+}
+
+impl Claim {
+    /// Starts the request; await the result. Never waits itself.
+    pub fn submit(self, device: &Arc<dyn BlockDevice>, request: Request) -> Transfer {
+        self.start(device, request, ArrayVec::new(), Finish::Waiter)
+    }
+
+    /// Starts a request whose completion finishes `finish`; nobody need wait. `chain` is read piece after
+    /// piece once `request` is through.
+    pub(crate) fn start(
+        mut self,
+        device: &Arc<dyn BlockDevice>,
+        request: Request,
+        mut chain: ArrayVec<Piece, MAX_CHAIN>,
+        finish: Finish,
+    ) -> Transfer {
+        let slot = self.slot.take().expect("a claim has its slot");
+        chain.reverse();
+        {
+            let mut state = slot.state.lock();
+            let in_flight = state.home.as_ref().map(|home| home.executor.in_flight());
+            *state = SlotState {
+                request,
+                chain,
+                device: Some(device.clone()),
+                finish,
+                result: None,
+                handles: 2,
+                home: state.home.take(),
+                in_flight,
+            };
+        }
+        start_on(device, PageIo { slot: Some(slot.clone()) });
+        Transfer { slot: Some(slot) }
+    }
+}
+
+/// Hands the request to its device, unless it is nonsense.
+fn start_on(device: &Arc<dyn BlockDevice>, io: PageIo) {
+    let (op, end) = io.with(|s| (s.request.op, s.request.offset.checked_add(s.request.len)));
+    if end.is_none_or(|end| end > device.size()) {
+        io.complete(Err(IoError::OutOfRange));
+    } else if device.read_only() && op != Op::Read {
+        io.complete(Err(IoError::ReadOnly));
+    } else {
+        device.start(io);
+    }
+}
+
+impl PageIo {
+    fn with<T>(&self, f: impl FnOnce(&SlotState) -> T) -> T {
+        let slot = self.slot.as_ref().expect("not completed yet");
+        f(&slot.state.lock())
+    }
+
+    /// What to transfer.
+    #[must_use]
+    pub fn request(&self) -> Request {
+        self.with(|state| state.request.clone())
+    }
+
+    /// Ends the request. Finishes its pages and wakes its waiter. Called from a Completion-class task.
+    pub fn complete(mut self, result: Result<(), IoError>) {
+        if let Some(slot) = self.slot.take() {
+            finish(slot, result);
+        }
+    }
+
+    /// Turns it into a number for a driver's completion token. [`Self::from_token`] is the way back; a token that
+    /// is never turned back is a request that never ends.
+    #[must_use]
+    pub fn into_token(mut self) -> usize {
+        Arc::into_raw(self.slot.take().expect("not completed yet")) as usize
+    }
+
+    /// The way back from [`Self::into_token`].
+    ///
+    /// # Safety
+    /// `token` came from `into_token` and is used only once.
+    pub unsafe fn from_token(token: usize) -> Self {
+        // SAFETY: by the caller's promise this undoes one `into_raw`.
+        Self { slot: Some(unsafe { Arc::from_raw(token as *const Slot) }) }
+    }
+}
+
+impl Drop for PageIo {
+    fn drop(&mut self) {
+        // A driver that lost the request: whoever waits must hear of it.
+        if let Some(slot) = self.slot.take() {
+            finish(slot, Err(IoError::Device));
+        }
+    }
+}
+
+impl fmt::Debug for PageIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with(|s| write!(f, "PageIo({:?} {} bytes at {})", s.request.op, s.request.len, s.request.offset))
+    }
+}
+
+/// The completion: next piece of the chain, or the end.
+fn finish(slot: Arc<Slot>, result: Result<(), IoError>) {
+    let mut state = slot.state.lock();
+    if result.is_ok()
+        && let Some(piece) = state.chain.pop()
+        && let Some(device) = state.device.clone()
+    {
+        state.request = Request::transfer(Op::Read, piece.offset, [piece.segment].into_iter().collect());
+        drop(state);
+        start_on(&device, PageIo { slot: Some(slot) });
+        return;
+    }
+    let what = core::mem::replace(&mut state.finish, Finish::Waiter);
+    let device = state.device.take();
+    let in_flight = state.in_flight.take();
+    drop(state);
+    // Pages first: whoever is woken below must find them finished.
+    if let Finish::PageIn(pages) = what {
+        pages.finish(result);
+    }
+    slot.state.lock().result = Some(result);
+    slot.waiter.wake();
+    release(slot);
+    drop(in_flight);
+    drop(device);
+}
+
+/// Drops one handle; with the last one the slot is free.
+fn release(slot: Arc<Slot>) {
+    let mut state = slot.state.lock();
+    state.handles = state.handles.saturating_sub(1);
+    if state.handles > 0 {
+        return;
+    }
+    let home = state.home.take();
+    drop(state);
+    if let Some(home) = home {
+        home.slots.lock().push(slot);
+        home.waiting.wake_one();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            release(slot);
+        }
+    }
+}
+
+impl Future for Transfer {
+    type Output = Result<(), IoError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let slot = self.slot.as_ref().expect("polled after it was ready");
+        slot.waiter.register(cx.waker());
+        let Some(result) = slot.state.lock().result else { return Poll::Pending };
+        if let Some(slot) = self.slot.take() {
+            release(slot);
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            release(slot);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Maps: which addresses of a space mean what.
+//!
+//! # What this owns
+//! [`VmMap`]: the ordered tree of [`MapEntry`]s of one address space, its version and its busy token. It owns neither pages
+//! nor translations: entries refer to amaps and objects, `pmap` holds translations.
+//!
+//! # How it synchronises
+//! - The **map lock**, a spin read/write lock around the tree. Faults read it; whatever changes entries writes it and
+//!   counts the **version** up. First in the order of locks: map, amap, object, anon, page queues.
+//! - **Busy**, an async FIFO token that operations hold which await in their midst (fork, wiring) or must not interleave with
+//!   those. It excludes other modifiers that await; faults and plain insertions proceed. Order: busy, then the map lock. Nobody
+//!   takes it while a page is busy.
+//!
+//! The *hint* is the entry of the last lookup. It is only read under the map lock and forgotten under the write lock
+//! whenever a node leaves the tree, so that it never dangles.
+
+mod entry;
+mod ops;
+mod request;
+pub(crate) mod tree;
+
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
+
+use crate::exec::{Mutex, SpinReadGuard, SpinRwLock, SpinWriteGuard};
+
+pub use entry::{Advice, Inherit, MapEntry};
+pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
+
+use tree::{Node, Tree};
+
+/// The lowest address that is ever mapped: what lies below catches null pointers.
+pub const USER_MIN: u64 = 0x1_0000;
+/// First address past what is mapped.
+pub const USER_MAX: u64 = 0x7fff_ffff_f000;
+
+/// The entries of a map and what must change together with them.
+pub(crate) struct MapInner {
+    pub(crate) tree: Tree<MapEntry>,
+    /// Bytes covered.
+    pub(crate) size: u64,
+}
+
+/// The map of one address space.
+pub struct VmMap {
+    inner: SpinRwLock<MapInner>,
+    version: AtomicU64,
+    hint: AtomicPtr<Node<MapEntry>>,
+    pub(crate) busy: Mutex<()>,
+}
+
+impl VmMap {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: SpinRwLock::new(MapInner { tree: Tree::new(), size: 0 }),
+            version: AtomicU64::new(0),
+            hint: AtomicPtr::new(ptr::null_mut()),
+            busy: Mutex::new(()),
+        }
+    }
+
+    /// Counts changes: who dropped the map lock compares and starts over if it moved.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn read(&self) -> SpinReadGuard<'_, MapInner> {
+        self.inner.read()
+    }
+
+    /// The write lock, for changes that a fault under way must notice.
+    pub(crate) fn write(&self) -> SpinWriteGuard<'_, MapInner> {
+        let guard = self.inner.write();
+        self.hint.store(ptr::null_mut(), Relaxed);
+        self.version.fetch_add(1, Relaxed);
+        guard
+    }
+
+    /// The entry that covers `va`, by way of the hint.
+    #[inline]
+    pub(crate) fn lookup<'a>(&self, inner: &'a MapInner, va: u64) -> Option<&'a MapEntry> {
+        let hint = self.hint.load(Relaxed);
+        if !hint.is_null() {
+            // SAFETY: set below under the read lock from a node of this tree. Nodes do not move, and none leaves the tree
+            // without the write lock, whose holder has cleared the hint. The caller holds the lock: it has `inner`.
+            let entry = unsafe { (*hint).value() };
+            if va >= entry.start && va < entry.end {
+                return Some(entry);
+            }
+        }
+        let node = inner.tree.find(va)?;
+        self.hint.store(ptr::from_ref(node).cast_mut(), Relaxed);
+        Some(node.value())
+    }
+}

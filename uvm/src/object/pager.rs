@@ -1,0 +1,66 @@
+//! The contract between a memory object and what backs it.
+//!
+//! A pager knows how to bring pages in and, later, out; it owns no pages itself. All calls come with nothing held.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use crate::Uvm;
+use crate::addr::PageIndex;
+use crate::io::IoError;
+use crate::map::Advice;
+use crate::object::UvmObject;
+use crate::pool::{OutOfMemory, Ref};
+
+/// Why a pager could not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PagerError {
+    /// The page is past the object's end.
+    #[error("beyond the end of the object")]
+    BeyondEnd,
+    /// The backing store failed.
+    #[error("{0}")]
+    Io(#[from] IoError),
+    /// No frame, and none will come.
+    #[error("out of memory")]
+    OutOfMemory,
+    /// The backing cannot be written.
+    #[error("read-only backing")]
+    ReadOnly,
+}
+
+impl From<OutOfMemory> for PagerError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+/// What stands behind an object.
+#[async_trait::async_trait]
+pub trait Pager: Send + Sync + 'static {
+    /// Makes sure that page `wanted` of `object` is resident or on its way, with as many neighbours as
+    /// the pager sees fit and `advice` suggests. On return the page may be busy under a read that has
+    /// only started; the caller looks again and awaits it like everyone else.
+    ///
+    /// # Errors
+    /// [`PagerError`] when no read could be started. The error of a read reaches those who await the page.
+    async fn get(
+        &self,
+        uvm: &Arc<Uvm>,
+        object: &Ref<UvmObject>,
+        wanted: PageIndex,
+        advice: Advice,
+    ) -> Result<(), PagerError>;
+
+    /// Writes `count` pages from `first` on back to where they came from, as far as they are dirty. Returns when they are written.
+    ///
+    /// # Errors
+    /// [`PagerError`] of the first page that could not be written; it stays dirty and in memory.
+    async fn put(
+        &self,
+        uvm: &Arc<Uvm>,
+        object: &Ref<UvmObject>,
+        first: PageIndex,
+        count: u64,
+    ) -> Result<(), PagerError>;
+}
