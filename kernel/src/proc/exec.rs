@@ -10,7 +10,7 @@ use super::body::Current;
 use super::elf::{self, ElfError, Image, Segment};
 use super::machine;
 use super::process::Name;
-use super::stack::{self, Aux, STACK_SIZE, STACK_TOP, Strings, StringsError};
+use super::stack::{self, Aux, STACK_GAP, STACK_SIZE, STACK_TOP, Strings, StringsError};
 use crate::fs::FsError;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::mount::Location;
@@ -154,7 +154,7 @@ async fn fill(
         }
     }
     space.set_brk_start(VirtAddr::new(image.brk));
-    space.set_top(VirtAddr::new(STACK_TOP - STACK_SIZE));
+    space.set_top(VirtAddr::new(STACK_TOP - STACK_SIZE - STACK_GAP));
     let stack = MapRequest::anonymous(STACK_SIZE as usize, Prot::RW)
         .at(Placement::Fixed(VirtAddr::new(STACK_TOP - STACK_SIZE)));
     space.map(stack)?;

@@ -12,6 +12,8 @@ use uvm::PAGE_SIZE;
 pub const STACK_TOP: u64 = 0x7fff_ffff_f000;
 /// Bytes of address space for the stack (RLIMIT_STACK's soft limit).
 pub const STACK_SIZE: u64 = 8 << 20;
+/// Bytes below the stack that no mapping is placed in: running over its end faults.
+pub const STACK_GAP: u64 = 1 << 20;
 /// Most bytes of argument strings, and as many of environment strings.
 pub const MAX_STRINGS: usize = 512 << 10;
 /// Ticks per second of `times(2)` (AT_CLKTCK).
