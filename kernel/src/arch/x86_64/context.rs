@@ -13,7 +13,7 @@ use super::fpu::{FpuArea, FpuState};
 use super::frame::{PageFaultCode, Trap, TrapFrame, vector};
 use super::interrupts;
 use super::percpu::PerCpu;
-use super::trap::{SYSCALL_VECTOR, enter_user};
+use super::trap::{SYSCALL_VECTOR, WAS_INTERRUPTED, enter_user};
 
 /// The machine's part of an LWP: registers, FPU registers, segment bases. Lives in the LWP's u-area.
 ///
@@ -59,6 +59,19 @@ impl LwpMachineState {
     pub fn frame(self: Pin<&mut Self>) -> &mut TrapFrame {
         // SAFETY: the frame is not what pinning protects.
         unsafe { &mut self.get_unchecked_mut().frame }
+    }
+
+    /// The FPU registers, for a signal frame.
+    pub fn fpu_state(self: Pin<&mut Self>) -> FpuState {
+        self.with_fpu_saved().fpu.state()
+    }
+
+    /// Sets the FPU registers to what a program wrote; what the CPU would refuse is left out. The LWP must be
+    /// [attached](Self::attach) again before it runs.
+    pub fn set_fpu_state(self: Pin<&mut Self>, state: &FpuState) {
+        self.as_ref().give_up_fpu();
+        // SAFETY: the field is not what pinning protects, and no CPU will write to it any more.
+        unsafe { self.get_unchecked_mut() }.fpu.set_state(state);
     }
 
     /// Base of FS in ring 3 (thread-local storage), in bytes.
@@ -125,19 +138,6 @@ impl LwpMachineState {
         }
     }
 
-    /// The FPU registers as a signal frame holds them (the layout of XSAVE).
-    pub fn fpu_state(self: Pin<&mut Self>) -> FpuState {
-        self.with_fpu_saved().fpu.state()
-    }
-
-    /// Replaces the FPU registers by what a program made of them: what the CPU would refuse is cleared. To be
-    /// [attached](Self::attach) again before it runs.
-    pub fn set_fpu_state(self: Pin<&mut Self>, state: &FpuState) {
-        self.as_ref().give_up_fpu();
-        // SAFETY: no CPU holds a pointer to it any more, so the FPU area may be written.
-        unsafe { self.get_unchecked_mut() }.fpu.set_state(state);
-    }
-
     /// Makes sure that nothing of this LWP is left in a CPU, so that its memory may be unwired.
     pub fn flush(mut self: Pin<&mut Self>) {
         self.as_mut().with_fpu_saved();
@@ -173,7 +173,9 @@ impl LwpMachineState {
                 }
             }
             number if number >= interrupts::FIRST_VECTOR => {
-                interrupts::dispatch(number);
+                if frame.vector != WAS_INTERRUPTED {
+                    interrupts::dispatch(number);
+                }
                 cpu_interrupts::enable();
                 Trap::Interrupt
             }

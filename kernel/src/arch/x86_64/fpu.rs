@@ -3,7 +3,7 @@
 //! when another LWP's turn comes.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use raw_cpuid::CpuId;
 use x86_64::registers::control::{Cr4, Cr4Flags};
@@ -12,19 +12,37 @@ use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 /// Bytes of the legacy area, the XSAVE header and the AVX registers' upper halves. No further state
 /// is offered to programs (XCR0 says so), which keeps this small and constant.
 pub const FPU_AREA_SIZE: usize = 512 + 64 + 256;
-const XSAVE_HEADER_OFFSET: usize = 512;
+const HEADER_OFFSET: usize = 512;
 const XSAVE_AVX_OFFSET: usize = 512 + 64;
-
-/// FPU registers as bytes.
-pub type FpuState = [u8; FPU_AREA_SIZE];
-
+/// The state that programs get, where the CPU has it.
+const OFFERED: XCr0Flags = XCr0Flags::X87.union(XCr0Flags::SSE).union(XCr0Flags::AVX);
 const DEFAULT_CONTROL_WORD: u16 = 0x37f;
 const DEFAULT_MXCSR: u32 = 0x1f80;
 const MXCSR_OFFSET: usize = 24;
+const MXCSR_MASK_OFFSET: usize = 28;
 
 /// Whether XSAVE is used; else FXSAVE.
 static XSAVE: AtomicBool = AtomicBool::new(false);
 static LIVE_SIZE: AtomicUsize = AtomicUsize::new(512);
+
+/// Bits of MXCSR that this CPU has; loading others faults.
+static MXCSR_MASK: AtomicU32 = AtomicU32::new(0xffbf);
+
+/// FPU registers as bytes, as XSAVE or FXSAVE lays them out, as long as this CPU's are: for signal frames.
+#[derive(Clone)]
+pub struct FpuState([u8; FPU_AREA_SIZE]);
+
+impl AsRef<[u8]> for FpuState {
+    fn as_ref(&self) -> &[u8] {
+        &self.0[..live_size()]
+    }
+}
+
+impl AsMut<[u8]> for FpuState {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0[..live_size()]
+    }
+}
 
 /// Where an LWP's FPU registers are while another LWP has the CPU's.
 #[repr(C, align(64))]
@@ -46,20 +64,24 @@ impl FpuArea {
 
     /// What it holds.
     pub(super) fn state(&mut self) -> FpuState {
-        *self.0.get_mut()
+        FpuState(*self.0.get_mut())
     }
 
-    /// Takes over a state that a program has had its hands on: reserved bits of MXCSR and of the XSAVE header,
-    /// which would fault when loaded, are cleared.
+    /// Takes over what a program wrote, without what the CPU would refuse to load.
     pub(super) fn set_state(&mut self, state: &FpuState) {
         let bytes = self.0.get_mut();
-        *bytes = *state;
-        for byte in &mut bytes[MXCSR_OFFSET + 2..MXCSR_OFFSET + 4] {
-            *byte = 0;
+        *bytes = state.0;
+        keep_bits(
+            &mut bytes[MXCSR_OFFSET..MXCSR_OFFSET + 4],
+            &MXCSR_MASK.load(Ordering::Relaxed).to_le_bytes(),
+        );
+        // The header: which parts are there, and otherwise zeroes.
+        let (parts, reserved) = bytes[HEADER_OFFSET..XSAVE_AVX_OFFSET].split_at_mut(8);
+        keep_bits(parts, &OFFERED.bits().to_le_bytes());
+        reserved.fill(0);
+        if live_size() < FPU_AREA_SIZE {
+            keep_bits(parts, &(OFFERED - XCr0Flags::AVX).bits().to_le_bytes());
         }
-        let enabled = if live_size() > XSAVE_AVX_OFFSET { 7 } else { 3 };
-        bytes[XSAVE_HEADER_OFFSET] &= enabled;
-        bytes[XSAVE_HEADER_OFFSET + 1..XSAVE_AVX_OFFSET].fill(0);
     }
 
     /// Puts the CPU's registers here.
@@ -93,6 +115,12 @@ impl FpuArea {
     }
 }
 
+fn keep_bits(bytes: &mut [u8], mask: &[u8]) {
+    for (byte, mask) in bytes.iter_mut().zip(mask) {
+        *byte &= mask;
+    }
+}
+
 impl Default for FpuArea {
     fn default() -> FpuArea {
         FpuArea::new()
@@ -104,6 +132,16 @@ impl Default for FpuArea {
 /// # Safety
 /// To be called once per CPU, at boot, before ring 3 is entered.
 pub(super) unsafe fn init(cpuid: &CpuId<raw_cpuid::CpuIdReaderNative>) {
+    // FXSAVE says what MXCSR may hold; 0 stands for the oldest CPUs' set.
+    let mut area = FpuArea::new();
+    area.save();
+    let bytes = area.0.get_mut();
+    let mask = bytes[MXCSR_MASK_OFFSET..]
+        .first_chunk()
+        .map_or(0, |mask| u32::from_le_bytes(*mask));
+    if mask != 0 {
+        MXCSR_MASK.store(mask, Ordering::Relaxed);
+    }
     if !cpuid.get_feature_info().is_some_and(|f| f.has_xsave()) {
         return;
     }

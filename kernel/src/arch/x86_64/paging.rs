@@ -244,19 +244,16 @@ pub unsafe fn init(memory: &mut MemoryMap) -> u64 {
     root
 }
 
-/// Switches this CPU to the page tables at `root`, unless it uses them already.
+/// Switches this CPU to the page tables at `root`, which drops all translations but the kernel's own.
 ///
 /// # Safety
 /// `root` must be a top-level table with the kernel's half in it.
 #[inline]
 pub unsafe fn load_root(root: u64) {
-    let cpu = PerCpu::current();
-    if cpu.root.get() != root {
-        let frame = PhysFrame::containing_address(PhysAddr::new(root));
-        // SAFETY: the caller vouches for the table.
-        unsafe { Cr3::write(frame, Cr3Flags::empty()) };
-        cpu.root.set(root);
-    }
+    let frame = PhysFrame::containing_address(PhysAddr::new(root));
+    // SAFETY: the caller vouches for the table.
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+    PerCpu::current().root.set(root);
 }
 
 /// The address of physical memory in the direct map.

@@ -51,7 +51,9 @@ pub struct PerCpu {
     kernel_rsp: Cell<u64>,
     /// The user's stack pointer for the few instructions of `syscall`'s entry that have no stack.
     user_rsp: Cell<u64>,
-    padding: u32,
+    /// An interrupt was taken in ring 0 since `run_user` last looked.
+    pub(super) interrupted: Cell<bool>,
+    padding: [u8; 3],
     task_state: UnsafeCell<TaskState>,
     gdt: UnsafeCell<[u64; 7]>,
     index: Cell<usize>,
@@ -79,6 +81,7 @@ pub(super) const KERNEL_RSP: usize = offset_of!(PerCpu, kernel_rsp);
 pub(super) const USER_RSP: usize = offset_of!(PerCpu, user_rsp);
 /// TSS.RSP0.
 pub(super) const RSP0: usize = offset_of!(PerCpu, task_state) + offset_of!(TaskState, rsp);
+pub(super) const INTERRUPTED: usize = offset_of!(PerCpu, interrupted);
 pub(super) const GDT: usize = offset_of!(PerCpu, gdt);
 
 static BOOT_CPU: PerCpu = PerCpu::new();
@@ -90,7 +93,8 @@ impl PerCpu {
             this: Cell::new(ptr::null()),
             kernel_rsp: Cell::new(0),
             user_rsp: Cell::new(0),
-            padding: 0,
+            interrupted: Cell::new(false),
+            padding: [0; 3],
             task_state: UnsafeCell::new(TaskState {
                 reserved0: 0,
                 rsp: [0; 3],

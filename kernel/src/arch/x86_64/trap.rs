@@ -19,6 +19,10 @@
 //!    trap_paranoid: finds the per-CPU data through the GDT's address, whatever GS holds
 //! ```
 //!
+//! An interrupt may come after the caller of `run_user` has looked whether it should yield and before ring 3 is
+//! reached. `kernel_trap` leaves a mark, and `enter_user`, with interrupts off, returns at once when it finds it: else
+//! a program could run on for as long as nothing else interrupts it.
+//!
 //! GS holds the per-CPU data whenever Rust runs; `swapgs` happens exactly once per crossing, with interrupts
 //! off. The direction flag and the user's access rights (RFLAGS.AC) are cleared on every entry.
 
@@ -29,11 +33,14 @@ use core::sync::atomic::Ordering;
 use x86_64::registers::control::Cr2;
 
 use super::frame::{TrapFrame, USER_CODE, USER_DATA, vector};
-use super::percpu::{GDT, KERNEL_RSP, PerCpu, RSP0, USER_RSP};
+use super::percpu::{GDT, INTERRUPTED, KERNEL_RSP, PerCpu, RSP0, USER_RSP};
 use super::{copy, interrupts};
 
 /// Vector that marks a frame as saved by `syscall`; the hardware's own vectors end at 255.
 pub(super) const SYSCALL_VECTOR: u64 = 0x100;
+/// Vector of a frame that `enter_user` refused to run, because an interrupt came on the way. Its low byte is no
+/// exception's.
+pub(super) const WAS_INTERRUPTED: u64 = 0x1ff;
 const NMI: u64 = 2;
 
 global_asm!(
@@ -178,6 +185,8 @@ global_asm!(
         push r14
         push r15
         cli
+        cmp byte ptr gs:[{INTERRUPTED}], 0
+        jne 5f
         mov gs:[{KERNEL_RSP}], rsp
         lea rax, [rdi + {FRAME_SIZE}]
         mov gs:[{RSP0}], rax
@@ -213,10 +222,15 @@ global_asm!(
     4:  mov qword ptr [rdi + {VECTOR}], {PROTECTION}
         mov qword ptr [rdi + {ERROR}], 0
         jmp leave_user
+    5:  mov byte ptr gs:[{INTERRUPTED}], 0
+        mov qword ptr [rdi + {VECTOR}], {WAS_INTERRUPTED}
+        jmp leave_user
     "#,
     KERNEL_RSP = const KERNEL_RSP,
     USER_RSP = const USER_RSP,
     RSP0 = const RSP0,
+    INTERRUPTED = const INTERRUPTED,
+    WAS_INTERRUPTED = const WAS_INTERRUPTED,
     GDT = const GDT,
     USER_DATA = const USER_DATA,
     USER_CODE = const USER_CODE,
@@ -260,6 +274,7 @@ unsafe extern "C" {
 extern "C" fn kernel_trap(frame: &mut TrapFrame) {
     if frame.vector >= u64::from(interrupts::FIRST_VECTOR) {
         interrupts::dispatch(frame.vector as u8);
+        PerCpu::current().interrupted.set(true);
         return;
     }
     if frame.vector == NMI {
