@@ -28,6 +28,7 @@ const TIMEOUT: u32 = 300;
 #[derive(Clone, Debug, Default)]
 pub struct Auvm {
     options: Vec<OsString>,
+    qemu: Vec<OsString>,
 }
 
 /// What a run of commands left behind.
@@ -58,6 +59,12 @@ impl Auvm {
     /// Adds one of the launcher's options that has no value.
     pub fn flag(mut self, name: &str) -> Auvm {
         self.options.push(name.into());
+        self
+    }
+
+    /// Adds arguments of QEMU's own.
+    pub fn qemu(mut self, arguments: &[&str]) -> Auvm {
+        self.qemu.extend(arguments.iter().map(OsString::from));
         self
     }
 
@@ -108,7 +115,9 @@ impl Auvm {
         command
             .arg("--log")
             .arg(files.path().join("log"))
-            .args(&self.options);
+            .args(&self.options)
+            .arg("--")
+            .args(&self.qemu);
         command
     }
 }

@@ -142,6 +142,42 @@ impl Session {
         Pid::from_raw(self.launcher.id() as i32)
     }
 
+    /// Gives commands to QEMU's monitor, which shares the terminal.
+    ///
+    /// # Panics
+    /// The monitor does not answer.
+    pub fn monitor<'a>(&mut self, commands: impl IntoIterator<Item = &'a str>) {
+        const MONITOR_PROMPT: &str = "(qemu) ";
+        /// Ctrl-A C goes there and back.
+        const SWITCH: &str = "\x01c";
+        self.keys(SWITCH);
+        // The prompt comes with the first key or newline only, when the monitor was used before.
+        self.keys("\r");
+        self.wait_until("the monitor", |screen| screen.line() == MONITOR_PROMPT);
+        for command in commands {
+            let before = self.screen.done().len();
+            self.keys(&format!("{command}\r"));
+            self.wait_until(command, |screen| {
+                screen.done().len() > before && screen.line() == MONITOR_PROMPT
+            });
+        }
+        self.keys(SWITCH);
+    }
+
+    /// Waits for the launcher's end and returns what it said on standard error.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let status = self.ended();
+        self.assert_terminal_restored();
+        (status, self.errors())
+    }
+
+    fn errors(&self) -> String {
+        std::fs::read_to_string(self.files.path().join("stderr")).unwrap_or_default()
+    }
+
     fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -181,7 +217,7 @@ impl Session {
     }
 
     fn fail(&mut self, what: &str) -> ! {
-        let errors = std::fs::read_to_string(self.files.path().join("stderr")).unwrap_or_default();
+        let errors = self.errors();
         let status = self.launcher.try_wait();
         let printed = crate::tail(&self.screen.done().join("\n"));
         panic!(

@@ -29,14 +29,32 @@ impl AtomicWaker {
 }
 pub struct WaitQueue(&'static str);
 impl WaitQueue {
-    pub const fn new(label: &'static str) -> Self { Self(label) }
-    pub fn wait_until<T, F: FnMut() -> Option<T>>(&self, _: F) -> core::future::Ready<T> { let _ = self.0; todo!() }
+    pub const fn new(label: &'static str) -> Self {
+        Self(label)
+    }
+    pub fn wait_until<T, F: FnMut() -> Option<T>>(&self, _: F) -> core::future::Ready<T> {
+        let _ = self.0;
+        todo!()
+    }
     pub fn wake_one(&self) {}
     pub fn wake_all(&self) {}
 }
 pub struct KeyedWaitQueue(PhantomData<u8>);
 impl KeyedWaitQueue {
-    pub const fn new(_label: &'static str) -> Self { Self(PhantomData) }
-    pub fn wait<T, F: FnMut() -> Option<T>>(&self, _key: u64, _: F) -> core::future::Ready<T> { todo!() }
+    pub const fn new(_label: &'static str) -> Self {
+        Self(PhantomData)
+    }
+    pub fn wait<T, F: FnMut() -> Option<T>>(&self, _key: u64, _: F) -> core::future::Ready<T> {
+        todo!()
+    }
     pub fn wake_all(&self, _key: u64) {}
+}
+pub async fn yield_now() {}
+impl Executor {
+    pub fn now(&self) -> u64 {
+        0
+    }
+    pub fn for_tests() -> alloc::sync::Arc<Self> {
+        alloc::sync::Arc::new(Self(()))
+    }
 }

@@ -1,29 +1,277 @@
-//! skeleton
-use core::alloc::{GlobalAlloc, Layout};
-use crate::Uvm;
+//! The kernel heap: what `Box`, `Vec` and `Arc` in the kernel live on.
+//!
+//! # What backs it, and how it grows
+//! Three stages. (1) Until [`Heap::init`] there is nothing. (2) From then to [`Heap::attach`] blocks come from a fixed early
+//! region, by moving a mark; only the last block can be given back. (3) From then on they come from `uvm`'s
+//! free frames: blocks up to [`LARGEST_CLASS`] bytes from slabs of one size each (with per-CPU magazines, see [`crate::pool`]),
+//! up to a page as a frame of their own, larger ones as contiguous frames, found by a search through all of memory. It grows a
+//! frame at a time, shares nothing with programs but the free list, and gives empty slabs back. There
+//! is no kernel address space to run out of: everything stays in the direct map.
+//!
+//! # What exhaustion does
+//! `alloc` returns null when only the pagedaemon's reserve is left (or no contiguous frames), and the infallible
+//! collections then end in Rust's allocation error: a panic. Therefore UVM's own structures do not live here but
+//! in typed pools, whose `alloc` is fallible; what ring 3 can cause to be allocated asks
+//! [`Heap::can_allocate`] first, or uses `try_reserve`; and after [`Heap::seal`], at the end of boot, blocks beyond
+//! a page are counted (`heaplarge`), because contiguous frames may be gone by then. The counter `heapallocs` proves that a path allocates nothing.
+//!
+//! # How it synchronises
+//! As the pools it is made of. Never from an interrupt handler.
 
-/// The kernel heap.
-pub struct Heap(());
+use alloc::boxed::Box;
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::Uvm;
+use crate::addr::{PAGE_SIZE, pages_of};
+use crate::meter::Counter;
+use crate::page::freelist::{AllocFor, Zero};
+use crate::pool::slab::Slabs;
+
+/// Block sizes that slabs serve, in bytes. Chosen to fill a page behind a slab's header.
+const CLASSES: [usize; 14] = [
+    16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 672, 1008, 1344, 2016,
+];
+/// Largest block from a slab, in bytes.
+pub const LARGEST_CLASS: usize = CLASSES[CLASSES.len() - 1];
+/// Alignment of blocks whose class is not a power of two.
+const ALIGN: usize = 16;
+/// Largest alignment that a class has.
+const MAX_ALIGN: usize = 512;
+
+/// The kernel heap. One `static` of it is the kernel's `#[global_allocator]`.
+pub struct Heap {
+    early_start: AtomicUsize,
+    early_end: AtomicUsize,
+    early_next: AtomicUsize,
+    attached: AtomicPtr<Attached>,
+    sealed: AtomicBool,
+}
+
+/// What stage 3 needs; made once and never freed.
+struct Attached {
+    uvm: NonNull<Uvm>,
+    classes: [Slabs; CLASSES.len()],
+}
+
 impl Heap {
     /// A heap without memory.
     #[must_use]
-    pub const fn new() -> Self { Self(()) }
-    /// Gives it the early region that serves until [`Self::attach`].
+    pub const fn new() -> Self {
+        Self {
+            early_start: AtomicUsize::new(0),
+            early_end: AtomicUsize::new(0),
+            early_next: AtomicUsize::new(0),
+            attached: AtomicPtr::new(ptr::null_mut()),
+            sealed: AtomicBool::new(false),
+        }
+    }
+
+    /// Gives it the early region. Called once, before anything is allocated.
+    ///
     /// # Safety
-    /// `[start, start + len)` is mapped, writable, unused memory, for ever; called once.
-    pub unsafe fn init(&self, start: *mut u8, len: usize) { todo!() }
-    /// From now on memory comes from `uvm`'s free frames. Called once.
+    /// `[start, start + len)` is mapped, writable memory that nothing else ever uses.
+    pub unsafe fn init(&self, start: *mut u8, len: usize) {
+        let start = start.expose_provenance();
+        self.early_start.store(start, Relaxed);
+        self.early_next.store(start, Relaxed);
+        self.early_end.store(start + len, Release);
+    }
+
+    /// From now on memory comes from `uvm`. Called once.
+    ///
     /// # Safety
-    /// `uvm` lives as long as the heap is used.
-    pub unsafe fn attach(&self, uvm: &Uvm) { todo!() }
-    /// End of boot: blocks larger than a page are counted as `heaplarge` from now on.
-    pub fn seal(&self) { todo!() }
-    /// Whether blocks of `bytes` in all can be had now without touching the reserves. A hint, checked by run-time paths before code that allocates infallibly.
+    /// `uvm` lives, at this address, as long as the heap is used.
+    pub unsafe fn attach(&self, uvm: &Uvm) {
+        let classes = CLASSES.map(|size| {
+            let align = if size.is_power_of_two() {
+                size.clamp(ALIGN, MAX_ALIGN)
+            } else {
+                ALIGN
+            };
+            Slabs::new("heap", size, align, uvm.cpus())
+        });
+        let attached = Box::new(Attached {
+            uvm: NonNull::from(uvm),
+            classes,
+        });
+        let old = self.attached.swap(Box::into_raw(attached), Release);
+        assert!(old.is_null(), "heap attached twice");
+    }
+
+    /// End of boot: from now on blocks larger than a page are counted as `heaplarge`.
+    pub fn seal(&self) {
+        self.sealed.store(true, Relaxed);
+    }
+
+    /// Whether blocks of `bytes` in all can be had as of now without touching the reserves. For run-time paths, before they call
+    /// code that allocates infallibly.
     #[must_use]
-    pub fn can_allocate(&self, bytes: usize) -> bool { todo!() }
+    pub fn can_allocate(&self, bytes: usize) -> bool {
+        match self.attached() {
+            // One more page for each class that may need a slab: two classes are typical.
+            Some(attached) => attached
+                .uvm()
+                .can_allocate(AllocFor::User, pages_of(bytes) + 2),
+            None => self.early_end.load(Acquire) - self.early_next.load(Relaxed) >= bytes,
+        }
+    }
+
+    /// Bytes of the early region that are used up, for the boot log.
+    #[must_use]
+    pub fn early_used(&self) -> usize {
+        self.early_next.load(Relaxed) - self.early_start.load(Relaxed)
+    }
+
+    #[inline]
+    fn attached(&self) -> Option<&Attached> {
+        // SAFETY: null, or a leaked box.
+        unsafe { self.attached.load(Acquire).as_ref() }
+    }
+
+    fn early_alloc(&self, layout: Layout) -> *mut u8 {
+        let end = self.early_end.load(Acquire);
+        let mut block = 0;
+        let moved = self.early_next.fetch_update(Relaxed, Relaxed, |next| {
+            block = next.checked_next_multiple_of(layout.align())?;
+            block
+                .checked_add(layout.size())
+                .filter(|&after| after <= end)
+        });
+        if moved.is_ok() && block != 0 {
+            ptr::with_exposed_provenance_mut(block)
+        } else {
+            ptr::null_mut()
+        }
+    }
+
+    fn early_free(&self, block: *mut u8, layout: Layout) {
+        let start = block.addr();
+        // Only the last block can be given back; others stay used, which is a few at most.
+        let _ = self
+            .early_next
+            .compare_exchange(start + layout.size(), start, Relaxed, Relaxed);
+    }
+
+    fn is_early(&self, block: *mut u8) -> bool {
+        (self.early_start.load(Relaxed)..self.early_end.load(Relaxed)).contains(&block.addr())
+    }
 }
-// SAFETY: skeleton
+
+impl Default for Heap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Which class serves a layout; `None`: whole pages.
+#[inline]
+fn class(layout: &Layout) -> Option<usize> {
+    let size = if layout.align() <= ALIGN {
+        layout.size()
+    } else if layout.align() <= MAX_ALIGN {
+        // Powers of two are aligned to their size.
+        layout.size().max(layout.align()).next_power_of_two()
+    } else {
+        return None;
+    };
+    if size <= 64 {
+        return Some(size.saturating_sub(1) / 16);
+    }
+    let found = CLASSES.iter().position(|&c| size <= c)?;
+    (layout.align() <= ALIGN || CLASSES[found].is_power_of_two()).then_some(found)
+}
+
+impl Attached {
+    fn uvm(&self) -> &Uvm {
+        // SAFETY: lives as long as the heap is used, by `attach`'s contract.
+        unsafe { self.uvm.as_ref() }
+    }
+
+    fn pages(&self, layout: Layout, sealed: bool) -> *mut u8 {
+        let uvm = self.uvm();
+        let pages = pages_of(layout.size());
+        if layout.align() > PAGE_SIZE {
+            return ptr::null_mut();
+        }
+        if pages == 1 {
+            let Some(frame) = uvm.alloc_frame(AllocFor::Kernel, Zero::No) else {
+                return ptr::null_mut();
+            };
+            uvm.claim_for_kernel(frame);
+            return uvm.phys().ptr(frame);
+        }
+        if sealed {
+            uvm.count(Counter::HeapLarge);
+        }
+        uvm.alloc_contiguous(pages)
+            .map_or(ptr::null_mut(), |first| uvm.phys().ptr(first))
+    }
+}
+
+// SAFETY: blocks come from slabs, frames or the early region: big and aligned enough, and nobody else's.
 unsafe impl GlobalAlloc for Heap {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 { todo!() }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) { todo!() }
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let Some(attached) = self.attached() else {
+            return self.early_alloc(layout);
+        };
+        let uvm = attached.uvm();
+        uvm.count(Counter::HeapAllocs);
+        let block = match class(&layout) {
+            Some(class) => {
+                let block = attached.classes[class].alloc(uvm, AllocFor::Kernel);
+                block.map_or(ptr::null_mut(), NonNull::as_ptr)
+            }
+            None => attached.pages(layout, self.sealed.load(Relaxed)),
+        };
+        if block.is_null() {
+            uvm.count(Counter::HeapFails);
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let Some(attached) = self.attached().filter(|_| !self.is_early(block)) else {
+            return self.early_free(block, layout);
+        };
+        let uvm = attached.uvm();
+        uvm.count(Counter::HeapFrees);
+        match (class(&layout), NonNull::new(block)) {
+            // SAFETY: it came from the class that its layout names.
+            (Some(class), Some(block)) => unsafe { attached.classes[class].free(uvm, block) },
+            // SAFETY: it came as so many frames.
+            _ => unsafe {
+                uvm.free_contiguous(uvm.phys().frame_of(block), pages_of(layout.size()))
+            },
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: `size` is not zero and does not overflow, by the trait's contract.
+        let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        let fits = match (class(&layout), class(&new)) {
+            (Some(old), Some(new)) => old == new,
+            (None, None) => pages_of(layout.size()) == pages_of(size),
+            _ => false,
+        };
+        if fits && self.attached().is_some() && !self.is_early(block) {
+            return block;
+        }
+        // SAFETY: a fresh block, and the old one is the caller's; both are at least as big as what is copied.
+        unsafe {
+            let moved = self.alloc(new);
+            if !moved.is_null() {
+                ptr::copy_nonoverlapping(block, moved, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,11 @@ impl CpuSet {
     /// CPUs 0 to `n - 1`.
     #[must_use]
     pub const fn first(n: usize) -> Self {
-        if n >= MAX_CPUS { Self(u64::MAX) } else { Self((1 << n) - 1) }
+        if n >= MAX_CPUS {
+            Self(u64::MAX)
+        } else {
+            Self((1 << n) - 1)
+        }
     }
 
     /// Whether there is none in it.

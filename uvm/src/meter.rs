@@ -221,7 +221,9 @@ impl Meter {
     #[must_use]
     pub(crate) fn new(cpus: usize) -> Self {
         Self {
-            rows: (0..cpus).map(|_| Row([const { AtomicU64::new(0) }; COUNTERS])).collect(),
+            rows: (0..cpus)
+                .map(|_| Row([const { AtomicU64::new(0) }; COUNTERS]))
+                .collect(),
             gauges: [const { AtomicU64::new(0) }; GAUGES],
         }
     }
@@ -237,7 +239,10 @@ impl Meter {
     /// A counter summed over all CPUs.
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
-        self.rows.iter().map(|row| row.0[counter as usize].load(Relaxed)).sum()
+        self.rows
+            .iter()
+            .map(|row| row.0[counter as usize].load(Relaxed))
+            .sum()
     }
 
     /// A gauge's value.
@@ -319,13 +324,25 @@ impl Uvmexp {
             ("zeropages", self.zeropages, "zeroed pages free"),
             ("active", self.active, "pages active"),
             ("inactive", self.inactive, "pages inactive"),
-            ("reserve_pagedaemon", self.reserve_pagedaemon, "pages reserved for the pagedaemon"),
-            ("reserve_kernel", self.reserve_kernel, "pages reserved for the kernel"),
+            (
+                "reserve_pagedaemon",
+                self.reserve_pagedaemon,
+                "pages reserved for the pagedaemon",
+            ),
+            (
+                "reserve_kernel",
+                self.reserve_kernel,
+                "pages reserved for the kernel",
+            ),
             ("uareacached", self.uarea_cached, "u-areas cached"),
             ("poolpages", self.pool_pages, "pages in pools and heap"),
         ];
-        let gauges = Gauge::ALL.iter().map(|&g| (g.name(), self.gauge(g), g.describe()));
-        let counters = Counter::ALL.iter().map(|&c| (c.name(), self.get(c), c.describe()));
+        let gauges = Gauge::ALL
+            .iter()
+            .map(|&g| (g.name(), self.gauge(g), g.describe()));
+        let counters = Counter::ALL
+            .iter()
+            .map(|&c| (c.name(), self.get(c), c.describe()));
         fields.into_iter().chain(gauges).chain(counters)
     }
 }

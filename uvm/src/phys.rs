@@ -28,7 +28,9 @@ impl PhysMem {
     /// The direct map that has physical address 0 at `base`.
     #[must_use]
     pub const fn new(base: VirtAddr) -> Self {
-        Self { base: base.as_u64() }
+        Self {
+            base: base.as_u64(),
+        }
     }
 
     /// Where the bytes of `frame` are. Only the address: using it is up to the caller.
@@ -72,7 +74,9 @@ impl PhysMem {
     /// `frame` is RAM in the direct map and holds plain bytes, no object of the kernel's.
     pub(crate) unsafe fn bytes(&self, frame: Frame) -> PageBytes {
         // SAFETY: the direct map never has anything at address 0.
-        PageBytes { ptr: unsafe { NonNull::new_unchecked(self.ptr(frame)) } }
+        PageBytes {
+            ptr: unsafe { NonNull::new_unchecked(self.ptr(frame)) },
+        }
     }
 }
 
@@ -114,10 +118,17 @@ impl PageBytes {
     /// # Panics
     /// If that runs past the page's end.
     pub fn read(&self, offset: usize, out: &mut [u8]) {
-        assert!(offset <= PAGE_SIZE && out.len() <= PAGE_SIZE - offset, "past the end of a page");
+        assert!(
+            offset <= PAGE_SIZE && out.len() <= PAGE_SIZE - offset,
+            "past the end of a page"
+        );
         // SAFETY: in bounds by the check; `out` is a Rust slice and so lies in no data page.
         unsafe {
-            core::ptr::copy_nonoverlapping(self.ptr.as_ptr().add(offset), out.as_mut_ptr(), out.len());
+            core::ptr::copy_nonoverlapping(
+                self.ptr.as_ptr().add(offset),
+                out.as_mut_ptr(),
+                out.len(),
+            );
         }
     }
 
@@ -126,10 +137,17 @@ impl PageBytes {
     /// # Panics
     /// If that runs past the page's end.
     pub fn write(&self, offset: usize, data: &[u8]) {
-        assert!(offset <= PAGE_SIZE && data.len() <= PAGE_SIZE - offset, "past the end of a page");
+        assert!(
+            offset <= PAGE_SIZE && data.len() <= PAGE_SIZE - offset,
+            "past the end of a page"
+        );
         // SAFETY: as in `read`.
         unsafe {
-            core::ptr::copy_nonoverlapping(data.as_ptr(), self.ptr.as_ptr().add(offset), data.len());
+            core::ptr::copy_nonoverlapping(
+                data.as_ptr(),
+                self.ptr.as_ptr().add(offset),
+                data.len(),
+            );
         }
     }
 
@@ -138,7 +156,10 @@ impl PageBytes {
     /// # Panics
     /// If that runs past the page's end.
     pub fn clear(&self, offset: usize, len: usize) {
-        assert!(offset <= PAGE_SIZE && len <= PAGE_SIZE - offset, "past the end of a page");
+        assert!(
+            offset <= PAGE_SIZE && len <= PAGE_SIZE - offset,
+            "past the end of a page"
+        );
         // SAFETY: in bounds by the check.
         unsafe { core::ptr::write_bytes(self.ptr.as_ptr().add(offset), 0, len) };
     }

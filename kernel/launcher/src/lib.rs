@@ -10,6 +10,7 @@ pub mod compile;
 pub mod ext2;
 pub mod image;
 pub mod options;
+pub mod outcome;
 pub mod packages;
 pub mod qemu;
 pub mod ramdisk;
@@ -24,6 +25,7 @@ pub mod workspace;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -31,48 +33,15 @@ use anyhow::{Context, Result};
 use crate::compile::{Profile, Warnings};
 use crate::image::{FileSystems, Image, Images};
 use crate::options::Options;
+use crate::outcome::{Next, Status, Traces};
 use crate::qemu::{Machine, RootDisk};
-use crate::session::{Console, Ended};
+use crate::session::Console;
 use crate::steps::Steps;
 use crate::toolchain::{KernelCompiler, Toolchain};
 use crate::workspace::{FileLock, Workspace};
 
 /// Seconds that `--exec` may take unless told otherwise.
 const EXEC_TIMEOUT: u64 = 600;
-
-/// auvm's exit status: what `--exec` and the shell's `poweroff` answer to their caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// All well.
-    Success,
-    /// The last command failed.
-    CommandFailed,
-    /// auvm was not started: something is missing, does not build, or was asked for wrongly.
-    NotStarted,
-    /// The kernel panicked.
-    KernelPanic,
-    /// QEMU ended in a way that the kernel did not ask for.
-    MachineDied,
-    /// `--timeout` was over.
-    TimedOut,
-    /// A signal ended the launcher.
-    Interrupted(u8),
-}
-
-impl Status {
-    /// The number that the process exits with.
-    pub fn code(self) -> u8 {
-        match self {
-            Status::Success => 0,
-            Status::CommandFailed => 1,
-            Status::NotStarted => 2,
-            Status::KernelPanic => 101,
-            Status::MachineDied => 102,
-            Status::TimedOut => 124,
-            Status::Interrupted(code) => code,
-        }
-    }
-}
 
 /// Does all that `options` ask for.
 ///
@@ -96,32 +65,38 @@ pub fn run(options: &Options) -> Result<Status> {
         }
         None => Console::Pipes,
     };
-    let command = || {
-        let container = built.container.as_ref();
-        built
-            .machine
-            .command(options, &built.kernel, container, &log, console)
-    };
+    // Of this run alone: another may be under way.
+    let resets = workspace.target(&format!("resets-{}.log", std::process::id()));
+    let command = || built.command(options, console, &log, &resets);
     if options.dry_run {
         println!("# booting\n{}", steps::shell_line(&command()?));
         return Ok(Status::Success);
     }
     if options.gdb {
-        eprintln!(
-            "auvm: waiting for  gdb {} -ex 'target remote :1234'",
-            built.kernel.display()
-        );
+        let kernel = built.kernel.display();
+        eprintln!("auvm: waiting for  gdb {kernel} -ex 'target remote :1234'");
     }
     let timeout = options
         .timeout
-        .or(options.exec.is_some().then_some(EXEC_TIMEOUT))
-        .map(Duration::from_secs);
+        .or(options.exec.is_some().then_some(EXEC_TIMEOUT));
+    let timeout = timeout.map(Duration::from_secs);
+    let traces = Traces {
+        log: &log,
+        resets: &resets,
+        kernel: &built.kernel,
+    };
     loop {
         // An old log must not speak for this run.
         std::fs::write(&log, "")
             .with_context(|| format!("cannot write the log {}", log.display()))?;
         let ended = session::run(command()?, console, timeout)?;
-        if let Some(status) = conclude(&ended, timeout, &log, &built.kernel) {
+        let next = outcome::conclude(&ended, console, timeout, traces);
+        // QEMU may have ended before it made the file.
+        let _ = std::fs::remove_file(&resets);
+        if let Next::End(status, words) = next {
+            if let Some(words) = words {
+                eprintln!("auvm: {words}");
+            }
             return Ok(status);
         }
     }
@@ -132,6 +107,25 @@ struct Built {
     kernel: PathBuf,
     machine: Machine,
     container: Option<Image>,
+}
+
+impl Built {
+    fn command(
+        &self,
+        options: &Options,
+        console: Console,
+        log: &Path,
+        resets: &Path,
+    ) -> Result<Command> {
+        let mut qemu =
+            self.machine
+                .command(options, &self.kernel, self.container.as_ref(), log, console)?;
+        // A processor that gives up leaves its registers there.
+        qemu.args(["-d", "cpu_reset", "-D"])
+            .arg(resets)
+            .args(&options.qemu);
+        Ok(qemu)
+    }
 }
 
 fn build(options: &Options, workspace: &Workspace, steps: &Steps) -> Result<Built> {
@@ -229,55 +223,5 @@ pub fn set_up(
                 toolchain::KERNEL_TARGET
             ),
         },
-    }
-}
-
-/// Turns the end of a run into a status, with a line about it unless all is well. `None`: the guest wants to be
-/// booted again.
-fn conclude(ended: &Ended, timeout: Option<Duration>, log: &Path, kernel: &Path) -> Option<Status> {
-    /// What the kernel writes to the exit device; QEMU makes it `2 * value + 1`.
-    const DONE: i32 = 0x10 << 1 | 1;
-    const FAILED: i32 = 0x11 << 1 | 1;
-    const PANIC: i32 = 0x12 << 1 | 1;
-    const REBOOT: i32 = 0x13 << 1 | 1;
-    let (status, complaints) = match ended {
-        Ended::Exited { status, complaints } => (status, complaints),
-        Ended::TimedOut => {
-            eprintln!(
-                "auvm: killed after {} seconds (--timeout)",
-                timeout.unwrap_or_default().as_secs()
-            );
-            return Some(Status::TimedOut);
-        }
-        Ended::Interrupted(signal) => {
-            return Some(Status::Interrupted(session::status_of(*signal)));
-        }
-        Ended::NobodyListens => {
-            return Some(Status::Interrupted(session::status_of(
-                nix::sys::signal::SIGPIPE,
-            )));
-        }
-    };
-    match session::exit_code(*status) {
-        Some(DONE) => Some(Status::Success),
-        Some(FAILED) => Some(Status::CommandFailed),
-        Some(REBOOT) => None,
-        Some(PANIC) => {
-            let text = std::fs::read(log).unwrap_or_default();
-            match backtrace::explain(&String::from_utf8_lossy(&text), kernel) {
-                Some(text) => eprintln!("auvm: {}", text.trim_end()),
-                None => eprintln!("auvm: the kernel panicked; its log is {}", log.display()),
-            }
-            Some(Status::KernelPanic)
-        }
-        _ => {
-            let why = if complaints.is_empty() {
-                "the machine was reset or closed"
-            } else {
-                complaints
-            };
-            eprintln!("auvm: QEMU ended without the kernel's word ({status}): {why}");
-            Some(Status::MachineDied)
-        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use launcher::Status;
 use launcher::options::Options;
+use launcher::outcome::Status;
 
 fn main() -> ExitCode {
     let done = Options::from_args().and_then(|options| {

@@ -167,7 +167,6 @@ impl Machine {
         if options.gdb {
             qemu.args(["-gdb", "tcp::1234", "-S"]);
         }
-        qemu.args(&options.qemu);
         Ok(qemu)
     }
 }

@@ -226,11 +226,6 @@ impl HostLines {
     }
 }
 
-/// The exit status that tells of a death by `signal`, as shells have it.
-pub fn status_of(signal: Signal) -> u8 {
-    128 + signal as u8
-}
-
 /// The status with which QEMU ended, or `None` when a signal ended it.
 pub fn exit_code(status: ExitStatus) -> Option<i32> {
     match status.signal() {

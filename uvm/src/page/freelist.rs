@@ -20,13 +20,13 @@
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use arrayvec::ArrayVec;
 use crate::exec::{SpinLock, WaitQueue};
+use arrayvec::ArrayVec;
 
 use crate::Uvm;
-use crate::addr::{Frame, PAGE_SIZE};
+use crate::addr::Frame;
 use crate::meter::{Counter, Gauge};
-use crate::page::{NIL, Page, PageAttrs, PageFlags};
+use crate::page::{NIL, PageArray, PageFlags};
 
 /// Frames that only the pagedaemon may take.
 pub const RESERVE_PAGEDAEMON: usize = 1;
@@ -36,6 +36,18 @@ pub const RESERVE_KERNEL: usize = 5;
 pub const MAGAZINE: usize = 32;
 /// Frames moved between a magazine and the lists at a time.
 const BATCH: usize = MAGAZINE / 2;
+/// Frames on the global lists below which magazines are closed (and at twice which they reopen).
+pub const SCARCE: usize = 32;
+/// Dirty frames that the zeroing task leaves alone.
+const KEEP_DIRTY: usize = 2 * BATCH;
+
+// A refill outside scarce mode leaves the reserves on the lists.
+const _: () = assert!(SCARCE >= BATCH + RESERVE_PAGEDAEMON + RESERVE_KERNEL);
+
+/// A fresh page's flags.
+const FRESH: PageFlags = PageFlags::BUSY
+    .union(PageFlags::CLEAN)
+    .union(PageFlags::FAKE);
 
 /// On whose behalf a frame is allocated: decides which reserves it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,19 +101,16 @@ impl FreeCounts {
 /// The free frames of a machine.
 pub(crate) struct FreeList {
     lists: SpinLock<Lists>,
-    /// `lists`' counts, readable without its lock.
-    zeroed: AtomicUsize,
-    dirty: AtomicUsize,
     scarce: AtomicBool,
-    scarce_below: usize,
     magazines: Box<[Magazine]>,
-    /// Tasks that wait for frames, first come first served.
+    /// Tasks in `wait_for_free`, and how many.
     waiters: WaitQueue,
+    waiting: AtomicUsize,
     /// Where the pagedaemon sleeps.
     pressure: WaitQueue,
-    /// Where the zeroing task sleeps.
+    /// Where the zeroing task sleeps, and whether it does.
     dirt: WaitQueue,
-    wanted: AtomicBool,
+    zeroer_sleeps: AtomicBool,
 }
 
 #[derive(Default)]
@@ -118,12 +127,9 @@ struct List {
 }
 
 #[repr(align(64))]
-struct Magazine {
-    frames: SpinLock<Rounds>,
-    /// `frames`' counts, readable without its lock.
-    zeroed: AtomicUsize,
-    dirty: AtomicUsize,
-}
+struct Magazine(SpinLock<Rounds>);
+
+type Batch = ArrayVec<Frame, BATCH>;
 
 #[derive(Default)]
 struct Rounds {
@@ -131,36 +137,373 @@ struct Rounds {
     dirty: ArrayVec<Frame, MAGAZINE>,
 }
 
+impl Rounds {
+    #[inline]
+    fn pop(&mut self, zero: Zero) -> Option<(Frame, PageFlags)> {
+        match zero {
+            Zero::Yes => Self::zero(self.zeroed.pop()),
+            Zero::Any => Self::zero(self.zeroed.pop()).or_else(|| Self::dirty(self.dirty.pop())),
+            Zero::No => Self::dirty(self.dirty.pop()).or_else(|| Self::zero(self.zeroed.pop())),
+        }
+    }
+
+    #[inline]
+    fn zero(frame: Option<Frame>) -> Option<(Frame, PageFlags)> {
+        frame.map(|f| (f, PageFlags::ZERO))
+    }
+
+    #[inline]
+    fn dirty(frame: Option<Frame>) -> Option<(Frame, PageFlags)> {
+        frame.map(|f| (f, PageFlags::empty()))
+    }
+}
+
+impl Lists {
+    fn total(&self) -> usize {
+        self.zeroed.count + self.dirty.count
+    }
+
+    fn of(&mut self, flags: PageFlags) -> &mut List {
+        if flags.contains(PageFlags::ZERO) {
+            &mut self.zeroed
+        } else {
+            &mut self.dirty
+        }
+    }
+
+    /// The list that a request is served from.
+    fn pick(&mut self, zero: Zero) -> (&mut List, PageFlags) {
+        let zeroed = match zero {
+            Zero::Yes | Zero::Any => self.zeroed.count > 0,
+            Zero::No => self.dirty.count == 0,
+        };
+        if zeroed {
+            (&mut self.zeroed, PageFlags::ZERO)
+        } else {
+            (&mut self.dirty, PageFlags::empty())
+        }
+    }
+}
+
+impl List {
+    fn push(&mut self, pages: &PageArray, frame: Frame, flags: PageFlags) {
+        let page = pages.page(frame);
+        page.reset_flags(PageFlags::FREE.union(flags));
+        page.prev.store(NIL, Relaxed);
+        page.next.store(self.head, Relaxed);
+        if self.head != NIL {
+            pages
+                .page(Frame::new(self.head))
+                .prev
+                .store(frame.number(), Relaxed);
+        }
+        self.head = frame.number();
+        self.count += 1;
+    }
+
+    fn pop(&mut self, pages: &PageArray) -> Option<Frame> {
+        if self.head == NIL {
+            return None;
+        }
+        let frame = Frame::new(self.head);
+        self.remove(pages, frame);
+        Some(frame)
+    }
+
+    fn remove(&mut self, pages: &PageArray, frame: Frame) {
+        let page = pages.page(frame);
+        let (next, prev) = (page.next.load(Relaxed), page.prev.load(Relaxed));
+        if prev == NIL {
+            self.head = next;
+        } else {
+            pages.page(Frame::new(prev)).next.store(next, Relaxed);
+        }
+        if next != NIL {
+            pages.page(Frame::new(next)).prev.store(prev, Relaxed);
+        }
+        self.count -= 1;
+    }
+}
+
 impl FreeList {
-    pub(crate) fn new(cpus: usize) -> Self {
-        todo!()
+    /// All frames of `pages`, dirty.
+    pub(crate) fn new(pages: &PageArray, cpus: usize) -> Self {
+        let mut lists = Lists::default();
+        // Backwards, so that low frames go first.
+        for frame in pages.frames().rev() {
+            lists.dirty.push(pages, frame, PageFlags::empty());
+        }
+        Self {
+            lists: SpinLock::new(lists),
+            scarce: AtomicBool::new(false),
+            magazines: (0..cpus).map(|_| Magazine(SpinLock::default())).collect(),
+            waiters: WaitQueue::new("free frame"),
+            waiting: AtomicUsize::new(0),
+            pressure: WaitQueue::new("pagedaemon: nothing to do"),
+            dirt: WaitQueue::new("zeroing: nothing to do"),
+            zeroer_sleeps: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts frames that nobody has back on a list.
+    fn give_back(&self, uvm: &Uvm, frames: &[Frame], flags: PageFlags) {
+        uvm.count(Counter::FreelistLocks);
+        let mut lists = self.lists.lock();
+        for &frame in frames {
+            lists.of(flags).push(uvm.pages(), frame, flags);
+        }
+        if lists.total() >= 2 * SCARCE {
+            self.scarce.store(false, Relaxed);
+        }
+    }
+
+    /// Empties all magazines.
+    fn drain(&self, uvm: &Uvm) {
+        for magazine in &self.magazines {
+            let mut rounds = magazine.0.lock();
+            let rounds = &mut *rounds;
+            for (frames, flags) in [
+                (&mut rounds.zeroed, PageFlags::ZERO),
+                (&mut rounds.dirty, PageFlags::empty()),
+            ] {
+                if !frames.is_empty() {
+                    self.give_back(uvm, frames, flags);
+                    frames.clear();
+                }
+            }
+        }
+    }
+
+    /// The magazine has nothing: to the lists.
+    #[cold]
+    #[inline(never)]
+    fn refill(&self, uvm: &Uvm, who: AllocFor, zero: Zero) -> Option<(Frame, PageFlags)> {
+        let mut batch = Batch::new();
+        let (first, flags) = loop {
+            uvm.count(Counter::FreelistLocks);
+            let mut lists = self.lists.lock();
+            let total = lists.total();
+            if total < SCARCE && !self.scarce.swap(true, Relaxed) {
+                // From here on the exact count is what the lists hold.
+                drop(lists);
+                self.drain(uvm);
+                continue;
+            }
+            let scarce = total < 2 * SCARCE && self.scarce.load(Relaxed);
+            if scarce && total <= who.leaves() {
+                drop(lists);
+                self.pressure.wake_one();
+                return None;
+            }
+            let (list, flags) = lists.pick(zero);
+            let first = list.pop(uvm.pages())?;
+            if !scarce {
+                self.scarce.store(false, Relaxed);
+                while batch.len() < BATCH - 1 {
+                    let Some(frame) = list.pop(uvm.pages()) else {
+                        break;
+                    };
+                    batch.push(frame);
+                }
+            }
+            let low = (total as u64) < uvm.meter().gauge(Gauge::Freetarg);
+            drop(lists);
+            if low {
+                self.pressure.wake_one();
+            }
+            break (first, flags);
+        };
+        let mut rounds = self.magazines[uvm.cpu()].0.lock();
+        if !self.scarce.load(Relaxed) {
+            let rounds = if flags.contains(PageFlags::ZERO) {
+                &mut rounds.zeroed
+            } else {
+                &mut rounds.dirty
+            };
+            while rounds.len() < MAGAZINE {
+                let Some(frame) = batch.pop() else { break };
+                uvm.page(frame)
+                    .reset_flags(PageFlags::FREE.union(PageFlags::CACHED).union(flags));
+                rounds.push(frame);
+            }
+        }
+        drop(rounds);
+        if !batch.is_empty() {
+            // Memory got scarce meanwhile, or this is another CPU than before.
+            self.give_back(uvm, &batch, flags);
+        }
+        Some((first, flags))
+    }
+
+    /// The magazine is full or closed: to the list.
+    #[cold]
+    #[inline(never)]
+    fn flush(&self, uvm: &Uvm, frames: &[Frame]) {
+        self.give_back(uvm, frames, PageFlags::empty());
+        if self.zeroer_sleeps.load(Relaxed) {
+            self.dirt.wake_one();
+        }
     }
 }
 
 impl Uvm {
     /// Takes a free frame, or returns `None` when no more than the reserves are left; never waits. The page is
-    /// BUSY, CLEAN and FAKE (UVM's state of a fresh page), and ZERO if its bytes are known to be zero; it has no owner,
-    /// is on no queue, and all counts are 0. Wakes the pagedaemon when memory gets short.
+    /// BUSY, CLEAN and FAKE (UVM's state of a fresh page), and ZERO if its bytes are known to be zero;
+    /// it has no owner, is on no queue, and all counts are 0. Wakes the pagedaemon when memory gets short.
+    #[inline]
     pub fn alloc_frame(&self, who: AllocFor, zero: Zero) -> Option<Frame> {
-        todo!()
+        let cpu = self.cpu();
+        let taken = self.free.magazines[cpu].0.lock().pop(zero);
+        let (frame, flags) = match taken {
+            Some(taken) => taken,
+            None => match self.free.refill(self, who, zero) {
+                Some(taken) => taken,
+                None => {
+                    self.count(Counter::Pgallocfail);
+                    return None;
+                }
+            },
+        };
+        self.meter().add(cpu, Counter::Pgalloc, 1);
+        if zero == Zero::Yes && !flags.contains(PageFlags::ZERO) {
+            return Some(self.zero_late(frame));
+        }
+        self.page(frame).reset_flags(FRESH.union(flags));
+        Some(frame)
     }
 
-    /// Frees a frame. The page has no owner, no mapping, no wiring, no loan; it is taken off its paging queue here.
-    /// If it is busy and wanted, the waiters are woken. Stale TLB entries must be gone: call
+    #[cold]
+    #[inline(never)]
+    fn zero_late(&self, frame: Frame) -> Frame {
+        self.count(Counter::Pgzeromiss);
+        // SAFETY: managed RAM, off the lists and not given out yet: plain bytes.
+        unsafe { self.phys().bytes(frame) }.zero();
+        self.page(frame).reset_flags(FRESH.union(PageFlags::ZERO));
+        frame
+    }
+
+    /// Frees a frame. The page has no owner, no mapping, no wiring, no loan; it is taken off its paging
+    /// queue here. If it is busy and wanted, the waiters are woken. Stale TLB entries must be gone: call
     /// [`crate::pmap::Pmap::update`] first.
+    ///
+    /// # Panics
+    /// If it is free already, or not a page that can be freed.
     pub fn free_frame(&self, frame: Frame) {
-        todo!()
+        let page = self.page(frame);
+        self.dequeue(frame);
+        let old = page.retire(PageFlags::FREE.union(PageFlags::CACHED));
+        assert!(
+            !old.intersects(
+                PageFlags::FREE
+                    .union(PageFlags::RESERVED)
+                    .union(PageFlags::KERNEL)
+            ),
+            "{frame:?} freed in state {old:?}"
+        );
+        if old.contains(PageFlags::WANTED) {
+            self.wake_busy(frame);
+        }
+        let cpu = self.cpu();
+        self.meter().add(cpu, Counter::Pgfree, 1);
+        let mut rounds = self.free.magazines[cpu].0.lock();
+        if self.free.scarce.load(Relaxed) {
+            drop(rounds);
+            self.free.flush(self, &[frame]);
+        } else if rounds.dirty.len() < MAGAZINE {
+            rounds.dirty.push(frame);
+            drop(rounds);
+        } else {
+            let old: Batch = rounds.dirty.drain(..BATCH).collect();
+            rounds.dirty.push(frame);
+            drop(rounds);
+            self.free.flush(self, &old);
+        }
+        if self.has_free_waiters() {
+            self.wake_one_free_waiter();
+        }
     }
 
-    /// Takes `n` frames in a row for the kernel, for boot and for what hardware wants in one piece. Searches all of memory.
+    /// Marks a fresh frame as holding objects of the kernel, not data.
+    pub(crate) fn claim_for_kernel(&self, frame: Frame) {
+        self.page(frame).reset_flags(PageFlags::KERNEL);
+    }
+
+    /// Frees a frame of [`Self::claim_for_kernel`].
+    pub(crate) fn free_kernel_frame(&self, frame: Frame) {
+        debug_assert!(
+            self.page(frame).has(PageFlags::KERNEL),
+            "{frame:?} is not the kernel's"
+        );
+        self.page(frame).reset_flags(PageFlags::BUSY);
+        self.free_frame(frame);
+    }
+
+    /// Takes `n` frames in a row for the kernel, for boot and for what hardware wants in one piece. Walks all
+    /// of memory. The frames are marked as the kernel's; they are freed one by one by [`Self::free_contiguous`].
     pub fn alloc_contiguous(&self, n: usize) -> Option<Frame> {
-        todo!()
+        self.free.drain(self);
+        self.count(Counter::FreelistLocks);
+        let mut lists = self.free.lists.lock();
+        if n == 0 || lists.total() < n + AllocFor::Kernel.leaves() {
+            return None;
+        }
+        let mut run = 0;
+        let last = self.pages().frames().scan(NIL, |before, frame| {
+            let follows = frame.number() == *before + 1;
+            *before = frame.number();
+            Some((frame, follows))
+        });
+        let last = last
+            .filter_map(|(frame, follows)| {
+                let flags = self.page(frame).flags();
+                let free = flags.contains(PageFlags::FREE) && !flags.contains(PageFlags::CACHED);
+                run = if !free {
+                    0
+                } else if follows {
+                    run + 1
+                } else {
+                    1
+                };
+                (run == n).then_some(frame)
+            })
+            .next()?;
+        let first = Frame::new(last.number() + 1 - n as u32);
+        for i in 0..n as u32 {
+            let flags = self.page(first.offset(i)).flags();
+            lists.of(flags).remove(self.pages(), first.offset(i));
+            self.claim_for_kernel(first.offset(i));
+        }
+        drop(lists);
+        self.count_n(Counter::Pgalloc, n);
+        Some(first)
+    }
+
+    /// Frees what [`Self::alloc_contiguous`] returned.
+    ///
+    /// # Safety
+    /// `first` and `n` are as they were there, and nothing uses the memory any more.
+    pub unsafe fn free_contiguous(&self, first: Frame, n: usize) {
+        for i in 0..n as u32 {
+            self.free_kernel_frame(first.offset(i));
+        }
     }
 
     /// How many frames are free, magazines included. Exact when nothing allocates meanwhile.
     #[must_use]
     pub fn free_counts(&self) -> FreeCounts {
-        todo!()
+        let mut counts = FreeCounts {
+            zeroed: 0,
+            dirty: 0,
+        };
+        for magazine in &self.free.magazines {
+            let rounds = magazine.0.lock();
+            counts.zeroed += rounds.zeroed.len();
+            counts.dirty += rounds.dirty.len();
+        }
+        let lists = self.free.lists.lock();
+        counts.zeroed += lists.zeroed.count;
+        counts.dirty += lists.dirty.count;
+        counts
     }
 
     /// Free frames, magazines included.
@@ -169,47 +512,127 @@ impl Uvm {
         self.free_counts().total()
     }
 
-    /// Whether an allocation of `n` frames would succeed as of now.
+    /// Whether `n` frames could be allocated as of now.
     #[must_use]
     pub fn can_allocate(&self, who: AllocFor, n: usize) -> bool {
         self.free_frames() >= n + who.leaves()
     }
 
-    /// Waits until `n` frames could be had by an ordinary allocation, in order of arrival. They are not reserved: the caller
-    /// tries again, and may wait again.
+    /// Waits until `n` frames could be had by an ordinary allocation, in order of arrival. They are not
+    /// reserved: the caller tries again, and may wait again. Wakes the pagedaemon.
     pub async fn wait_for_free(&self, n: usize) {
-        todo!()
+        if self.can_allocate(AllocFor::User, n) {
+            return;
+        }
+        let waiting = Waiting::new(self);
+        self.wake_pagedaemon();
+        self.free
+            .waiters
+            .wait_until(|| self.can_allocate(AllocFor::User, n).then_some(()))
+            .await;
+        drop(waiting);
+        // A wake-up is for one, but there may be enough for the next as well.
+        if self.has_free_waiters() {
+            self.wake_one_free_waiter();
+        }
     }
 
-    /// Wakes those who wait for frames ([`Uvm::wait_for_free`]), as the pagedaemon does at the end of a pass. Freeing does it too.
+    /// Wakes all who wait for frames: each looks whether there are enough for it. For the pagedaemon, at the end of a pass.
     pub fn wake_free_waiters(&self) {
-        todo!()
+        self.free.waiters.wake_all();
     }
 
     /// Whether anybody waits for a frame.
+    #[inline]
     #[must_use]
     pub fn has_free_waiters(&self) -> bool {
-        todo!()
+        self.free.waiting.load(Relaxed) != 0
     }
 
-    /// Waits, as the pagedaemon, until memory is short: `needed` (asked at each hint of shortage) says yes, or
-    /// somebody waits for frames.
+    #[cold]
+    fn wake_one_free_waiter(&self) {
+        self.free.waiters.wake_one();
+    }
+
+    /// Waits, as the pagedaemon, until `needed` (asked at every hint of shortage) says that memory is short.
     pub async fn wait_pressure(&self, needed: impl Fn() -> bool) {
-        todo!()
+        self.free
+            .pressure
+            .wait_until(|| needed().then_some(()))
+            .await;
     }
 
-    /// Wakes the pagedaemon.
+    /// Makes the pagedaemon ask itself whether memory is short.
     pub fn wake_pagedaemon(&self) {
-        todo!()
+        self.free.pressure.wake_one();
     }
 
-    /// Zeroes free frames ahead of need, for ever: the future of an `Idle`-class task.
+    /// Zeroes free frames ahead of need, for ever: the future of an `Idle`-class task. One frame a poll. Some stay
+    /// dirty, for those who overwrite them anyway.
     pub async fn zero_idle_task(&self) -> ! {
-        todo!()
+        loop {
+            if self.zero_one() {
+                crate::exec::yield_now().await;
+                continue;
+            }
+            self.free.zeroer_sleeps.store(true, Relaxed);
+            self.free
+                .dirt
+                .wait_until(|| self.worth_zeroing().then_some(()))
+                .await;
+            self.free.zeroer_sleeps.store(false, Relaxed);
+        }
+    }
+
+    fn worth_zeroing(&self) -> bool {
+        !self.free.scarce.load(Relaxed) && self.free.lists.lock().dirty.count > KEEP_DIRTY
+    }
+
+    /// Zeroes one free frame; `false` if there is none worth it. While memory is scarce none is: each must be on the lists, to
+    /// be counted and found.
+    pub(crate) fn zero_one(&self) -> bool {
+        if !self.worth_zeroing() {
+            return false;
+        }
+        let Some(frame) = self.free.lists.lock().dirty.pop(self.pages()) else {
+            return false;
+        };
+        // SAFETY: managed RAM, off the lists: plain bytes that are ours.
+        unsafe { self.phys().bytes(frame) }.zero();
+        self.count(Counter::Zeroidle);
+        self.free.give_back(self, &[frame], PageFlags::ZERO);
+        true
     }
 
     /// Calls `f` with each free frame, for `check`. Nothing may allocate or free meanwhile.
-    pub fn for_each_free(&self, f: impl FnMut(Frame)) {
-        todo!()
+    pub fn for_each_free(&self, mut f: impl FnMut(Frame)) {
+        self.free.drain(self);
+        let lists = self.free.lists.lock();
+        for list in [&lists.zeroed, &lists.dirty] {
+            let mut number = list.head;
+            while number != NIL {
+                f(Frame::new(number));
+                number = self.page(Frame::new(number)).next.load(Relaxed);
+            }
+        }
     }
 }
+
+/// Counts a task in `wait_for_free`, also when that is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(uvm: &'a Uvm) -> Self {
+        uvm.free.waiting.fetch_add(1, Relaxed);
+        Self(&uvm.free.waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

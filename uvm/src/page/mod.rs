@@ -32,9 +32,9 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
+use crate::exec::KeyedWaitQueue;
 use arrayvec::ArrayVec;
 use bitflags::bitflags;
-use crate::exec::KeyedWaitQueue;
 
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PageIndex, PhysRange};
@@ -190,10 +190,14 @@ impl Page {
         PageFlags::from_bits_retain(self.flags.fetch_and(!flags.bits(), Relaxed))
     }
 
-    /// Replaces all flags. Only for a page that nobody else knows of: fresh from the free list, no owner
-    /// yet, or its owner's lock is held and nobody waits for it.
-    pub fn reset_flags(&self, flags: PageFlags) {
+    /// Replaces all flags of a page of which nobody else knows.
+    pub(crate) fn reset_flags(&self, flags: PageFlags) {
         self.flags.store(flags.bits(), Relaxed);
+    }
+
+    /// Replaces all flags; returns those of before.
+    pub(crate) fn swap_flags(&self, flags: PageFlags) -> PageFlags {
+        PageFlags::from_bits_retain(self.flags.swap(flags.bits(), Relaxed))
     }
 
     /// Whether someone has it busy.
@@ -222,7 +226,8 @@ impl Page {
     pub unsafe fn set_owner<T: PageOwner>(&self, owner: NonNull<T>, index: PageIndex) {
         debug_assert!(self.owner.load(Relaxed) == 0, "page has an owner");
         self.index.store(index.0, Relaxed);
-        self.owner.store(owner.as_ptr() as u64 | T::KIND as u64, Release);
+        self.owner
+            .store(owner.as_ptr() as u64 | T::KIND as u64, Release);
     }
 
     /// Makes `owner` the owner in place of the present one, whose lock is held as well.
@@ -284,7 +289,11 @@ impl Page {
     /// The owner word as a pointer, if the owner is of kind `T::KIND`.
     pub(crate) fn owner_ptr<T: PageOwner>(&self) -> Option<NonNull<T>> {
         let word = self.owner.load(Acquire);
-        if word & 7 == T::KIND as u64 { NonNull::new((word & !7) as *mut T) } else { None }
+        if word & 7 == T::KIND as u64 {
+            NonNull::new((word & !7) as *mut T)
+        } else {
+            None
+        }
     }
 
     /// How many wirings hold it in memory.
@@ -333,6 +342,22 @@ impl Page {
         PageAttrs::from_bits_retain(self.attrs.load(Relaxed))
     }
 
+    pub(crate) fn set_wire_count(&self, n: u16) {
+        self.wire.store(n, Relaxed);
+    }
+
+    /// Takes a freed page's state down to nothing: the flags become `free`; those of before are returned.
+    pub(crate) fn retire(&self, free: PageFlags) -> PageFlags {
+        debug_assert!(self.owner.load(Relaxed) == 0, "freed page has an owner");
+        debug_assert!(!self.is_mapped(), "freed page is mapped");
+        debug_assert!(
+            self.wire_count() == 0 && self.loan_count() == 0,
+            "freed page is wired or on loan"
+        );
+        self.attrs.store(0, Relaxed);
+        self.swap_flags(free)
+    }
+
     pub(crate) fn note_attrs(&self, attrs: PageAttrs) {
         // Loading first keeps the cache line shared when there is no news.
         if !self.attrs().contains(attrs) {
@@ -341,7 +366,8 @@ impl Page {
     }
 
     pub(crate) fn clear_attrs(&self, attrs: PageAttrs) -> bool {
-        self.attrs().intersects(attrs) && self.attrs.fetch_and(!attrs.bits(), Relaxed) & attrs.bits() != 0
+        self.attrs().intersects(attrs)
+            && self.attrs.fetch_and(!attrs.bits(), Relaxed) & attrs.bits() != 0
     }
 }
 
@@ -391,10 +417,18 @@ impl PageArray {
                 unsafe { pages.add(i).write(Page::new(PageFlags::RESERVED)) };
             }
             managed += count as usize;
-            ranges.push(Range { first, count, pages });
+            ranges.push(Range {
+                first,
+                count,
+                pages,
+            });
         }
         ranges.sort_unstable_by_key(|r| core::cmp::Reverse(r.count));
-        Self { ranges, managed, busy: KeyedWaitQueue::new("busy page") }
+        Self {
+            ranges,
+            managed,
+            busy: KeyedWaitQueue::new("busy page"),
+        }
     }
 
     /// Number of frames managed.
@@ -404,8 +438,10 @@ impl PageArray {
     }
 
     /// All managed frames.
-    pub fn frames(&self) -> impl Iterator<Item = Frame> + '_ {
-        self.ranges.iter().flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
+    pub fn frames(&self) -> impl DoubleEndedIterator<Item = Frame> + '_ {
+        self.ranges
+            .iter()
+            .flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
     }
 
     /// The page of a frame, `None` if the frame is not managed RAM (a device's, for example).
@@ -422,6 +458,15 @@ impl PageArray {
         None
     }
 
+    /// The page of a frame that is known to be managed.
+    #[inline]
+    pub(crate) fn page(&self, frame: Frame) -> &Page {
+        match self.get(frame) {
+            Some(page) => page,
+            None => unmanaged(frame),
+        }
+    }
+
     /// Waits until the page is not busy. By then it may be busy again, freed or someone else's: the caller,
     /// who must hold nothing (rule 3), looks everything up again.
     pub async fn busy_wait(&self, frame: Frame) {
@@ -430,7 +475,8 @@ impl PageArray {
             .wait(u64::from(frame.number()), || {
                 // WANTED before the look at BUSY: `unbusy` clears both at once and wakes if WANTED was there.
                 // A WANTED left behind here costs one idle wake and nothing else.
-                let idle = !page.is_busy() || !page.set(PageFlags::WANTED).contains(PageFlags::BUSY);
+                let idle =
+                    !page.is_busy() || !page.set(PageFlags::WANTED).contains(PageFlags::BUSY);
                 idle.then_some(())
             })
             .await;
@@ -452,10 +498,7 @@ impl Uvm {
     #[inline]
     #[must_use]
     pub fn page(&self, frame: Frame) -> &Page {
-        match self.pages.get(frame) {
-            Some(page) => page,
-            None => unmanaged(frame),
-        }
+        self.pages.page(frame)
     }
 
     /// The bytes of a data page. The caller has the page busy, or is its only user (see [`PageBytes`]).
@@ -464,8 +507,13 @@ impl Uvm {
     /// If the frame holds objects of the kernel or is free.
     #[must_use]
     pub fn bytes(&self, frame: Frame) -> PageBytes {
-        let forbidden = PageFlags::KERNEL.union(PageFlags::FREE).union(PageFlags::RESERVED);
-        assert!(!self.page(frame).flags().intersects(forbidden), "{frame:?} holds no data");
+        let forbidden = PageFlags::KERNEL
+            .union(PageFlags::FREE)
+            .union(PageFlags::RESERVED);
+        assert!(
+            !self.page(frame).flags().intersects(forbidden),
+            "{frame:?} holds no data"
+        );
         // SAFETY: managed RAM, and its flags say that it is a data page.
         unsafe { self.phys.bytes(frame) }
     }
@@ -474,11 +522,31 @@ impl Uvm {
     /// harmless: woken tasks run later). Flags RELEASED and PAGEOUT are left to the caller.
     #[inline]
     pub fn unbusy(&self, frame: Frame) {
-        let old = self.page(frame).clear(PageFlags::BUSY.union(PageFlags::WANTED));
+        let old = self
+            .page(frame)
+            .clear(PageFlags::BUSY.union(PageFlags::WANTED));
+        self.wake_if_wanted(frame, old);
+    }
+
+    /// Ends BUSY with `flags` in place of all others, as one does with a fresh page: one
+    /// exchange. Otherwise like [`Self::unbusy`].
+    #[inline]
+    pub fn unbusy_with(&self, frame: Frame, flags: PageFlags) {
+        let old = self.page(frame).swap_flags(flags);
+        self.wake_if_wanted(frame, old);
+    }
+
+    #[inline]
+    fn wake_if_wanted(&self, frame: Frame, old: PageFlags) {
         debug_assert!(old.contains(PageFlags::BUSY), "page is not busy");
         if old.contains(PageFlags::WANTED) {
-            self.pages.busy.wake_all(u64::from(frame.number()));
+            self.wake_busy(frame);
         }
+    }
+
+    #[cold]
+    pub(crate) fn wake_busy(&self, frame: Frame) {
+        self.pages.busy.wake_all(u64::from(frame.number()));
     }
 }
 

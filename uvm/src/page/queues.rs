@@ -11,11 +11,18 @@
 //! meanwhile is harmless. Order: batch, then queues; both are last in the order of locks.
 
 use alloc::boxed::Box;
-use arrayvec::ArrayVec;
+use core::sync::atomic::Ordering::Relaxed;
+
 use crate::exec::SpinLock;
+use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::Frame;
+use crate::meter::{Counter, Gauge};
+use crate::page::{NIL, Page, PageArray};
+
+/// Pages noted in a CPU's batch before the queue lock is taken.
+const BATCH: usize = 32;
 
 /// One of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,75 +42,295 @@ pub struct QueueCounts {
     pub inactive: usize,
 }
 
+/// Bits of `Page::queue`: which list the page is linked in (changed under the queue lock) ...
+const ON_ACTIVE: u8 = 1;
+const ON_INACTIVE: u8 = 2;
+const ON: u8 = ON_ACTIVE | ON_INACTIVE;
+/// ... and where it shall go (noted in some batch).
+const TO_ACTIVE: u8 = 4;
+const TO_INACTIVE: u8 = 8;
+const TO: u8 = TO_ACTIVE | TO_INACTIVE;
+
 /// Both queues and the batches.
-pub(crate) struct Queues {}
+pub(crate) struct Queues {
+    lists: SpinLock<Lists>,
+    batches: Box<[Batch]>,
+}
+
+#[repr(align(64))]
+struct Batch(SpinLock<ArrayVec<Frame, BATCH>>);
+
+#[derive(Default)]
+struct Lists {
+    active: List,
+    inactive: List,
+}
+
+/// Oldest at the head.
+#[derive(Default)]
+struct List {
+    head: u32,
+    tail: u32,
+    count: usize,
+}
+
+impl List {
+    fn push(&mut self, pages: &PageArray, frame: Frame) {
+        let page = pages.page(frame);
+        page.next.store(NIL, Relaxed);
+        page.prev.store(self.tail, Relaxed);
+        if self.tail == NIL {
+            self.head = frame.number();
+        } else {
+            pages
+                .page(Frame::new(self.tail))
+                .next
+                .store(frame.number(), Relaxed);
+        }
+        self.tail = frame.number();
+        self.count += 1;
+    }
+
+    fn remove(&mut self, pages: &PageArray, frame: Frame) {
+        let page = pages.page(frame);
+        let (next, prev) = (page.next.load(Relaxed), page.prev.load(Relaxed));
+        if prev == NIL {
+            self.head = next;
+        } else {
+            pages.page(Frame::new(prev)).next.store(next, Relaxed);
+        }
+        if next == NIL {
+            self.tail = prev;
+        } else {
+            pages.page(Frame::new(next)).prev.store(prev, Relaxed);
+        }
+        self.count -= 1;
+    }
+}
+
+impl Lists {
+    fn of(&mut self, queue: Queue) -> &mut List {
+        match queue {
+            Queue::Active => &mut self.active,
+            Queue::Inactive => &mut self.inactive,
+        }
+    }
+
+    fn unlink(&mut self, pages: &PageArray, frame: Frame, state: u8) {
+        match state & ON {
+            ON_ACTIVE => self.active.remove(pages, frame),
+            ON_INACTIVE => self.inactive.remove(pages, frame),
+            _ => {}
+        }
+    }
+
+    /// Does what the page says; nothing if it changed its mind.
+    fn settle(&mut self, pages: &PageArray, frame: Frame) {
+        let page = pages.page(frame);
+        let (list, on) = match page.queue.load(Relaxed) & TO {
+            TO_ACTIVE => (Queue::Active, ON_ACTIVE),
+            TO_INACTIVE => (Queue::Inactive, ON_INACTIVE),
+            _ => return,
+        };
+        // Exchanged before the links change: who asks again from here on notes the page again.
+        let old = page.queue.swap(on, Relaxed);
+        self.unlink(pages, frame, old);
+        self.of(list).push(pages, frame);
+    }
+}
 
 impl Queues {
     pub(crate) fn new(cpus: usize) -> Self {
-        todo!()
+        Self {
+            lists: SpinLock::default(),
+            batches: (0..cpus)
+                .map(|_| Batch(SpinLock::new(ArrayVec::new())))
+                .collect(),
+        }
+    }
+
+    /// Notes that `page` shall go where `to` says.
+    #[inline]
+    fn note(&self, uvm: &Uvm, frame: Frame, page: &Page, to: u8) {
+        let old = page.queue.load(Relaxed);
+        if old == 0 && page.queue.compare_exchange(0, to, Relaxed, Relaxed).is_ok() {
+            return self.batch(uvm, frame);
+        }
+        let old = page
+            .queue
+            .fetch_update(Relaxed, Relaxed, |state| Some(state & ON | to));
+        if old.unwrap_or(0) & TO == 0 {
+            self.batch(uvm, frame);
+        }
+    }
+
+    #[inline]
+    fn batch(&self, uvm: &Uvm, frame: Frame) {
+        let mut batch = self.batches[uvm.cpu()].0.lock();
+        batch.push(frame);
+        if batch.is_full() {
+            self.flush(uvm, &mut batch);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush(&self, uvm: &Uvm, batch: &mut ArrayVec<Frame, BATCH>) {
+        uvm.count(Counter::QueueLocks);
+        let mut lists = self.lists.lock();
+        for frame in batch.drain(..) {
+            lists.settle(uvm.pages(), frame);
+        }
     }
 }
 
 impl Uvm {
-    /// Puts a page at the young end of the active queue, unless it is wired. If it is active already nothing changes.
-    /// Takes no global lock. Caller holds the owner's lock.
+    /// Puts a page at the young end of the active queue, unless it is wired. If it is active already nothing
+    /// changes. Takes no global lock, but for one in 32 calls. Caller holds the owner's lock.
     #[inline]
     pub fn activate(&self, frame: Frame) {
-        todo!()
+        let page = self.page(frame);
+        let state = page.queue.load(Relaxed);
+        let active = state & TO == TO_ACTIVE || state == ON_ACTIVE;
+        if !active && page.wire_count() == 0 {
+            self.queues.note(self, frame, page, TO_ACTIVE);
+        }
     }
 
-    /// Puts a page at the young end of the inactive queue, unless it is wired or inactive already. Clears its
-    /// referenced bits. Caller holds the owner's lock.
+    /// Puts a page at the young end of the inactive queue, unless it is wired or inactive already. Its referenced
+    /// bits are the caller's to clear. Caller holds the owner's lock.
     pub fn deactivate(&self, frame: Frame) {
-        todo!()
+        let page = self.page(frame);
+        let state = page.queue.load(Relaxed);
+        let inactive = state & TO == TO_INACTIVE || state == ON_INACTIVE;
+        if !inactive && page.wire_count() == 0 {
+            self.queues.note(self, frame, page, TO_INACTIVE);
+        }
     }
 
-    /// Takes a page off its queue. Caller holds the owner's lock.
+    /// Takes a page off its queue, and back whatever was noted. Caller holds the owner's lock.
+    #[inline]
     pub fn dequeue(&self, frame: Frame) {
-        todo!()
+        let page = self.page(frame);
+        let state = page.queue.load(Relaxed);
+        // Not linked anywhere: the note stays in its batch and will mean nothing.
+        let done = state == 0
+            || state & ON == 0
+                && page
+                    .queue
+                    .compare_exchange(state, 0, Relaxed, Relaxed)
+                    .is_ok();
+        if !done {
+            self.unlink(frame, page);
+        }
     }
 
-    /// Moves a page to the young end of the queue that it is on.
+    #[cold]
+    #[inline(never)]
+    fn unlink(&self, frame: Frame, page: &Page) {
+        self.count(Counter::QueueLocks);
+        let mut lists = self.queues.lists.lock();
+        let old = page.queue.swap(0, Relaxed);
+        lists.unlink(self.pages(), frame, old);
+    }
+
+    /// Moves a page to the young end of the queue that it is on. Caller holds the owner's lock.
     pub fn requeue(&self, frame: Frame) {
-        todo!()
+        let to = match self.queue_of(frame) {
+            Some(Queue::Active) => TO_ACTIVE,
+            Some(Queue::Inactive) => TO_INACTIVE,
+            None => return,
+        };
+        self.queues.note(self, frame, self.page(frame), to);
     }
 
     /// The queue that a page is on, or on its way to.
     #[must_use]
     pub fn queue_of(&self, frame: Frame) -> Option<Queue> {
-        todo!()
+        let state = self.page(frame).queue.load(Relaxed);
+        let where_to = if state & TO == 0 {
+            state & ON
+        } else {
+            state & TO
+        };
+        match where_to {
+            ON_ACTIVE | TO_ACTIVE => Some(Queue::Active),
+            ON_INACTIVE | TO_INACTIVE => Some(Queue::Inactive),
+            _ => None,
+        }
     }
 
     /// Wires a page once more: it leaves the queues with the first wiring. Caller holds the owner's lock.
     pub fn wire_page(&self, frame: Frame) {
-        todo!()
+        let page = self.page(frame);
+        let wirings = page.wire_count();
+        page.set_wire_count(wirings.checked_add(1).expect("wire count overflow"));
+        if wirings == 0 {
+            self.meter().raise(Gauge::Wired, 1);
+            self.dequeue(frame);
+        }
     }
 
     /// Takes one wiring off; with the last the page becomes active. Caller holds the owner's lock.
     pub fn unwire_page(&self, frame: Frame) {
-        todo!()
+        let page = self.page(frame);
+        let wirings = page.wire_count().checked_sub(1).expect("page is not wired");
+        page.set_wire_count(wirings);
+        if wirings == 0 {
+            self.meter().lower(Gauge::Wired, 1);
+            self.activate(frame);
+        }
     }
 
-    /// Lengths of the queues.
+    /// Lengths of the queues. Does pending changes first.
     #[must_use]
     pub fn queue_counts(&self) -> QueueCounts {
-        todo!()
+        self.flush_queue_batches();
+        let lists = self.queues.lists.lock();
+        QueueCounts {
+            active: lists.active.count,
+            inactive: lists.inactive.count,
+        }
     }
 
-    /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the young end and
-    /// returns them in `out`, oldest first. Only hints: by the time they are looked at they may be gone
-    /// ([`crate::page::Page::owner_ref`]). A scan of a whole queue stops after as many pages as the queue had when it began.
+    /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the young
+    /// end and adds them to `out`, oldest first. Only hints: by the time they are looked at they may be
+    /// gone ([`Page::owner_ref`]). A scan of a whole queue ends after as many pages as the queue had when
+    /// it began.
     pub fn rotate<const N: usize>(&self, queue: Queue, out: &mut ArrayVec<Frame, N>) {
-        todo!()
+        self.flush_queue_batches();
+        self.count(Counter::QueueLocks);
+        let mut lists = self.queues.lists.lock();
+        let list = lists.of(queue);
+        for _ in 0..list.count.min(out.remaining_capacity()) {
+            let frame = Frame::new(list.head);
+            list.remove(self.pages(), frame);
+            list.push(self.pages(), frame);
+            out.push(frame);
+        }
     }
 
     /// Does all pending changes of all CPUs now.
     pub fn flush_queue_batches(&self) {
-        todo!()
+        for batch in &self.queues.batches {
+            let mut batch = batch.0.lock();
+            if !batch.is_empty() {
+                self.queues.flush(self, &mut batch);
+            }
+        }
     }
 
     /// Calls `f` with each page of a queue, oldest first, under the queue lock. For `check`.
-    pub fn for_each_queued(&self, queue: Queue, f: impl FnMut(Frame)) {
-        todo!()
+    pub fn for_each_queued(&self, queue: Queue, mut f: impl FnMut(Frame)) {
+        self.flush_queue_batches();
+        let mut lists = self.queues.lists.lock();
+        let mut number = lists.of(queue).head;
+        while number != NIL {
+            f(Frame::new(number));
+            number = self.page(Frame::new(number)).next.load(Relaxed);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

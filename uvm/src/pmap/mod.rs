@@ -1,16 +1,61 @@
-//! skeleton
+//! x86_64 page tables as data, after pmap(9).
+//!
+//! # What this owns
+//! A [`Pmap`] owns the page tables of one address space's user half, and the reverse mappings ([`pv`]) of what it maps. Its
+//! upper half is a copy of the kernel's root table, whose entries never change. Kernel addresses are mapped by
+//! [`kernel`]. Whether something *should* be mapped is not known here: the map, amap and object layers can always enter it
+//! again, so that translations (except wired ones) are a cache.
+//!
+//! Page tables are memory in the direct map; the same code runs the machine and the simulation. Only the TLB
+//! differs ([`crate::Machine`]).
+//!
+//! # How it synchronises
+//! - Each pmap has a spin lock. Whoever enters or removes holds it. It comes after all locks of maps, amaps, objects
+//!   and anons.
+//! - Below it comes the identity lock of a page ([`pv`]). The operations that start from a page ([`page_ops`]) hold only that,
+//!   and change table entries under it by atomic operations.
+//! - Sizes and the numbers of entries in each table are therefore atomics.
+//!
+//! # What must be flushed when
+//! An absent entry is never cached, so a first [`Pmap::enter`] needs no flush; nor does gaining rights (a CPU that still has the
+//! old entry takes a fault, and the hardware drops the entry). Replacing, removing and tightening notes the page, and
+//! [`Pmap::update`] flushes. Until then frames that were mapped must not be freed and rights must not be relied on.
+//! Operations on a page flush before they return.
+
+pub mod flush;
+pub mod kernel;
+pub mod page_ops;
 pub mod pv;
-use crate::Uvm;
-use crate::addr::*;
-use crate::pool::*;
-use crate::prot::*;
+mod range;
+mod space;
+pub(crate) mod walk;
+
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Relaxed, Release},
+};
+
+use crate::exec::SpinLock;
 use bitflags::bitflags;
+
+use self::flush::Pending;
+use self::walk::{Pte, ROOT_LEVEL, Walk, change, index, walk, walk_making};
+use crate::Uvm;
+use crate::addr::{Frame, PageIndex, USER_END, VirtAddr, Vpn};
+use crate::meter::Counter;
+use crate::page::freelist::{AllocFor, Zero};
+use crate::page::{OwnerKind, Page, PageOwner};
+use crate::phys::Table;
+use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
+use crate::prot::Prot;
+
+pub(crate) use self::space::CpuSpace;
 
 bitflags! {
     /// How to enter a translation.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct EnterFlags: u8 {
-        /// The page is wired here.
+        /// The page is wired here: nothing but `remove` takes the translation away.
         const WIRED = 1;
         /// The access that is about to happen reads: presets "referenced".
         const READ = 2;
@@ -18,6 +63,7 @@ bitflags! {
         const WRITE = 4;
     }
 }
+
 /// What a page table says of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
@@ -32,7 +78,8 @@ pub struct Mapping {
     /// Modified bit of this entry.
     pub modified: bool,
 }
-/// Sizes of a pmap.
+
+/// Sizes of a pmap, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PmapStats {
     /// Pages mapped.
@@ -42,74 +89,292 @@ pub struct PmapStats {
     /// Frames in page tables, the root included.
     pub tables: usize,
 }
-/// An address space's page tables. Made by [`Pmap::new`]; freed, with all that is left in it, with its last [`Ref`].
-pub struct Pmap(RefCount);
-// SAFETY: skeleton
-unsafe impl Counted for Pmap { fn count(&self) -> &RefCount { &self.0 } }
+
+/// An address space's page tables. Freed, with all that is left in it, with its last [`Ref`].
+pub struct Pmap {
+    count: RefCount,
+    root: Frame,
+    /// CPUs that have it loaded, bit by bit.
+    active: AtomicU64,
+    /// Whether `inner.pending` has anything.
+    pending: AtomicBool,
+    resident: AtomicU32,
+    wired: AtomicU32,
+    tables: AtomicU32,
+    inner: SpinLock<Inner>,
+}
+
+struct Inner {
+    hint: Option<Leaf>,
+    pending: Pending,
+}
+
+/// A leaf table, remembered: faults come in clusters.
+#[derive(Clone, Copy)]
+struct Leaf {
+    /// Number of the first page that it maps, shifted.
+    tag: u64,
+    table: *const Table,
+    /// Its frame's page, which counts the entries in use.
+    page: *const Page,
+}
+
+// SAFETY: the pointers are only followed under the pmap's lock, while the table is linked in.
+unsafe impl Send for Leaf {}
+
+// SAFETY: `count` is a field that only `Ref` changes.
+unsafe impl Counted for Pmap {
+    fn count(&self) -> &RefCount {
+        &self.count
+    }
+
+    fn finalize(&mut self, uvm: &Uvm) {
+        debug_assert!(self.cpus().is_empty(), "pmap freed while loaded");
+        self.remove_all(uvm);
+        self.update(uvm);
+        debug_assert_eq!(
+            self.stats(),
+            PmapStats {
+                resident: 0,
+                wired: 0,
+                tables: 1
+            }
+        );
+        uvm.page(self.root).clear_owner();
+        uvm.free_kernel_frame(self.root);
+    }
+}
+
+// SAFETY: no other type has this kind; `finalize` clears itself from the root's page; pools align.
+unsafe impl PageOwner for Pmap {
+    const KIND: OwnerKind = OwnerKind::Pmap;
+    type Handle = Ref<Pmap>;
+    unsafe fn try_handle(owner: core::ptr::NonNull<Self>) -> Option<Self::Handle> {
+        // SAFETY: the caller's promise.
+        unsafe { Ref::try_from_ptr(owner) }
+    }
+}
 
 impl Pmap {
     /// An empty address space with the kernel's half in it.
-    pub fn new(uvm: &Uvm) -> Result<Ref<Pmap>, OutOfMemory> { todo!() }
+    pub fn new(uvm: &Uvm) -> Result<Ref<Self>, OutOfMemory> {
+        let root = uvm
+            .alloc_frame(AllocFor::User, Zero::Yes)
+            .ok_or(OutOfMemory)?;
+        assert!(
+            root.number() < pv::ROOT_LIMIT,
+            "too much RAM for reverse maps"
+        );
+        uvm.claim_table(root);
+        uvm.copy_kernel_half(root);
+        let pmap = Self {
+            count: RefCount::new(),
+            root,
+            active: AtomicU64::new(0),
+            pending: AtomicBool::new(false),
+            resident: AtomicU32::new(0),
+            wired: AtomicU32::new(0),
+            tables: AtomicU32::new(1),
+            inner: SpinLock::new(Inner {
+                hint: None,
+                pending: Pending::default(),
+            }),
+        };
+        match Ref::new(&uvm.pmap_pool, uvm, pmap) {
+            Ok(pmap) => {
+                // SAFETY: `finalize` clears the owner again.
+                unsafe { uvm.page(root).set_owner(Ref::as_ptr(&pmap), PageIndex(0)) };
+                Ok(pmap)
+            }
+            Err(e) => {
+                uvm.free_kernel_frame(root);
+                Err(e)
+            }
+        }
+    }
+
     /// The frame of the root table.
-    #[must_use]
-    pub fn root(&self) -> Frame { todo!() }
-    /// Maps `frame` at `va`, in place of whatever is there. Managed frames are entered in their reverse map. A write to a page that was mapped
-    /// read-only (same frame) just gains the right. Replacing or tightening needs [`Self::update`]; a first entry does not.
     #[inline]
-    pub fn enter(&self, uvm: &Uvm, va: VirtAddr, frame: Frame, prot: Prot, flags: EnterFlags) -> Result<(), OutOfMemory> { todo!() }
-    /// Removes all translations in the range; modified and referenced go to the pages. Call [`Self::update`] before any of the frames is freed.
-    pub fn remove(&self, uvm: &Uvm, range: VaRange) { todo!() }
-    /// Removes all translations of the user half (exit).
-    pub fn remove_all(&self, uvm: &Uvm) { todo!() }
-    /// Takes rights away (never adds any): those not in `prot`. Without READ: removes. Call [`Self::update`].
-    pub fn protect(&self, uvm: &Uvm, range: VaRange, prot: Prot) { todo!() }
+    #[must_use]
+    pub fn root(&self) -> Frame {
+        self.root
+    }
+
+    /// Sizes as of now.
+    #[must_use]
+    pub fn stats(&self) -> PmapStats {
+        PmapStats {
+            resident: self.resident.load(Relaxed) as usize,
+            wired: self.wired.load(Relaxed) as usize,
+            tables: self.tables.load(Relaxed) as usize,
+        }
+    }
+
+    /// Maps `frame` at `va`, in place of whatever is there. A managed frame is entered in its reverse map; the caller holds its owner's
+    /// lock. Entering the frame that is there already changes its rights; gaining some needs no flush.
+    /// Replacing and tightening need [`Self::update`]. Never waits; on failure nothing has changed.
+    #[inline]
+    pub fn enter(
+        &self,
+        uvm: &Uvm,
+        va: VirtAddr,
+        frame: Frame,
+        prot: Prot,
+        flags: EnterFlags,
+    ) -> Result<(), OutOfMemory> {
+        debug_assert!(va.as_u64() < USER_END && !prot.is_empty());
+        let vpn = Vpn::containing(va);
+        let new = Pte::user(frame, prot, flags);
+        let mut inner = self.inner.lock();
+        let leaf = match inner.hint {
+            Some(leaf) if leaf.tag == vpn.number() >> 9 => leaf,
+            _ => self.find_leaf(uvm, &mut inner, vpn)?,
+        };
+        // SAFETY: the table is linked in while the hint names it, and pages live for ever; the lock is held.
+        let (table, page) = unsafe { (&*leaf.table, &*leaf.page) };
+        let slot = &table.0[index(vpn, 0)];
+        if slot.load(Relaxed) != 0 {
+            return self.enter_again(uvm, &mut inner, slot, vpn, new);
+        }
+        if let Some(managed) = uvm.pages().get(frame) {
+            managed.pv_insert(uvm, self.root, vpn)?;
+        }
+        slot.store(new.0, Release);
+        page.prev.fetch_add(1, Relaxed);
+        self.resident.fetch_add(1, Relaxed);
+        if flags.contains(EnterFlags::WIRED) {
+            self.wired.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Finds or makes the leaf table for `vpn` and remembers it.
+    #[cold]
+    #[inline(never)]
+    fn find_leaf(&self, uvm: &Uvm, inner: &mut Inner, vpn: Vpn) -> Result<Leaf, OutOfMemory> {
+        let make = || {
+            let frame = uvm.alloc_frame(AllocFor::User, Zero::Yes)?;
+            uvm.count(Counter::PmapTables);
+            uvm.claim_table(frame);
+            self.tables.fetch_add(1, Relaxed);
+            Some(frame)
+        };
+        // SAFETY: our root, and the lock is held. Upper tables made before a failure stay, empty,
+        // until `collect` or the end.
+        let made = unsafe { walk_making(uvm, self.root, vpn, true, make) };
+        let (table, frame) = made.ok_or(OutOfMemory)?;
+        let leaf = Leaf {
+            tag: vpn.number() >> 9,
+            table,
+            page: uvm.page(frame),
+        };
+        inner.hint = Some(leaf);
+        Ok(leaf)
+    }
+
+    /// `enter` where something is mapped already.
+    #[inline(never)]
+    fn enter_again(
+        &self,
+        uvm: &Uvm,
+        inner: &mut Inner,
+        slot: &AtomicU64,
+        vpn: Vpn,
+        new: Pte,
+    ) -> Result<(), OutOfMemory> {
+        let frame = new.frame();
+        let same = |old: Pte| (old.0 != 0 && old.frame() == frame).then(|| new.with_attrs_of(old));
+        let old = match change(slot, same) {
+            Some(old) => {
+                if old.is_tightened_by(new) {
+                    self.note(uvm, inner, vpn);
+                }
+                old
+            }
+            None => {
+                if let Some(page) = uvm.pages().get(frame) {
+                    page.pv_insert(uvm, self.root, vpn)?;
+                }
+                let old = Pte(slot.swap(new.0, AcqRel));
+                if old.0 == 0 {
+                    // `page_protect` was faster in removing the old one; it counted down for it.
+                    self.count_up(uvm, vpn);
+                } else {
+                    self.unlist(uvm, vpn, old);
+                    self.note(uvm, inner, vpn);
+                }
+                old
+            }
+        };
+        match (old.0 != 0 && old.is_wired(), new.is_wired()) {
+            (false, true) => drop(self.wired.fetch_add(1, Relaxed)),
+            (true, false) => drop(self.wired.fetch_sub(1, Relaxed)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn count_up(&self, uvm: &Uvm, vpn: Vpn) {
+        // SAFETY: our root; the lock is held.
+        if let Walk::Leaf(_, table) = unsafe { walk(uvm.phys(), self.root, vpn) } {
+            uvm.page(table).prev.fetch_add(1, Relaxed);
+        }
+        self.resident.fetch_add(1, Relaxed);
+    }
+
+    /// Notes that translations of a page must be flushed, unless no CPU can have any.
+    fn note(&self, uvm: &Uvm, inner: &mut Inner, vpn: Vpn) {
+        if !self.cpus().is_empty() {
+            inner.pending.note(vpn.addr());
+            self.mark_pending(uvm);
+        }
+    }
+
+    /// Hands what a removed entry knew to its page and takes it off the reverse map.
+    #[inline]
+    fn unlist(&self, uvm: &Uvm, vpn: Vpn, old: Pte) {
+        if let Some(page) = uvm.pages().get(old.frame()) {
+            // In this order: who finds the page unmapped must find it modified, too.
+            page.note_attrs(old.attrs());
+            page.pv_remove(self.root, vpn);
+        }
+    }
+
     /// What is mapped at `va`.
     #[must_use]
-    pub fn extract(&self, uvm: &Uvm, va: VirtAddr) -> Option<Mapping> { todo!() }
-    /// Marks the translation as not wired.
-    pub fn unwire(&self, uvm: &Uvm, va: VirtAddr) { todo!() }
-    /// Does all deferred TLB flushes and then frees the page tables held back for them. Returns at once when nothing is pending.
-    #[inline]
-    pub fn update(&self, uvm: &Uvm) { todo!() }
-    /// Frees page tables that map nothing any more.
-    pub fn collect(&self, uvm: &Uvm) { todo!() }
-    /// Sizes.
-    #[must_use]
-    pub fn stats(&self) -> PmapStats { todo!() }
-    /// Calls `f` for each translation, in order of addresses, under the lock. For `check` and `pmap PID`.
-    pub fn for_each(&self, uvm: &Uvm, f: impl FnMut(VirtAddr, Mapping)) { todo!() }
+    pub fn extract(&self, uvm: &Uvm, va: VirtAddr) -> Option<Mapping> {
+        let _inner = self.inner.lock();
+        let vpn = Vpn::containing(va);
+        // SAFETY: our root; the lock is held.
+        let Walk::Leaf(table, _) = (unsafe { walk(uvm.phys(), self.root, vpn) }) else {
+            return None;
+        };
+        let entry = Pte(table.0[index(vpn, 0)].load(Relaxed));
+        entry.is_present().then(|| entry.mapping())
+    }
+
+    /// Marks the translation of `va` as not wired, if there is one.
+    pub fn unwire(&self, uvm: &Uvm, va: VirtAddr) {
+        let _inner = self.inner.lock();
+        let vpn = Vpn::containing(va);
+        // SAFETY: our root; the lock is held.
+        let Walk::Leaf(table, _) = (unsafe { walk(uvm.phys(), self.root, vpn) }) else {
+            return;
+        };
+        let unwired = |old: Pte| (old.0 != 0 && old.is_wired()).then(|| old.unwired());
+        if change(&table.0[index(vpn, 0)], unwired).is_some() {
+            self.wired.fetch_sub(1, Relaxed);
+        }
+    }
 }
 
 impl Uvm {
-    /// Makes `pmap` the address space of this CPU, unless it is. Keeps a reference until the next switch. For the start of each poll.
-    #[inline]
-    pub fn pmap_activate(&self, pmap: &Ref<Pmap>) { todo!() }
-    /// Leaves `pmap` if this CPU is in it: back to the kernel's own root table. Exit calls it before the address space goes.
-    pub fn pmap_deactivate(&self, pmap: &Pmap) { todo!() }
-    /// Whether a page was written to since [`Self::clear_modified`]: collected bit or any table entry's.
-    #[must_use]
-    pub fn is_modified(&self, frame: Frame) -> bool { todo!() }
-    /// Clears the modified bit everywhere; returns whether it was set. Flushes: later writes are noticed.
-    pub fn clear_modified(&self, frame: Frame) -> bool { todo!() }
-    /// Whether a page was used since [`Self::clear_reference`].
-    #[must_use]
-    pub fn is_referenced(&self, frame: Frame) -> bool { todo!() }
-    /// Clears the referenced bit everywhere; returns whether it was set. Does not flush: uses through cached translations may stay unnoticed for a while.
-    pub fn clear_reference(&self, frame: Frame) -> bool { todo!() }
-    /// Takes rights away from a page in every address space; empty `prot` removes all its translations. Flushed on return.
-    pub fn page_protect(&self, frame: Frame, prot: Prot) { todo!() }
-    /// Whether any address space maps the page.
-    #[must_use]
-    pub fn is_mapped(&self, frame: Frame) -> bool { todo!() }
-    /// Calls `f` with root table and address of each mapping of a page. For `check`.
-    pub fn for_each_mapping(&self, frame: Frame, f: impl FnMut(Frame, VirtAddr)) { todo!() }
-    /// Maps kernel address `va` (wired, not in reverse maps). Table pages come from the kernel's reserve.
-    pub fn kenter(&self, va: VirtAddr, frame: Frame, prot: Prot) -> Result<(), OutOfMemory> { todo!() }
-    /// Removes kernel translations. Call [`Self::kernel_update`] before the frames are freed.
-    pub fn kremove(&self, range: VaRange) { todo!() }
-    /// What is mapped at a kernel address by 4 KiB pages.
-    #[must_use]
-    pub fn kextract(&self, va: VirtAddr) -> Option<Mapping> { todo!() }
-    /// Does the deferred flushes of kernel addresses.
-    pub fn kernel_update(&self) { todo!() }
+    /// Makes a fresh frame a page table without entries.
+    fn claim_table(&self, frame: Frame) {
+        self.claim_for_kernel(frame);
+        self.page(frame).prev.store(0, Relaxed);
+    }
 }
+
+#[cfg(test)]
+mod tests;

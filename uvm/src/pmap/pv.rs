@@ -56,7 +56,10 @@ fn pack(root: Frame, vpn: Vpn) -> u64 {
 
 fn unpack(mapping: u64) -> (Frame, Vpn) {
     let mapping = mapping & MAPPING_MASK;
-    (Frame::new((mapping >> ROOT_SHIFT) as u32), Vpn::new(mapping & VPN_MASK))
+    (
+        Frame::new((mapping >> ROOT_SHIFT) as u32),
+        Vpn::new(mapping & VPN_MASK),
+    )
 }
 
 /// Holds a page's identity lock.
@@ -96,7 +99,11 @@ impl Page {
     #[inline]
     pub(crate) fn pv_insert(&self, uvm: &Uvm, root: Frame, vpn: Vpn) -> Result<(), OutOfMemory> {
         let mapping = pack(root, vpn);
-        if self.pv.compare_exchange(0, mapping, Release, Relaxed).is_ok() {
+        if self
+            .pv
+            .compare_exchange(0, mapping, Release, Relaxed)
+            .is_ok()
+        {
             return Ok(());
         }
         self.pv_insert_more(uvm, mapping)
@@ -105,7 +112,13 @@ impl Page {
     #[cold]
     fn pv_insert_more(&self, uvm: &Uvm, mapping: u64) -> Result<(), OutOfMemory> {
         // Allocated before the lock is taken: a slab may have to be made.
-        let mut entry = uvm.pv_pool.alloc(uvm, PvEntry { mapping, next: None })?;
+        let mut entry = uvm.pv_pool.alloc(
+            uvm,
+            PvEntry {
+                mapping,
+                next: None,
+            },
+        )?;
         let mut identity = self.lock_identity();
         if identity.word == 0 {
             identity.word = mapping;
@@ -122,7 +135,11 @@ impl Page {
     #[inline]
     pub(crate) fn pv_remove(&self, root: Frame, vpn: Vpn) -> bool {
         let mapping = pack(root, vpn);
-        if self.pv.compare_exchange(mapping, 0, Release, Relaxed).is_ok() {
+        if self
+            .pv
+            .compare_exchange(mapping, 0, Release, Relaxed)
+            .is_ok()
+        {
             return true;
         }
         self.lock_identity().remove(mapping)
@@ -133,7 +150,11 @@ impl Identity<'_> {
     /// All mappings, as (root table, virtual page).
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (Frame, Vpn)> + '_ {
         let first = (self.word != 0).then(|| unpack(self.word));
-        let mut next = if self.word & MORE != 0 { NonNull::new(self.page.more.load(Relaxed)) } else { None };
+        let mut next = if self.word & MORE != 0 {
+            NonNull::new(self.page.more.load(Relaxed))
+        } else {
+            None
+        };
         first.into_iter().chain(core::iter::from_fn(move || {
             // SAFETY: entries in the list are alive while the identity lock is held, which `self` does.
             let entry = unsafe { next?.as_ref() };
@@ -174,7 +195,9 @@ impl Identity<'_> {
                 if (*entry.as_ptr()).mapping == mapping {
                     *link = (*entry.as_ptr()).next;
                     drop(PoolBox::from_raw(entry));
-                    self.page.more.store(head.map_or(ptr::null_mut(), NonNull::as_ptr), Relaxed);
+                    self.page
+                        .more
+                        .store(head.map_or(ptr::null_mut(), NonNull::as_ptr), Relaxed);
                     self.word = self.word & !MORE | self.more_bit();
                     return true;
                 }
@@ -188,11 +211,17 @@ impl Identity<'_> {
         let entry = NonNull::new(self.page.more.load(Relaxed))?;
         // SAFETY: in the list, so alive; taken off it here, so that the box is the only owner.
         let entry = unsafe { PoolBox::from_raw(entry) };
-        self.page.more.store(entry.next.map_or(ptr::null_mut(), NonNull::as_ptr), Relaxed);
+        self.page
+            .more
+            .store(entry.next.map_or(ptr::null_mut(), NonNull::as_ptr), Relaxed);
         Some(entry)
     }
 
     fn more_bit(&self) -> u64 {
-        if self.page.more.load(Relaxed).is_null() { 0 } else { MORE }
+        if self.page.more.load(Relaxed).is_null() {
+            0
+        } else {
+            MORE
+        }
     }
 }

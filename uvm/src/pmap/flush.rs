@@ -1,0 +1,105 @@
+//! Deferred TLB flushes.
+//!
+//! Operations that take rights away only *note* what must be flushed; [`Pmap::update`] does it, once for all. Up to
+//! [`PAGES`] pages are flushed one by one, more by flushing the whole address space. Page tables that became
+//! empty are kept until then too, because hardware walkers may still hold them. All of it is under the pmap's
+//! lock, and so is the flush itself: who finds nothing pending knows that everything noted before has been done.
+//! (The CPUs that are asked to flush keep taking interrupts while they spin for the lock.)
+
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use arrayvec::ArrayVec;
+
+use super::Pmap;
+use crate::Uvm;
+use crate::addr::{Frame, VirtAddr};
+use crate::machine::CpuSet;
+use crate::meter::Counter;
+use crate::page::NIL;
+
+/// Pages noted before the whole address space is flushed instead.
+pub const PAGES: usize = 16;
+
+/// What is to be flushed.
+#[derive(Default)]
+pub(super) struct Pending {
+    pages: ArrayVec<VirtAddr, PAGES>,
+    all: bool,
+    /// First of the page tables to be freed afterwards, linked by `Page::next`.
+    tables: u32,
+}
+
+impl Pending {
+    pub(super) fn note(&mut self, va: VirtAddr) {
+        if !self.all && self.pages.try_push(va).is_err() {
+            self.all = true;
+        }
+    }
+
+    pub(super) fn hold_table(&mut self, uvm: &Uvm, frame: Frame) {
+        uvm.page(frame).next.store(self.tables, Relaxed);
+        self.tables = frame.number();
+    }
+
+    /// Flushes what was noted on `cpus`.
+    pub(super) fn flush(&mut self, uvm: &Uvm, cpus: CpuSet, space: Option<Frame>) {
+        if !cpus.is_empty() && (self.all || !self.pages.is_empty()) {
+            if self.all {
+                uvm.count(Counter::TlbFlushAll);
+                uvm.machine().invalidate_all(cpus, space);
+            } else {
+                uvm.count(Counter::TlbFlush);
+                uvm.count_n(Counter::TlbFlushPages, self.pages.len());
+                uvm.machine().invalidate(cpus, space, &self.pages);
+            }
+        }
+        self.pages.clear();
+        self.all = false;
+    }
+
+    /// Frees the tables held back; the flush has been done.
+    fn free_tables(&mut self, uvm: &Uvm) {
+        while self.tables != NIL {
+            let frame = Frame::new(self.tables);
+            self.tables = uvm.page(frame).next.load(Relaxed);
+            uvm.free_kernel_frame(frame);
+        }
+    }
+}
+
+impl Pmap {
+    /// CPUs whose TLB may hold translations of this address space.
+    pub(super) fn cpus(&self) -> CpuSet {
+        CpuSet(self.active.load(SeqCst))
+    }
+
+    /// Marks that something is pending. Caller holds the lock.
+    pub(super) fn mark_pending(&self, uvm: &Uvm) {
+        if !self.pending.load(Relaxed) {
+            self.pending.store(true, Relaxed);
+            uvm.flushes_pending.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Does all deferred TLB flushes and then frees the page tables held back for them. Returns at once when nothing is
+    /// pending. No await may come between a removal and this.
+    #[inline]
+    pub fn update(&self, uvm: &Uvm) {
+        if self.pending.load(Relaxed) {
+            self.flush(uvm);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush(&self, uvm: &Uvm) {
+        let mut inner = self.inner.lock();
+        if !self.pending.load(Relaxed) {
+            return;
+        }
+        inner.pending.flush(uvm, self.cpus(), Some(self.root));
+        inner.pending.free_tables(uvm);
+        self.pending.store(false, Relaxed);
+        uvm.flushes_pending.fetch_sub(1, SeqCst);
+    }
+}

@@ -1,0 +1,177 @@
+//! Operations on ranges of an address space: remove, protect, collect. All under the pmap's lock.
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+
+use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span, walk};
+use super::{Inner, Mapping, Pmap};
+use crate::Uvm;
+use crate::addr::{Frame, USER_END, VaRange, VirtAddr, Vpn};
+use crate::prot::Prot;
+
+impl Pmap {
+    /// Removes all translations in the range; modified and referenced go to the pages. Call [`Self::update`]
+    /// before any of the frames is freed.
+    pub fn remove(&self, uvm: &Uvm, range: VaRange) {
+        let inner = &mut *self.inner.lock();
+        self.each_leaf(uvm, inner, range, |inner, entries, first, table| {
+            let mut gone = 0;
+            for (i, slot) in entries.iter().enumerate() {
+                if slot.load(Relaxed) == 0 {
+                    continue;
+                }
+                let old = Pte(slot.swap(0, AcqRel));
+                // `page_protect` may have been faster since; it did the rest then.
+                if old.0 == 0 {
+                    continue;
+                }
+                let vpn = first.offset(i as u64);
+                self.unlist(uvm, vpn, old);
+                self.note(uvm, inner, vpn);
+                if old.is_wired() {
+                    self.wired.fetch_sub(1, Relaxed);
+                }
+                gone += 1;
+            }
+            self.resident.fetch_sub(gone, Relaxed);
+            let page = uvm.page(table);
+            if page.prev.fetch_sub(gone, Relaxed) == gone {
+                self.unlink_table(uvm, inner, first, 0);
+            }
+        });
+    }
+
+    /// Removes all translations of the user half, and all tables but the root (exit). Call [`Self::update`].
+    pub fn remove_all(&self, uvm: &Uvm) {
+        self.remove(uvm, user_half());
+        self.collect(uvm);
+    }
+
+    /// Takes rights away: those not in `prot`; never adds any (a write to a page that may be written again faults,
+    /// and `enter` decides). Without READ it removes. Call [`Self::update`].
+    pub fn protect(&self, uvm: &Uvm, range: VaRange, prot: Prot) {
+        if !prot.contains(Prot::READ) {
+            return self.remove(uvm, range);
+        }
+        let inner = &mut *self.inner.lock();
+        self.each_leaf(uvm, inner, range, |inner, entries, first, _| {
+            for (i, slot) in entries.iter().enumerate() {
+                let tighter = |old: Pte| {
+                    let new = old.restricted(prot);
+                    (old.0 != 0 && old != new).then_some(new)
+                };
+                if change(slot, tighter).is_some() {
+                    self.note(uvm, inner, first.offset(i as u64));
+                }
+            }
+        });
+    }
+
+    /// Calls `f` for each translation, in order of addresses, under the lock. For `check` and `pmap PID`.
+    pub fn for_each(&self, uvm: &Uvm, mut f: impl FnMut(VirtAddr, Mapping)) {
+        let inner = &mut *self.inner.lock();
+        self.each_leaf(uvm, inner, user_half(), |_, entries, first, _| {
+            for (i, slot) in entries.iter().enumerate() {
+                let entry = Pte(slot.load(Relaxed));
+                if entry.is_present() {
+                    f(first.offset(i as u64).addr(), entry.mapping());
+                }
+            }
+        });
+    }
+
+    /// Frees page tables that map nothing any more (the pagedaemon may have emptied them). Call [`Self::update`].
+    pub fn collect(&self, uvm: &Uvm) {
+        let inner = &mut *self.inner.lock();
+        self.collect_below(uvm, inner, self.root, ROOT_LEVEL, Vpn::new(0));
+    }
+
+    /// Frees the empty tables that the entries of the table in `frame` lead to.
+    fn collect_below(&self, uvm: &Uvm, inner: &mut Inner, frame: Frame, level: u32, first: Vpn) {
+        let entries = if level == ROOT_LEVEL {
+            ENTRIES / 2
+        } else {
+            ENTRIES
+        };
+        for i in 0..entries {
+            // SAFETY: a table of ours; the lock is held. It is not freed below: only the ones it leads to are.
+            let table = unsafe { uvm.phys().table(frame) };
+            let entry = Pte(table.0[i as usize].load(Relaxed));
+            if !entry.is_present() {
+                continue;
+            }
+            let lower = entry.frame();
+            let vpn = first.offset(i * span(level));
+            if level > 1 {
+                self.collect_below(uvm, inner, lower, level - 1, vpn);
+            }
+            if uvm.page(lower).prev.load(Relaxed) == 0 {
+                table.0[i as usize].store(0, Relaxed);
+                uvm.page(frame).prev.fetch_sub(1, Relaxed);
+                self.hold(uvm, inner, lower, vpn);
+            }
+        }
+    }
+
+    /// Calls `f(inner, entries, first page, table frame)` for the part of each leaf table that lies in the range.
+    fn each_leaf(
+        &self,
+        uvm: &Uvm,
+        inner: &mut Inner,
+        range: VaRange,
+        mut f: impl FnMut(&mut Inner, &[AtomicU64], Vpn, Frame),
+    ) {
+        let mut vpn = Vpn::containing(range.start());
+        let end = Vpn::new(vpn.number() + range.pages() as u64);
+        debug_assert!(range.end().as_u64() <= USER_END);
+        while vpn < end {
+            // SAFETY: our root; the lock is held (`inner`).
+            match unsafe { walk(uvm.phys(), self.root, vpn) } {
+                Walk::Hole(next) => vpn = next,
+                Walk::Large => unreachable!("large page in the user half"),
+                Walk::Leaf(table, frame) => {
+                    let next = Vpn::new((vpn.number() / ENTRIES + 1) * ENTRIES).min(end);
+                    let from = index(vpn, 0);
+                    let to = from + (next.number() - vpn.number()) as usize;
+                    f(inner, &table.0[from..to], vpn, frame);
+                    vpn = next;
+                }
+            }
+        }
+    }
+
+    /// Unlinks the empty table of `level` that maps `vpn`, and those above that become empty by it.
+    fn unlink_table(&self, uvm: &Uvm, inner: &mut Inner, vpn: Vpn, level: u32) {
+        let above = level + 1;
+        let mut frame = self.root;
+        for l in (above + 1..=ROOT_LEVEL).rev() {
+            // SAFETY: tables on the way to one that is linked in; the lock is held.
+            let table = unsafe { uvm.phys().table(frame) };
+            frame = Pte(table.0[index(vpn, l)].load(Relaxed)).frame();
+        }
+        // SAFETY: as above.
+        let table = unsafe { uvm.phys().table(frame) };
+        let lower = Pte(table.0[index(vpn, above)].swap(0, Relaxed)).frame();
+        self.hold(uvm, inner, lower, vpn);
+        let left = uvm.page(frame).prev.fetch_sub(1, Relaxed) - 1;
+        if left == 0 && above != ROOT_LEVEL {
+            self.unlink_table(uvm, inner, vpn, above);
+        }
+    }
+
+    /// Keeps an unlinked table until the next flush, which must drop what walkers remember of it: any flush of a page does.
+    fn hold(&self, uvm: &Uvm, inner: &mut Inner, table: Frame, vpn: Vpn) {
+        inner.hint = None;
+        self.note(uvm, inner, vpn);
+        inner.pending.hold_table(uvm, table);
+        self.mark_pending(uvm);
+        self.tables.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Everything that a program can map.
+fn user_half() -> VaRange {
+    VaRange::new(VirtAddr::zero(), VirtAddr::new_truncate(USER_END))
+}

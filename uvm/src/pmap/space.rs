@@ -1,0 +1,76 @@
+//! Which address space each CPU has loaded.
+//!
+//! A CPU keeps the last one loaded, with a reference, until it switches to another: switching to the kernel's own tables would cost a
+//! flush for nothing. Only exit goes back to them explicitly.
+
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+};
+
+use crate::exec::SpinLock;
+
+use super::Pmap;
+use crate::Uvm;
+use crate::meter::Counter;
+use crate::pool::Ref;
+
+/// One CPU's address space.
+#[derive(Default)]
+#[repr(align(64))]
+pub(crate) struct CpuSpace {
+    /// Number of the root's frame; 0: the kernel's own root.
+    root: AtomicU32,
+    /// What keeps it.
+    pmap: SpinLock<Option<Ref<Pmap>>>,
+}
+
+impl Uvm {
+    /// Makes `pmap` the address space of this CPU, unless it is already. For the start of each poll.
+    #[inline]
+    pub fn pmap_activate(&self, pmap: &Ref<Pmap>) {
+        let cpu = self.cpu();
+        if self.spaces[cpu].root.load(Relaxed) != pmap.root().number() {
+            self.switch_to(cpu, Some(pmap.clone()));
+        }
+    }
+
+    /// Leaves `pmap` if this CPU is in it, for the kernel's own root table. Exit does so before the address space
+    /// goes; otherwise it would live until the CPU switches.
+    pub fn pmap_deactivate(&self, pmap: &Pmap) {
+        let cpu = self.cpu();
+        if self.spaces[cpu].root.load(Relaxed) == pmap.root().number() {
+            self.switch_to(cpu, None);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn switch_to(&self, cpu: usize, pmap: Option<Ref<Pmap>>) {
+        let space = &self.spaces[cpu];
+        let bit = 1 << cpu;
+        let (number, root) = match &pmap {
+            Some(pmap) => {
+                // Before the load: whoever changes an entry from here on flushes this CPU.
+                pmap.active.fetch_or(bit, SeqCst);
+                self.count(Counter::PmapActivate);
+                (pmap.root().number(), pmap.root().addr())
+            }
+            None => (0, self.kernel_root.addr()),
+        };
+        self.machine().load_root(root);
+        space.root.store(number, Relaxed);
+        let old = core::mem::replace(&mut *space.pmap.lock(), pmap);
+        if let Some(old) = old {
+            old.active.fetch_and(!bit, SeqCst);
+            self.count(Counter::PmapDeactivate);
+        }
+    }
+
+    /// At the end of the `Uvm`: gives up what a CPU had loaded.
+    pub(crate) fn forget_space(&mut self, cpu: usize) {
+        if let Some(pmap) = self.spaces[cpu].pmap.get_mut().take() {
+            pmap.active.fetch_and(!(1 << cpu), SeqCst);
+        }
+    }
+}
