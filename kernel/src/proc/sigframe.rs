@@ -188,8 +188,11 @@ pub mod fpu {
     /// `FP_XSTATE_MAGIC1`, `FP_XSTATE_MAGIC2`.
     const MAGIC1: u32 = 0x4650_5853;
     const MAGIC2: u32 = 0x4650_5845;
-    /// x87, SSE and AVX: what programs are offered.
-    const FEATURES: u64 = 7;
+    /// End of the XSAVE header; the upper halves of AVX registers follow.
+    const HEADER_END: usize = 576;
+    /// Feature bits: x87 and SSE; with AVX.
+    const LEGACY: u64 = 3;
+    const AVX: u64 = 7;
 
     /// Bytes in the frame of a state of `len` bytes.
     #[must_use]
@@ -208,7 +211,8 @@ pub mod fpu {
         let mut software = [0; LEGACY_LEN - SOFTWARE_AT];
         software[..4].copy_from_slice(&MAGIC1.to_le_bytes());
         software[4..8].copy_from_slice(&(state.len() as u32 + 4).to_le_bytes());
-        software[8..16].copy_from_slice(&FEATURES.to_le_bytes());
+        let features = if state.len() > HEADER_END { AVX } else { LEGACY };
+        software[8..16].copy_from_slice(&features.to_le_bytes());
         software[16..20].copy_from_slice(&(state.len() as u32).to_le_bytes());
         put(0, &state[..SOFTWARE_AT])?;
         put(SOFTWARE_AT, &software)?;
