@@ -24,6 +24,7 @@ programs! {
     statuses [];
     pipes [];
     fpu [];
+    signals [];
     spin ["1000000"];
 }
 

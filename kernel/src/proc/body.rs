@@ -1,0 +1,319 @@
+//! An LWP's body: the loop between ring 3 and the kernel, as one future.
+//!
+//! [`Current`] is what a running thread alone has: its registers, its hold on the address space, the few
+//! things that die with it. Handlers of system calls get it as `&mut`. The loop never boxes and never
+//! queues on its short ways: calls that cannot wait are answered by plain functions before any future is
+//! built, and a fault on resident memory ends in its first poll.
+
+use super::Processes;
+use super::deliver;
+use super::exit;
+use super::fatal;
+use super::lwp::Lwp;
+use super::machine::{self, LwpMachineState, PageFaultCode, Trap, TrapFrame};
+use super::process::Process;
+use super::sigframe::AltStack;
+use super::signal::SigSet;
+use super::table::ExitStatus;
+use super::uarea::{Machine, UareaBox};
+use crate::syscall;
+use alloc::sync::Arc;
+use core::future::Future;
+use core::pin::Pin;
+use uvm::addr::VirtAddr;
+use uvm::glue::VmSpace;
+use uvm::prot::Access;
+use uvm::uarea::Uarea;
+
+/// What to do about a system call that a signal interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Start it over unless a handler without `SA_RESTART` ran.
+    UnlessHandlerSays,
+    /// Start it over unless a handler ran.
+    UnlessHandled,
+}
+
+/// The running thread.
+pub struct Current {
+    lwp: Arc<Lwp>,
+    system: Arc<Processes>,
+    space: Arc<VmSpace>,
+    machine: Machine,
+    /// The alternate signal stack.
+    pub(super) alt_stack: AltStack,
+    /// The mask to go back to once a signal has ended `rt_sigsuspend` or `ppoll`.
+    pub(super) saved_mask: Option<SigSet>,
+    /// The call under way was interrupted.
+    pub(super) restart: Option<Restart>,
+    /// Set by the call that ends the process.
+    exit: Option<ExitStatus>,
+    /// Cleared and woken when the thread ends (`set_tid_address`); 0 for none.
+    clear_tid: u64,
+    /// Last faulting address, for signal frames.
+    pub(super) fault_address: u64,
+}
+
+impl Current {
+    /// The thread's header.
+    #[must_use]
+    pub fn lwp(&self) -> &Arc<Lwp> {
+        &self.lwp
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> &Arc<Process> {
+        self.lwp.process()
+    }
+
+    /// All processes, and what they share.
+    #[must_use]
+    pub fn system(&self) -> &Arc<Processes> {
+        &self.system
+    }
+
+    /// Its address space.
+    #[must_use]
+    pub fn space(&self) -> &Arc<VmSpace> {
+        &self.space
+    }
+
+    /// Its registers.
+    #[inline]
+    pub fn frame(&mut self) -> &mut TrapFrame {
+        self.machine.pin().frame()
+    }
+
+    /// All of the machine's part.
+    pub(super) fn machine(&mut self) -> Pin<&mut LwpMachineState> {
+        self.machine.pin()
+    }
+
+    /// Arguments of the system call under way.
+    #[inline]
+    pub fn args(&mut self) -> [u64; 6] {
+        self.frame().syscall().1
+    }
+
+    /// Base of FS.
+    #[must_use]
+    pub fn fs_base(&self) -> u64 {
+        self.machine.get().fs_base()
+    }
+
+    /// Base of GS.
+    #[must_use]
+    pub fn gs_base(&self) -> u64 {
+        self.machine.get().gs_base()
+    }
+
+    /// Sets the base of FS, which must lie below [`machine::USER_END`].
+    pub fn set_fs_base(&mut self, base: u64) {
+        self.machine.pin().set_fs_base(base);
+        self.machine.pin().attach();
+    }
+
+    /// Sets the base of GS, which must lie below [`machine::USER_END`].
+    pub fn set_gs_base(&mut self, base: u64) {
+        self.machine.pin().set_gs_base(base);
+        self.machine.pin().attach();
+    }
+
+    /// Ends the process once the call under way returns.
+    pub fn exit(&mut self, status: ExitStatus) {
+        self.exit = Some(status);
+    }
+
+    /// The word to clear when the thread ends.
+    pub fn set_clear_tid(&mut self, at: u64) {
+        self.clear_tid = at;
+    }
+
+    pub(super) fn clear_tid(&self) -> u64 {
+        self.clear_tid
+    }
+
+    /// The alternate signal stack in force.
+    #[must_use]
+    pub fn alt_stack(&self) -> AltStack {
+        self.alt_stack
+    }
+
+    /// Sets the alternate signal stack.
+    pub fn set_alt_stack(&mut self, stack: AltStack) {
+        self.alt_stack = stack;
+    }
+
+    /// Holds back `mask` until a signal ends the wait that follows, then what was held back before.
+    pub fn mask_for_wait(&mut self, mask: SigSet) {
+        if self.saved_mask.is_none() {
+            self.saved_mask = Some(self.lwp.mask());
+        }
+        self.lwp.set_mask(mask);
+    }
+
+    /// Ends [`mask_for_wait`](Self::mask_for_wait) where the wait ended without a signal.
+    pub fn unmask_after_wait(&mut self) {
+        if let Some(mask) = self.saved_mask.take() {
+            self.lwp.set_mask(mask);
+        }
+    }
+
+    /// Says what to do about the call under way, which a signal interrupted.
+    pub fn interrupted(&mut self, restart: Restart) {
+        self.restart = Some(restart);
+    }
+
+    /// Enters a new program: registers and address space; the old space is returned as
+    /// [`Process::replace_space`] says.
+    pub(super) fn enter(&mut self, space: Arc<VmSpace>, entry: u64, sp: u64) -> Option<Arc<VmSpace>> {
+        self.machine.pin().reset(entry, sp);
+        self.alt_stack = AltStack::default();
+        self.clear_tid = 0;
+        let old = self.process().replace_space(Some(space.clone()));
+        self.lwp.set_space(Some(space.clone()));
+        self.space = space;
+        self.lwp.activate();
+        self.machine.pin().attach();
+        old
+    }
+
+    /// The loop: ring 3, what it wants, signals, and whether another's turn has come.
+    async fn live(&mut self) -> ExitStatus {
+        loop {
+            let entered = machine::now();
+            let trap = self.machine.pin().run_user();
+            self.lwp.add_user_time(machine::now() - entered);
+            match trap {
+                Trap::Syscall => {
+                    if !syscall::answer(self) {
+                        syscall::answer_waiting(self).await;
+                        if let Some(status) = self.exit {
+                            return status;
+                        }
+                    }
+                }
+                Trap::PageFault { va, code } => {
+                    let access = access_of(code);
+                    let outcome = match VirtAddr::try_new(va) {
+                        Ok(at) if va < machine::USER_END => self.space.fault(at, access).await.map_err(Some),
+                        _ => Err(None),
+                    };
+                    if let Err(error) = outcome {
+                        self.fault_address = va;
+                        match fatal::of_fault(self.process(), va, error) {
+                            Some(info) => {
+                                if let Some(status) = deliver::force(self, info).await {
+                                    return status;
+                                }
+                            }
+                            None => return ExitStatus::Killed(super::signal::Signal::KILL),
+                        }
+                    }
+                }
+                Trap::Interrupt => {}
+                Trap::Exception { vector, .. } => {
+                    let info = fatal::of_exception(vector, self.machine.pin());
+                    if let Some(status) = deliver::force(self, info).await {
+                        return status;
+                    }
+                }
+            }
+            if self.lwp.must_look()
+                && let Some(status) = deliver::pending(self).await
+            {
+                return status;
+            }
+            if self.system.executor().need_resched() {
+                self.system.executor().reschedule_if_asked().await;
+            }
+        }
+    }
+}
+
+fn access_of(code: PageFaultCode) -> Access {
+    if code.contains(PageFaultCode::WRITE) {
+        Access::Write
+    } else if code.contains(PageFaultCode::FETCH) {
+        Access::Exec
+    } else {
+        Access::Read
+    }
+}
+
+/// The whole life of a thread.
+async fn body(mut current: Current) {
+    let status = current.live().await;
+    exit::exit(current, status).await;
+}
+
+/// Makes the future of a new thread in `uarea`: what the executor polls.
+pub(super) fn thread(
+    system: &Arc<Processes>,
+    uarea: Uarea,
+    machine: LwpMachineState,
+    lwp: Arc<Lwp>,
+    space: Arc<VmSpace>,
+    inherited: Inherited,
+) -> impl Future<Output = ()> + Send + 'static {
+    let system = system.clone();
+    let (uvm, executor) = (system.uvm().clone(), system.executor().clone());
+    UareaBox::new(uarea, machine, lwp.clone(), uvm, executor, move |mut machine| {
+        if let Some(child) = inherited.registers {
+            child.apply(machine.pin());
+        }
+        body(Current {
+            lwp,
+            system,
+            space,
+            machine,
+            alt_stack: inherited.alt_stack,
+            saved_mask: None,
+            restart: None,
+            exit: None,
+            clear_tid: inherited.clear_tid,
+            fault_address: 0,
+        })
+    })
+}
+
+/// What a new thread has from the one that made it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inherited {
+    /// The alternate signal stack (fork keeps it).
+    pub alt_stack: AltStack,
+    /// `CLONE_CHILD_CLEARTID`'s address.
+    pub clear_tid: u64,
+    /// How its registers differ, if they are a copy of its parent's.
+    pub registers: Option<ChildRegisters>,
+}
+
+/// How a child's registers differ from its parent's, besides the 0 that fork returns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChildRegisters {
+    /// Another stack pointer.
+    pub stack: Option<u64>,
+    /// Another FS base.
+    pub tls: Option<u64>,
+}
+
+impl ChildRegisters {
+    fn apply(self, mut machine: Pin<&mut LwpMachineState>) {
+        let frame = machine.as_mut().frame();
+        frame.rax = 0;
+        frame.rsp = self.stack.unwrap_or(frame.rsp);
+        if let Some(tls) = self.tls {
+            machine.set_fs_base(tls);
+        }
+    }
+}
+
+/// Bytes of a u-area that stay unused.
+#[cfg(test)]
+pub(super) fn spare() -> usize {
+    const fn of<F: Future<Output = ()>>(_: &impl Fn(Current) -> F) -> usize {
+        UareaBox::<F>::spare()
+    }
+    of(&body)
+}

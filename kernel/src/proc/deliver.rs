@@ -1,0 +1,225 @@
+//! Delivering signals: default actions, frames for handlers, and the way back (`rt_sigreturn`).
+//!
+//! Runs in the LWP itself, between a trap and ring 3. Frames are built and copied in one go without
+//! awaiting; where the program's stack is not resident, the page is faulted in and the frame built again,
+//! so no large frame is kept across an await.
+
+use super::body::{Current, Restart};
+use super::machine;
+use super::process::Process;
+use super::sigframe::{self, AltStack, Context, Placement, RED_ZONE, UCONTEXT_LEN, fpu};
+use super::signal::{Action, DefaultAction, Detail, Disposition, SigInfo, SigSet, Signal};
+use super::table::ExitStatus;
+use super::usermem::{self, BadAddress};
+use crate::syscall::INTERRUPTED;
+use alloc::sync::Arc;
+use linux_raw_sys::general as sys;
+use uvm::addr::VirtAddr;
+use uvm::prot::Access;
+
+/// Bytes of the `syscall` instruction.
+const SYSCALL_LEN: u64 = 2;
+/// `SS_ONSTACK`, `SS_DISABLE`, `SS_AUTODISARM`.
+const SS_ONSTACK: u32 = sys::SS_ONSTACK;
+const SS_DISABLE: u32 = sys::SS_DISABLE;
+
+/// Delivers what is pending; `Some` ends the process. Also settles what becomes of an interrupted call.
+pub(super) async fn pending(current: &mut Current) -> Option<ExitStatus> {
+    loop {
+        current.lwp().look();
+        let process = current.process().clone();
+        let Some((info, action)) = take(&process, current.lwp().mask()) else { break };
+        match action.disposition {
+            Disposition::Ignore => {}
+            Disposition::Handler(_) => {
+                if let Err(status) = handle(current, info, action).await {
+                    return Some(status);
+                }
+            }
+            Disposition::Default => match info.signal.default_action() {
+                DefaultAction::Terminate => return Some(ExitStatus::Killed(info.signal)),
+                DefaultAction::Stop => stop(current, info.signal).await,
+                DefaultAction::Ignore | DefaultAction::Continue => {}
+            },
+        }
+    }
+    if let Some(mask) = current.saved_mask.take() {
+        current.lwp().set_mask(mask);
+    }
+    if current.restart.take().is_some() {
+        let frame = current.frame();
+        frame.rip = frame.rip.wrapping_sub(SYSCALL_LEN);
+    }
+    None
+}
+
+/// Delivers a signal that the program cannot go on without: a fault's. `Some` ends the process.
+pub(super) async fn force(current: &mut Current, info: SigInfo) -> Option<ExitStatus> {
+    let action = current.process().signals().lock().force(info, current.lwp().mask());
+    match action.disposition {
+        Disposition::Handler(_) => handle(current, info, action).await.err(),
+        _ => {
+            let frame = current.frame();
+            let (rip, rsp) = (frame.rip, frame.rsp);
+            log::info!(
+                "{}[{}]: {} at {:#x}, code {}, ip {rip:#x} sp {rsp:#x}",
+                current.process().name(),
+                current.process().pid(),
+                info.signal,
+                match info.detail {
+                    Detail::Fault { address } => address,
+                    _ => 0,
+                },
+                info.code,
+            );
+            Some(ExitStatus::Killed(info.signal))
+        }
+    }
+}
+
+/// Takes the next signal. A stop begins under the same lock, so that a SIGCONT posted later ends it.
+fn take(process: &Process, mask: SigSet) -> Option<(SigInfo, Action)> {
+    let mut signals = process.signals().lock();
+    let (info, action) = signals.take(mask)?;
+    if action.disposition == Disposition::Default && info.signal.default_action() == DefaultAction::Stop {
+        process.set_stopped();
+    }
+    Some((info, action))
+}
+
+async fn stop(current: &mut Current, signal: Signal) {
+    let (system, process) = (current.system().clone(), current.process().clone());
+    let parent = system.table().lock().stop(process.pid(), signal);
+    tell_parent(parent, &process, sys::CLD_STOPPED, signal.number().into());
+    process.until_continued().await;
+    let parent = system.table().lock().go_on(process.pid());
+    tell_parent(parent, &process, sys::CLD_CONTINUED, Signal::CONT.number().into());
+}
+
+/// Tells a parent that its child stopped or goes on.
+fn tell_parent(parent: Option<Arc<Process>>, child: &Process, code: u32, status: i32) {
+    let Some(parent) = parent else { return };
+    if !parent.signals().lock().action(Signal::CHLD).has(sys::SA_NOCLDSTOP) {
+        let detail = Detail::Child { pid: child.pid().0, status };
+        parent.post(SigInfo { signal: Signal::CHLD, code: code as i32, detail });
+    }
+    parent.children().wake_all();
+}
+
+/// Makes the program run a handler. `Err` ends the process: its stack cannot take the frame.
+async fn handle(current: &mut Current, info: SigInfo, action: Action) -> Result<(), ExitStatus> {
+    if let Some(restart) = current.restart.take() {
+        let again = restart == Restart::UnlessHandlerSays && action.has(sys::SA_RESTART);
+        let frame = current.frame();
+        if again {
+            frame.rip = frame.rip.wrapping_sub(SYSCALL_LEN);
+        } else {
+            frame.rax = INTERRUPTED;
+        }
+    }
+    loop {
+        match push_frame(current, &info, &action) {
+            Ok(()) => break,
+            Err(Some(va)) => {
+                let space = current.space().clone();
+                let at = VirtAddr::try_new(va).map_err(|_| ExitStatus::Killed(Signal::SEGV))?;
+                let faulted = space.fault(at, Access::Write).await;
+                faulted.map_err(|_| ExitStatus::Killed(Signal::SEGV))?;
+            }
+            Err(None) => return Err(ExitStatus::Killed(Signal::SEGV)),
+        }
+    }
+    current.saved_mask = None;
+    let mut mask = current.lwp().mask().union(action.mask);
+    if !action.has(sys::SA_NODEFER) {
+        mask = mask.union(SigSet::only(info.signal));
+    }
+    current.lwp().set_mask(mask);
+    Ok(())
+}
+
+/// Builds the frame, copies it and turns the registers to the handler; the error is the address that
+/// could not be written, `None` if there is no room at all.
+fn push_frame(current: &mut Current, info: &SigInfo, action: &Action) -> Result<(), Option<u64>> {
+    let Disposition::Handler(entry) = action.disposition else { return Ok(()) };
+    let sp = current.frame().rsp;
+    let alt = current.alt_stack;
+    let on_alt = alt.contains(sp);
+    let top = if action.has(sys::SA_ONSTACK) && alt.size != 0 && !on_alt {
+        alt.base.wrapping_add(alt.size)
+    } else {
+        sp.wrapping_sub(RED_ZONE)
+    };
+    let state = current.machine().fpu_state();
+    let place = Placement::below(top, fpu::frame_len(state.as_ref().len())).ok_or(None)?;
+    let mask = current.saved_mask.unwrap_or(current.lwp().mask());
+    let shown = AltStack { flags: shown_flags(alt, on_alt), ..alt };
+    let fault_address = current.fault_address;
+    let context = Context::of(current.frame(), fault_address, mask, shown, place.fpstate);
+    let at = |stop: machine::Fault| Some(stop.va);
+    fpu::write(state.as_ref(), |offset, bytes| machine::copyout(place.fpstate + offset as u64, bytes))
+        .map_err(at)?;
+    machine::copyout(place.frame, &sigframe::frame_bytes(action.restorer, &context, info)).map_err(at)?;
+
+    let frame = current.frame();
+    frame.rdi = info.signal.number().into();
+    frame.rsi = place.frame + sigframe::SIGINFO_AT as u64;
+    frame.rdx = place.frame + sigframe::UCONTEXT_AT as u64;
+    frame.rax = 0;
+    frame.rsp = place.frame;
+    frame.rip = entry;
+    let kept = machine::UserFlags::from_bits_truncate(frame.flags());
+    let cleared = machine::UserFlags::DF | machine::UserFlags::RF | machine::UserFlags::TF;
+    frame.set_flags(kept.difference(cleared));
+    frame.restore_all_registers();
+    Ok(())
+}
+
+/// The flags of an alternate stack as programs see them.
+#[must_use]
+pub fn shown_flags(stack: AltStack, in_use: bool) -> u32 {
+    match (stack.size, in_use) {
+        (0, _) => SS_DISABLE,
+        (_, true) => SS_ONSTACK,
+        (_, false) => 0,
+    }
+}
+
+/// Back from a handler (`rt_sigreturn`): the frame lies at the stack pointer, its first word popped.
+///
+/// # Errors
+/// [`BadAddress`]: the frame is gone or damaged; the program gets a SIGSEGV.
+pub async fn sigreturn(current: &mut Current) -> Result<(), BadAddress> {
+    let at = current.frame().rsp;
+    let mut bytes = [0; UCONTEXT_LEN];
+    let space = current.space().clone();
+    usermem::copy_in(&space, &mut bytes, at).await?;
+    let context = Context::from_bytes(&bytes);
+    if context.fpstate != 0 {
+        loop {
+            let mut state = current.machine().fpu_state();
+            match fpu::read(state.as_mut(), |offset, to| {
+                machine::copyin(to, context.fpstate.wrapping_add(offset as u64))
+            }) {
+                Ok(()) => {
+                    current.machine().set_fpu_state(&state);
+                    current.machine().attach();
+                    break;
+                }
+                Err(stop) => {
+                    let va = VirtAddr::try_new(stop.va).map_err(|_| BadAddress)?;
+                    space.fault(va, Access::Read).await.map_err(|_| BadAddress)?;
+                }
+            }
+        }
+    }
+    context.apply(current.frame());
+    current.lwp().set_mask(context.mask);
+    let stack = context.stack;
+    let sp = current.frame().rsp;
+    if !current.alt_stack.contains(sp) {
+        let off = stack.flags & SS_DISABLE != 0;
+        current.alt_stack = if off { AltStack::default() } else { AltStack { flags: 0, ..stack } };
+    }
+    Ok(())
+}

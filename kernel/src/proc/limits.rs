@@ -1,0 +1,77 @@
+//! Resource limits (`getrlimit`): kept, inherited and reported; UVM and the descriptor table enforce theirs.
+
+use super::stack::STACK_SIZE;
+use crate::fs::fd::MAX_FILES;
+use linux_raw_sys::general as sys;
+
+/// No limit.
+pub const INFINITY: u64 = u64::MAX;
+
+/// A soft and a hard limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What counts.
+    pub soft: u64,
+    /// How far `soft` may be raised.
+    pub hard: u64,
+}
+
+impl Limit {
+    const NONE: Limit = Limit { soft: INFINITY, hard: INFINITY };
+}
+
+/// Number of kinds of limit.
+pub const KINDS: usize = sys::RLIM_NLIMITS as usize;
+
+/// All limits of a process, by Linux's numbers (`RLIMIT_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits([Limit; KINDS]);
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let mut limits = Limits([Limit::NONE; KINDS]);
+        limits.0[sys::RLIMIT_STACK as usize].soft = STACK_SIZE;
+        limits.0[sys::RLIMIT_CORE as usize].soft = 0;
+        limits.0[sys::RLIMIT_NOFILE as usize] =
+            Limit { soft: u64::from(MAX_FILES), hard: u64::from(MAX_FILES) };
+        limits
+    }
+}
+
+impl Limits {
+    /// The limit of one kind; `None` if there is no such kind.
+    #[must_use]
+    pub fn get(&self, kind: u64) -> Option<Limit> {
+        self.0.get(usize::try_from(kind).ok()?).copied()
+    }
+
+    /// Sets the limit of one kind. Returns whether there is such a kind and `soft` is not above `hard`.
+    #[must_use]
+    pub fn set(&mut self, kind: u64, limit: Limit) -> bool {
+        let slot = usize::try_from(kind).ok().and_then(|kind| self.0.get_mut(kind));
+        match slot {
+            Some(slot) if limit.soft <= limit.hard => {
+                *slot = limit;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds() {
+        let mut l = Limits::default();
+        assert_eq!(l.get(sys::RLIMIT_STACK.into()).unwrap().soft, STACK_SIZE);
+        assert_eq!(l.get(16), None);
+        assert_eq!(l.get(u64::MAX), None);
+        assert!(!l.set(0, Limit { soft: 2, hard: 1 }));
+        assert!(!l.set(99, Limit { soft: 1, hard: 1 }));
+        assert!(l.set(0, Limit { soft: 1, hard: 1 }));
+        assert_eq!(l.get(0), Some(Limit { soft: 1, hard: 1 }));
+    }
+}

@@ -1,0 +1,355 @@
+//! A process: what its threads share. Address space, open files, working directory, signals, limits, times.
+//!
+//! A [`Process`] lives from fork until its parent has collected it; what is large (address space, files)
+//! goes earlier, in [`super::exit`]. Kinship and life are not here but in the [table](super::table).
+//!
+//! Synchronisation: each part has a short spin lock of its own, none is held across an await and none is
+//! taken under another, except that `signals` may be taken under none but the table's.
+
+use super::limits::Limits;
+use super::lwp::Lwp;
+use super::signal::{Posted, SigInfo, SignalState};
+use super::table::Pid;
+use crate::fs::fd::FdTable;
+use crate::fs::mount::Location;
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use executor::sync::{SpinLock, WaitQueue};
+use uvm::glue::VmSpace;
+
+/// Longest name of a process in bytes (`prctl(PR_SET_NAME)`), its NUL not counted.
+pub const NAME_MAX: usize = 15;
+
+/// A process's name, as `ps` shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Name {
+    bytes: [u8; NAME_MAX],
+    len: u8,
+}
+
+impl Name {
+    /// The last component of a path, cut to [`NAME_MAX`] bytes.
+    #[must_use]
+    pub fn of_path(path: &[u8]) -> Name {
+        Name::new(path.rsplit(|&b| b == b'/').next().unwrap_or(path))
+    }
+
+    /// The first [`NAME_MAX`] bytes of `name`, up to a NUL.
+    #[must_use]
+    pub fn new(name: &[u8]) -> Name {
+        let mut out = Name::default();
+        for (to, from) in out.bytes.iter_mut().zip(name.iter().take_while(|&&b| b != 0)) {
+            *to = *from;
+            out.len += 1;
+        }
+        out
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().iter().try_for_each(|&b| {
+            let shown = if b.is_ascii_graphic() || b == b' ' { char::from(b) } else { '?' };
+            fmt::Write::write_char(f, shown)
+        })
+    }
+}
+
+/// Time used, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// In ring 3.
+    pub user: u64,
+    /// In the kernel.
+    pub system: u64,
+}
+
+/// Counters of time used, and of faults; added to by one LWP, read by anybody.
+#[derive(Debug, Default)]
+pub struct Usage {
+    user: AtomicU64,
+    system: AtomicU64,
+}
+
+impl Usage {
+    /// Adds time used.
+    pub fn add(&self, times: Times) {
+        self.user.fetch_add(times.user, Relaxed);
+        self.system.fetch_add(times.system, Relaxed);
+    }
+
+    /// The time used so far.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        Times { user: self.user.load(Relaxed), system: self.system.load(Relaxed) }
+    }
+}
+
+/// A process.
+pub struct Process {
+    pid: Pid,
+    /// A copy of what the table says, for `getppid`.
+    parent: AtomicU32,
+    /// `None` before the first program and after the end.
+    space: SpinLock<Option<Arc<VmSpace>>>,
+    /// The space is a vfork parent's: this process must not tear it down.
+    borrows_space: AtomicBool,
+    /// Set when a vfork child lets go of its parent's space.
+    vfork_over: AtomicBool,
+    vfork_queue: WaitQueue,
+    files: FdTable,
+    cwd: SpinLock<Option<Location>>,
+    umask: AtomicU32,
+    signals: SpinLock<SignalState>,
+    lwp: SpinLock<Option<Arc<Lwp>>>,
+    name: SpinLock<Name>,
+    limits: SpinLock<Limits>,
+    usage: Usage,
+    children_usage: Usage,
+    /// Woken when a child ends, stops or goes on.
+    children: WaitQueue,
+    /// Woken by SIGCONT and SIGKILL while the process is stopped.
+    stopped: AtomicBool,
+    continued: WaitQueue,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process({} {})", self.pid, self.name())
+    }
+}
+
+/// What a new process starts with.
+pub(super) struct Parts {
+    pub files: FdTable,
+    pub cwd: Option<Location>,
+    pub umask: u32,
+    pub signals: SignalState,
+    pub name: Name,
+    pub limits: Limits,
+}
+
+impl Process {
+    /// A process without address space or LWP.
+    pub(super) fn new(pid: Pid, parts: Parts) -> Arc<Process> {
+        Arc::new(Process {
+            pid,
+            parent: AtomicU32::new(0),
+            space: SpinLock::new(None),
+            borrows_space: AtomicBool::new(false),
+            vfork_over: AtomicBool::new(false),
+            vfork_queue: WaitQueue::new("vfork child"),
+            files: parts.files,
+            cwd: SpinLock::new(parts.cwd),
+            umask: AtomicU32::new(parts.umask),
+            signals: SpinLock::new(parts.signals),
+            lwp: SpinLock::new(None),
+            name: SpinLock::new(parts.name),
+            limits: SpinLock::new(parts.limits),
+            usage: Usage::default(),
+            children_usage: Usage::default(),
+            children: WaitQueue::new("child"),
+            stopped: AtomicBool::new(false),
+            continued: WaitQueue::new("SIGCONT"),
+        })
+    }
+
+    /// A process with nothing in it.
+    #[cfg(test)]
+    pub(super) fn for_test(pid: Pid) -> Arc<Process> {
+        Process::new(
+            pid,
+            Parts {
+                files: FdTable::new(),
+                cwd: None,
+                umask: 0o22,
+                signals: SignalState::new(),
+                name: Name::new(b"test"),
+                limits: Limits::default(),
+            },
+        )
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Its parent's number, 0 if it has none.
+    #[inline]
+    #[must_use]
+    pub fn parent(&self) -> u32 {
+        self.parent.load(Relaxed)
+    }
+
+    /// For the table, whose link this mirrors.
+    pub(super) fn set_parent(&self, parent: Pid) {
+        self.parent.store(parent.0, Relaxed);
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        *self.name.lock()
+    }
+
+    /// Renames it.
+    pub fn set_name(&self, name: Name) {
+        *self.name.lock() = name;
+    }
+
+    /// Its address space, for who looks at it from outside; `None` once it has ended.
+    #[must_use]
+    pub fn space(&self) -> Option<Arc<VmSpace>> {
+        self.space.lock().clone()
+    }
+
+    /// Its open files.
+    #[must_use]
+    pub fn files(&self) -> &FdTable {
+        &self.files
+    }
+
+    /// Its working directory; `None` for the kernel's own process and once it has ended.
+    #[must_use]
+    pub fn cwd(&self) -> Option<Location> {
+        self.cwd.lock().clone()
+    }
+
+    /// Changes its working directory, or lets go of it.
+    pub fn set_cwd(&self, cwd: Option<Location>) {
+        // The old one is dropped after the lock: the last user of a vnode may do work.
+        let _old = core::mem::replace(&mut *self.cwd.lock(), cwd);
+    }
+
+    /// Its file mode creation mask.
+    #[must_use]
+    pub fn umask(&self) -> u32 {
+        self.umask.load(Relaxed)
+    }
+
+    /// Sets its file mode creation mask; returns the old one.
+    pub fn set_umask(&self, mask: u32) -> u32 {
+        self.umask.swap(mask & 0o777, Relaxed)
+    }
+
+    /// Its resource limits.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        *self.limits.lock()
+    }
+
+    /// Changes its resource limits.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.lock() = limits;
+    }
+
+    /// Time it has used.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Time used by children that it has collected, and theirs.
+    #[must_use]
+    pub fn children_usage(&self) -> &Usage {
+        &self.children_usage
+    }
+
+    /// Its answers to signals and what is pending.
+    #[must_use]
+    pub fn signals(&self) -> &SpinLock<SignalState> {
+        &self.signals
+    }
+
+    /// Woken when a child ends, stops or goes on.
+    #[must_use]
+    pub fn children(&self) -> &WaitQueue {
+        &self.children
+    }
+
+    /// Sends it a signal: from any task, never from an interrupt handler.
+    pub fn post(&self, info: SigInfo) {
+        let lwp = self.lwp.lock().clone();
+        let Some(lwp) = lwp else { return };
+        let posted = self.signals.lock().post(info, lwp.mask());
+        if posted == Posted::Continue {
+            self.go_on();
+        }
+        if posted != Posted::Ignored {
+            lwp.notify();
+        }
+    }
+
+    /// Ends a stop.
+    fn go_on(&self) {
+        if self.stopped.swap(false, Relaxed) {
+            self.continued.wake_all();
+        }
+    }
+
+    /// Marks it stopped; [`until_continued`](Self::until_continued) then waits.
+    pub(super) fn set_stopped(&self) {
+        self.stopped.store(true, Relaxed);
+    }
+
+    /// Awaits SIGCONT or SIGKILL. For the process's own LWP.
+    pub(super) async fn until_continued(&self) {
+        self.continued.wait_until(|| (!self.stopped.load(Relaxed)).then_some(())).await;
+    }
+
+    pub(super) fn set_lwp(&self, lwp: Option<Arc<Lwp>>) {
+        let _old = core::mem::replace(&mut *self.lwp.lock(), lwp);
+    }
+
+    /// Its thread, until it has ended.
+    #[must_use]
+    pub fn lwp(&self) -> Option<Arc<Lwp>> {
+        self.lwp.lock().clone()
+    }
+
+    /// Replaces the address space; the old one is the caller's to tear down, unless it was borrowed: then
+    /// the vfork parent has it back now and there is nothing to do.
+    pub(super) fn replace_space(&self, space: Option<Arc<VmSpace>>) -> Option<Arc<VmSpace>> {
+        let old = core::mem::replace(&mut *self.space.lock(), space);
+        if self.borrows_space.swap(false, Relaxed) {
+            self.vfork_over.store(true, Relaxed);
+            self.vfork_queue.wake_all();
+            return None;
+        }
+        old
+    }
+
+    /// Makes the address space one that is borrowed from a vfork parent.
+    pub(super) fn borrow_space(&self, space: Arc<VmSpace>) {
+        *self.space.lock() = Some(space);
+        self.borrows_space.store(true, Relaxed);
+    }
+
+    /// Awaits that this vfork child has let go of the caller's address space. No signal breaks this off:
+    /// the caller could not go on while its memory is in use.
+    pub(super) async fn vfork_over(&self) {
+        self.vfork_queue.wait_until(|| self.vfork_over.load(Relaxed).then_some(())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(Name::of_path(b"/bin/busybox").as_bytes(), b"busybox");
+        assert_eq!(Name::of_path(b"sh").as_bytes(), b"sh");
+        assert_eq!(Name::new(b"a-very-long-name-indeed").as_bytes(), b"a-very-long-nam");
+        assert_eq!(std::format!("{}", Name::new(b"a\x1bb\0c")), "a?b");
+    }
+}

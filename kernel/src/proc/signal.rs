@@ -1,0 +1,518 @@
+//! Signals as values: numbers, sets, what a process does about each, what is pending.
+//!
+//! [`SignalState`] belongs to a process and sits behind its lock; it decides what posting a signal means and
+//! which pending one comes next. Waking the LWP is [`super::process`]'s, running a handler is
+//! [`super::deliver`]'s. Numbers and codes are Linux's.
+
+use alloc::vec::Vec;
+use core::fmt;
+use linux_raw_sys::general as sys;
+
+/// Bytes of Linux's `siginfo_t`.
+pub const SIGINFO_LEN: usize = 128;
+
+/// A signal number, 1 to 64.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signal(u8);
+
+macro_rules! signals {
+    ($($name:ident = $number:ident,)*) => {
+        impl Signal {
+            $(
+                #[doc = concat!("`", stringify!($number), "`")]
+                pub const $name: Signal = Signal(sys::$number as u8);
+            )*
+
+            /// The name without `SIG`, if it has one.
+            #[must_use]
+            pub fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Signal::$name => Some(stringify!($name)),)*
+                    _ => None,
+                }
+            }
+
+            /// The signal of this name, with or without `SIG`, in capitals.
+            #[must_use]
+            pub fn by_name(name: &str) -> Option<Signal> {
+                match name.strip_prefix("SIG").unwrap_or(name) {
+                    $(stringify!($name) => Some(Signal::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+signals! {
+    HUP = SIGHUP, INT = SIGINT, QUIT = SIGQUIT, ILL = SIGILL, TRAP = SIGTRAP, ABRT = SIGABRT, BUS = SIGBUS,
+    FPE = SIGFPE, KILL = SIGKILL, USR1 = SIGUSR1, SEGV = SIGSEGV, USR2 = SIGUSR2, PIPE = SIGPIPE,
+    ALRM = SIGALRM, TERM = SIGTERM, STKFLT = SIGSTKFLT, CHLD = SIGCHLD, CONT = SIGCONT, STOP = SIGSTOP,
+    TSTP = SIGTSTP, TTIN = SIGTTIN, TTOU = SIGTTOU, URG = SIGURG, XCPU = SIGXCPU, XFSZ = SIGXFSZ,
+    VTALRM = SIGVTALRM, PROF = SIGPROF, WINCH = SIGWINCH, IO = SIGIO, PWR = SIGPWR, SYS = SIGSYS,
+}
+
+impl Signal {
+    /// Number of signals.
+    pub const COUNT: u8 = 64;
+
+    /// The signal with this number, if there is one.
+    #[must_use]
+    pub fn new(number: u64) -> Option<Signal> {
+        u8::try_from(number).ok().filter(|n| (1..=Signal::COUNT).contains(n)).map(Signal)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// What happens when the program has said nothing about it.
+    #[must_use]
+    pub fn default_action(self) -> DefaultAction {
+        match self {
+            Signal::CHLD | Signal::URG | Signal::WINCH => DefaultAction::Ignore,
+            Signal::CONT => DefaultAction::Continue,
+            Signal::STOP | Signal::TSTP | Signal::TTIN | Signal::TTOU => DefaultAction::Stop,
+            _ => DefaultAction::Terminate,
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "SIG{name}"),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a signal does that the program has said nothing about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultAction {
+    /// The process ends.
+    Terminate,
+    /// Nothing.
+    Ignore,
+    /// The process stops until SIGCONT.
+    Stop,
+    /// Nothing but that a stopped process goes on.
+    Continue,
+}
+
+/// A set of signals; bit n - 1 stands for signal n, as in Linux's `sigset_t`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SigSet(u64);
+
+impl SigSet {
+    /// No signal.
+    pub const EMPTY: SigSet = SigSet(0);
+    /// What no mask can hold back.
+    pub const UNMASKABLE: SigSet = SigSet(1 << (sys::SIGKILL - 1) | 1 << (sys::SIGSTOP - 1));
+    const STOPPING: SigSet = SigSet(
+        1 << (sys::SIGSTOP - 1) | 1 << (sys::SIGTSTP - 1) | 1 << (sys::SIGTTIN - 1) | 1 << (sys::SIGTTOU - 1),
+    );
+
+    /// The set with these bits.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> SigSet {
+        SigSet(bits)
+    }
+
+    /// The set as a mask: without the signals that cannot be masked.
+    #[must_use]
+    pub const fn mask_from_bits(bits: u64) -> SigSet {
+        SigSet(bits & !SigSet::UNMASKABLE.0)
+    }
+
+    /// Its bits.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The set of one signal.
+    #[must_use]
+    pub const fn only(signal: Signal) -> SigSet {
+        SigSet(1 << (signal.0 - 1))
+    }
+
+    /// Whether it holds the signal.
+    #[must_use]
+    pub const fn contains(self, signal: Signal) -> bool {
+        self.0 & SigSet::only(signal).0 != 0
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub const fn union(self, other: SigSet) -> SigSet {
+        SigSet(self.0 | other.0)
+    }
+
+    /// What is in `self` and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: SigSet) -> SigSet {
+        SigSet(self.0 & !other.0)
+    }
+
+    /// The signal to deliver first: KILL, else the lowest number.
+    fn first(self) -> Option<Signal> {
+        if self.contains(Signal::KILL) {
+            return Some(Signal::KILL);
+        }
+        (self.0 != 0).then(|| Signal(self.0.trailing_zeros() as u8 + 1))
+    }
+}
+
+/// What is told about a signal besides its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    None,
+    /// Who sent it.
+    Sender {
+        /// The sending process, 0 for the kernel.
+        pid: u32,
+    },
+    /// The child that changed.
+    Child {
+        /// The child.
+        pid: u32,
+        /// Its exit status or the signal that did it.
+        status: i32,
+    },
+    /// The address that could not be accessed, or of the instruction.
+    Fault {
+        /// The address.
+        address: u64,
+    },
+}
+
+/// A signal with what is told about it: Linux's `siginfo_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SigInfo {
+    /// Which signal.
+    pub signal: Signal,
+    /// Why (`SI_USER`, `SEGV_MAPERR`, ..).
+    pub code: i32,
+    /// What else is known.
+    pub detail: Detail,
+}
+
+impl SigInfo {
+    /// A signal from `kill(2)` by process `pid`.
+    #[must_use]
+    pub fn from_process(signal: Signal, pid: u32) -> SigInfo {
+        SigInfo { signal, code: sys::SI_USER as i32, detail: Detail::Sender { pid } }
+    }
+
+    /// A signal from the kernel itself.
+    #[must_use]
+    pub fn from_kernel(signal: Signal) -> SigInfo {
+        SigInfo { signal, code: sys::SI_KERNEL as i32, detail: Detail::None }
+    }
+
+    /// As it lies in the program's memory.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; SIGINFO_LEN] {
+        let mut out = [0; SIGINFO_LEN];
+        out[..4].copy_from_slice(&i32::from(self.signal.0).to_le_bytes());
+        out[8..12].copy_from_slice(&self.code.to_le_bytes());
+        match self.detail {
+            Detail::None => {}
+            Detail::Sender { pid } => out[16..20].copy_from_slice(&pid.to_le_bytes()),
+            Detail::Child { pid, status } => {
+                out[16..20].copy_from_slice(&pid.to_le_bytes());
+                out[24..28].copy_from_slice(&status.to_le_bytes());
+            }
+            Detail::Fault { address } => out[16..24].copy_from_slice(&address.to_le_bytes()),
+        }
+        out
+    }
+}
+
+/// What a program wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// [`Signal::default_action`].
+    Default,
+    /// Nothing.
+    Ignore,
+    /// Run the function at this address.
+    Handler(u64),
+}
+
+/// A program's answer to a signal: Linux's `struct sigaction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// What to do.
+    pub disposition: Disposition,
+    /// `SA_*`.
+    pub flags: u64,
+    /// Where a handler returns to.
+    pub restorer: u64,
+    /// What else is held back while the handler runs.
+    pub mask: SigSet,
+}
+
+impl Action {
+    /// The answer of a program that has said nothing.
+    pub const DEFAULT: Action =
+        Action { disposition: Disposition::Default, flags: 0, restorer: 0, mask: SigSet::EMPTY };
+
+    /// Whether an `SA_*` flag is set.
+    #[must_use]
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & u64::from(flag) != 0
+    }
+
+    fn ignores(&self, signal: Signal) -> bool {
+        match self.disposition {
+            Disposition::Ignore => true,
+            Disposition::Default => {
+                matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
+            }
+            Disposition::Handler(_) => false,
+        }
+    }
+}
+
+/// What posting a signal came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// Nobody cares.
+    Ignored,
+    /// It is pending; the LWP must look.
+    Pending,
+    /// The process must go on if it was stopped (and the LWP must look).
+    Continue,
+}
+
+/// A process's answers and what is pending for it.
+#[derive(Debug, Default)]
+pub struct SignalState {
+    /// Answers other than the default, in no order: most programs have few.
+    actions: Vec<(Signal, Action)>,
+    pending: SigSet,
+    /// At most one entry per number: further ones merge, as for Linux's standard signals.
+    infos: Vec<SigInfo>,
+}
+
+impl SignalState {
+    /// Nothing pending, every answer the default.
+    #[must_use]
+    pub const fn new() -> SignalState {
+        SignalState { actions: Vec::new(), pending: SigSet::EMPTY, infos: Vec::new() }
+    }
+
+    /// For a child made by fork: same answers, nothing pending.
+    #[must_use]
+    pub fn fork(&self) -> SignalState {
+        SignalState { actions: self.actions.clone(), ..SignalState::new() }
+    }
+
+    /// For a new program: handlers become the default, what is ignored stays ignored.
+    pub fn exec(&mut self) {
+        self.actions.retain(|(_, a)| a.disposition == Disposition::Ignore);
+        for (_, action) in &mut self.actions {
+            *action = Action { disposition: Disposition::Ignore, ..Action::DEFAULT };
+        }
+    }
+
+    /// The answer to a signal.
+    #[must_use]
+    pub fn action(&self, signal: Signal) -> Action {
+        self.actions.iter().find(|(s, _)| *s == signal).map_or(Action::DEFAULT, |(_, a)| *a)
+    }
+
+    /// Sets the answer to a signal; pending ones that are ignored from now on are dropped.
+    pub fn set_action(&mut self, signal: Signal, action: Action) {
+        self.actions.retain(|(s, _)| *s != signal);
+        if action != Action::DEFAULT {
+            self.actions.push((signal, action));
+        }
+        if action.ignores(signal) {
+            self.drop_pending(SigSet::only(signal));
+        }
+    }
+
+    /// Makes a signal pending, unless it is ignored and not held back by `mask`.
+    pub fn post(&mut self, info: SigInfo, mask: SigSet) -> Posted {
+        let signal = info.signal;
+        if signal == Signal::CONT {
+            self.drop_pending(SigSet::STOPPING);
+        } else if SigSet::STOPPING.contains(signal) {
+            self.drop_pending(SigSet::only(Signal::CONT));
+        }
+        let ignored = !mask.contains(signal) && self.action(signal).ignores(signal);
+        if !ignored && !self.pending.contains(signal) {
+            self.pending = self.pending.union(SigSet::only(signal));
+            self.infos.push(info);
+        }
+        match signal {
+            Signal::CONT | Signal::KILL => Posted::Continue,
+            _ if ignored => Posted::Ignored,
+            _ => Posted::Pending,
+        }
+    }
+
+    /// A signal that the program cannot hold back or ignore, because it cannot go on (a fault): if it
+    /// tried to, it gets the default action.
+    pub fn force(&mut self, info: SigInfo, mask: SigSet) -> Action {
+        let action = self.action(info.signal);
+        if mask.contains(info.signal) || action.disposition == Disposition::Ignore {
+            return Action::DEFAULT;
+        }
+        self.reset_if_once(info.signal, &action);
+        action
+    }
+
+    /// What is pending.
+    #[must_use]
+    pub fn pending(&self) -> SigSet {
+        self.pending
+    }
+
+    /// Takes the next pending signal that `mask` does not hold back, with the answer to it.
+    pub fn take(&mut self, mask: SigSet) -> Option<(SigInfo, Action)> {
+        let signal = self.pending.without(mask.without(SigSet::UNMASKABLE)).first()?;
+        let at = self.infos.iter().position(|i| i.signal == signal)?;
+        let info = self.infos.swap_remove(at);
+        self.pending = self.pending.without(SigSet::only(signal));
+        let action = self.action(signal);
+        self.reset_if_once(signal, &action);
+        Some((info, action))
+    }
+
+    fn reset_if_once(&mut self, signal: Signal, action: &Action) {
+        if action.has(sys::SA_RESETHAND) && matches!(action.disposition, Disposition::Handler(_)) {
+            self.set_action(signal, Action::DEFAULT);
+        }
+    }
+
+    fn drop_pending(&mut self, which: SigSet) {
+        self.pending = self.pending.without(which);
+        self.infos.retain(|i| !which.contains(i.signal));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handler() -> Action {
+        Action { disposition: Disposition::Handler(0x1000), ..Action::DEFAULT }
+    }
+    fn info(signal: Signal) -> SigInfo {
+        SigInfo::from_process(signal, 7)
+    }
+
+    #[test]
+    fn numbers_and_names() {
+        assert_eq!(Signal::new(0), None);
+        assert_eq!(Signal::new(65), None);
+        assert_eq!(Signal::new(u64::MAX), None);
+        assert_eq!(Signal::new(9), Some(Signal::KILL));
+        assert_eq!(Signal::by_name("SIGTERM"), Some(Signal::TERM));
+        assert_eq!(Signal::by_name("INT"), Some(Signal::INT));
+        assert_eq!(Signal::by_name("NOPE"), None);
+        assert_eq!(std::format!("{} {}", Signal::SEGV, Signal::new(40).unwrap()), "SIGSEGV signal 40");
+    }
+
+    #[test]
+    fn ignored_signals_vanish_unless_held_back() {
+        let mut s = SignalState::new();
+        assert_eq!(s.post(info(Signal::CHLD), SigSet::EMPTY), Posted::Ignored);
+        assert!(s.pending().is_empty());
+        assert_eq!(s.post(info(Signal::CHLD), SigSet::only(Signal::CHLD)), Posted::Pending);
+        assert!(s.pending().contains(Signal::CHLD));
+        // Setting "ignore" drops what is pending.
+        s.set_action(Signal::CHLD, Action { disposition: Disposition::Ignore, ..Action::DEFAULT });
+        assert!(s.pending().is_empty());
+    }
+
+    #[test]
+    fn kill_comes_first_and_cannot_be_masked() {
+        let mut s = SignalState::new();
+        let all = SigSet::from_bits(u64::MAX);
+        s.post(info(Signal::HUP), all);
+        s.post(info(Signal::KILL), all);
+        assert_eq!(s.take(all).unwrap().0.signal, Signal::KILL);
+        assert_eq!(s.take(all), None);
+        assert_eq!(s.take(SigSet::EMPTY).unwrap().0.signal, Signal::HUP);
+    }
+
+    #[test]
+    fn the_same_signal_merges() {
+        let mut s = SignalState::new();
+        for _ in 0..100 {
+            s.post(info(Signal::TERM), SigSet::EMPTY);
+        }
+        assert!(s.take(SigSet::EMPTY).is_some());
+        assert_eq!(s.take(SigSet::EMPTY), None);
+    }
+
+    #[test]
+    fn stop_and_continue_cancel_each_other() {
+        let mut s = SignalState::new();
+        s.set_action(Signal::CONT, handler());
+        s.post(info(Signal::TSTP), SigSet::EMPTY);
+        assert_eq!(s.post(info(Signal::CONT), SigSet::EMPTY), Posted::Continue);
+        assert!(!s.pending().contains(Signal::TSTP));
+        s.post(info(Signal::STOP), SigSet::EMPTY);
+        assert!(!s.pending().contains(Signal::CONT));
+    }
+
+    #[test]
+    fn faults_cannot_be_held_back() {
+        let mut s = SignalState::new();
+        s.set_action(Signal::SEGV, handler());
+        assert_eq!(s.force(info(Signal::SEGV), SigSet::EMPTY), handler());
+        assert_eq!(s.force(info(Signal::SEGV), SigSet::only(Signal::SEGV)), Action::DEFAULT);
+        s.set_action(Signal::SEGV, Action { disposition: Disposition::Ignore, ..Action::DEFAULT });
+        assert_eq!(s.force(info(Signal::SEGV), SigSet::EMPTY), Action::DEFAULT);
+    }
+
+    #[test]
+    fn one_shot_handlers_and_exec() {
+        let mut s = SignalState::new();
+        let once = Action { flags: u64::from(sys::SA_RESETHAND), ..handler() };
+        s.set_action(Signal::USR1, once);
+        s.set_action(Signal::INT, Action { disposition: Disposition::Ignore, flags: 3, ..Action::DEFAULT });
+        s.post(info(Signal::USR1), SigSet::EMPTY);
+        assert_eq!(s.take(SigSet::EMPTY).unwrap().1, once);
+        assert_eq!(s.action(Signal::USR1), Action::DEFAULT);
+        s.set_action(Signal::USR2, handler());
+        let child = s.fork();
+        assert_eq!(child.action(Signal::USR2), handler());
+        s.exec();
+        assert_eq!(s.action(Signal::USR2), Action::DEFAULT);
+        assert_eq!(s.action(Signal::INT).disposition, Disposition::Ignore);
+    }
+
+    #[test]
+    fn siginfo_lies_where_linux_has_it() {
+        let fault = SigInfo { signal: Signal::SEGV, code: 1, detail: Detail::Fault { address: 0x1234_5678_9abc } };
+        let b = fault.to_bytes();
+        assert_eq!(b[0], 11);
+        assert_eq!(b[8], 1);
+        assert_eq!(u64::from_le_bytes(b[16..24].try_into().unwrap()), 0x1234_5678_9abc);
+        let child = SigInfo { signal: Signal::CHLD, code: 1, detail: Detail::Child { pid: 9, status: 3 } };
+        let b = child.to_bytes();
+        assert_eq!((b[16], b[24]), (9, 3));
+    }
+}

@@ -1,0 +1,133 @@
+//! A future in a u-area: where an LWP's whole kernel state lives while it waits.
+//!
+//! [`UareaBox`] owns the u-area (`uvm::uarea`), in which lie the machine's part of the LWP (registers,
+//! FPU area) and the pinned future of its body. It is itself the small future that the executor polls: at
+//! the start of each poll it makes the LWP's address space and registers the CPU's (rule 12 of awaiting).
+//! The future's size is a budget: [`UareaBox::new`] does not compile for one that does not fit, and a test
+//! keeps a margin.
+
+use super::lwp::Lwp;
+use super::machine::LwpMachineState;
+use super::process::Times;
+use alloc::sync::Arc;
+use core::future::Future;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::pin::Pin;
+use core::ptr::NonNull;
+use core::task::{Context, Poll};
+use executor::Executor;
+use uvm::Uvm;
+use uvm::uarea::{UAREA_SIZE, Uarea};
+
+/// What lies in a u-area. The machine's part comes first: it is aligned most.
+#[repr(C)]
+struct Contents<F> {
+    machine: LwpMachineState,
+    body: F,
+}
+
+/// The LWP's own handle to its registers: valid inside its body, wherever the body is in its execution.
+pub(super) struct Machine(NonNull<LwpMachineState>);
+
+// SAFETY: there is one handle for each state, which lives in the same u-area and ends with it.
+unsafe impl Send for Machine {}
+// SAFETY: a shared reference to the handle gives only shared access to the state.
+unsafe impl Sync for Machine {}
+
+impl Machine {
+    /// The state, to read and to change.
+    #[inline]
+    pub(super) fn pin(&mut self) -> Pin<&mut LwpMachineState> {
+        // SAFETY: the state lies in the u-area until `UareaBox` is dropped, which drops the body (and this
+        // handle in it) first; it never moves; the handle is the only one, so `&mut self` excludes others
+        // but `UareaBox::poll`, which uses the state only while the body is not being polled.
+        unsafe { Pin::new_unchecked(self.0.as_mut()) }
+    }
+
+    /// The state, to read.
+    #[inline]
+    pub(super) fn get(&self) -> &LwpMachineState {
+        // SAFETY: as above.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// A body of type `F` in its u-area.
+pub(super) struct UareaBox<F: Future<Output = ()>> {
+    contents: NonNull<Contents<F>>,
+    uarea: ManuallyDrop<Uarea>,
+    lwp: Arc<Lwp>,
+    uvm: Arc<Uvm>,
+    executor: Arc<Executor>,
+    body: PhantomData<F>,
+}
+
+// SAFETY: it owns its contents like a box; all parts are `Send` if the body is.
+unsafe impl<F: Future<Output = ()> + Send> Send for UareaBox<F> {}
+
+impl<F: Future<Output = ()>> UareaBox<F> {
+    const FITS: () = assert!(size_of::<Contents<F>>() <= UAREA_SIZE, "the LWP's future outgrew its u-area");
+
+    /// Puts the machine's part and the body into `uarea`. `body` gets the handle to the former.
+    pub(super) fn new(
+        uarea: Uarea,
+        machine: LwpMachineState,
+        lwp: Arc<Lwp>,
+        uvm: Arc<Uvm>,
+        executor: Arc<Executor>,
+        body: impl FnOnce(Machine) -> F,
+    ) -> UareaBox<F> {
+        const { Self::FITS };
+        let contents = uarea.base().cast::<Contents<F>>();
+        // SAFETY: the u-area is page-aligned, large enough (checked above) and this function's alone. The
+        // fields are initialised in place, the machine's part before the handle to it exists.
+        unsafe {
+            let machine_at = &raw mut (*contents.as_ptr()).machine;
+            machine_at.write(machine);
+            let handle = Machine(NonNull::new_unchecked(machine_at));
+            (&raw mut (*contents.as_ptr()).body).write(body(handle));
+        }
+        let uarea = ManuallyDrop::new(uarea);
+        UareaBox { contents, uarea, lwp, uvm, executor, body: PhantomData }
+    }
+
+    /// Bytes of a u-area that stay unused with this body.
+    #[cfg(test)]
+    pub(super) const fn spare() -> usize {
+        UAREA_SIZE - size_of::<Contents<F>>()
+    }
+}
+
+impl<F: Future<Output = ()>> Future for UareaBox<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let start = super::machine::now();
+        self.lwp.activate();
+        // SAFETY: the contents are initialised, never move, and are used by nobody else during this call
+        // but the body itself, whose handle is used only inside the second statement.
+        let poll = unsafe {
+            Pin::new_unchecked(&mut (*self.contents.as_ptr()).machine).attach();
+            Pin::new_unchecked(&mut (*self.contents.as_ptr()).body).poll(cx)
+        };
+        let user = self.lwp.take_user_time();
+        self.executor.user_time(user);
+        let all = super::machine::now() - start;
+        self.lwp.charge(Times { user, system: all.saturating_sub(user) });
+        poll
+    }
+}
+
+impl<F: Future<Output = ()>> Drop for UareaBox<F> {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, dropped once: the body first, since it has a handle to the
+        // machine's part. After that nothing refers to the u-area.
+        let uarea = unsafe {
+            core::ptr::drop_in_place(&raw mut (*self.contents.as_ptr()).body);
+            core::ptr::drop_in_place(&raw mut (*self.contents.as_ptr()).machine);
+            ManuallyDrop::take(&mut self.uarea)
+        };
+        self.uvm.uarea_free(uarea);
+    }
+}

@@ -1,0 +1,100 @@
+//! Waiting for children, and init's reaping task.
+
+use super::Processes;
+use super::body::Current;
+use super::process::Process;
+use super::table::{Change, Interest, Pid, TableError, Which};
+use crate::fs::io::{Interrupted, Sleeper};
+use alloc::sync::Arc;
+use uvm::uarea::UAREA_KEEP;
+
+/// Whether to wait at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Until there is news.
+    Wait,
+    /// Answer at once (`WNOHANG`).
+    Never,
+}
+
+/// Why there is no news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// No such child.
+    #[error("no such child")]
+    NoChild,
+    /// A signal came first.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<TableError> for WaitError {
+    fn from(_: TableError) -> WaitError {
+        WaitError::NoChild
+    }
+}
+impl From<Interrupted> for WaitError {
+    fn from(_: Interrupted) -> WaitError {
+        WaitError::Interrupted
+    }
+}
+
+/// News of a child, as `wait4` gives it; `None` if there is none and `patience` says so.
+///
+/// # Errors
+/// See [`WaitError`].
+pub async fn wait(
+    current: &Current,
+    which: Which,
+    interest: Interest,
+    patience: Patience,
+) -> Result<Option<(Arc<Process>, Change)>, WaitError> {
+    let (system, parent) = (current.system(), current.process());
+    let look = || system.table().lock().collect(parent.pid(), which, interest).transpose();
+    let news = match (look(), patience) {
+        (Some(news), _) => Some(news?),
+        (None, Patience::Never) => None,
+        (None, Patience::Wait) => Some(current.lwp().sleep(parent.children().wait_until(look)).await??),
+    };
+    if let Some((child, Change::Ended(_))) = &news {
+        account(parent, child);
+        drain(system).await;
+    }
+    Ok(news)
+}
+
+/// Adds a collected child's times to its parent's.
+fn account(parent: &Process, child: &Process) {
+    parent.children_usage().add(child.usage().times());
+    parent.children_usage().add(child.children_usage().times());
+}
+
+/// Awaits the end of a child of init and removes it.
+pub(super) async fn for_init(system: &Processes, pid: Pid) -> Option<Change> {
+    let look = || {
+        let found = system.table().lock().collect(Pid::INIT, Which::One(pid), Interest::default());
+        found.transpose()
+    };
+    let (child, change) = system.init().children().wait_until(look).await.ok()?;
+    account(system.init(), &child);
+    drain(system).await;
+    Some(change)
+}
+
+/// Init's reaping task: collects orphans, which nobody else will.
+pub(super) async fn reap_orphans(system: Arc<Processes>) {
+    loop {
+        let look = || system.table().lock().collect_orphan();
+        let child = system.orphans.wait_until(look).await;
+        account(system.init(), &child);
+        drop(child);
+        drain(&system).await;
+    }
+}
+
+/// The dead leave u-areas behind: what is beyond the cache's size goes here, where one may wait.
+async fn drain(system: &Processes) {
+    if system.uvm().uarea_cached() > UAREA_KEEP {
+        system.uvm().uarea_drain(UAREA_KEEP).await;
+    }
+}
