@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod arch;
 pub mod cmdline;
+pub mod console;
 pub mod disk;
 pub mod fs;
 pub mod log;
@@ -17,4 +18,6 @@ pub mod memmap;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod proc;
+pub mod shell;
 pub mod syscall;
+pub mod system;

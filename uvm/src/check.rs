@@ -60,6 +60,27 @@ pub struct CheckReport {
     pub floating: usize,
 }
 
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "all is well: {} frames ({} free, {} kernel, {} anonymous, {} of objects, {} in transit), {} address spaces, \
+             {} entries, {} amaps, {} anons, {} mappings",
+            self.frames,
+            self.free,
+            self.kernel,
+            self.anon,
+            self.object,
+            self.in_transit,
+            self.spaces,
+            self.entries,
+            self.amaps,
+            self.anons,
+            self.mappings
+        )
+    }
+}
+
 /// What is wrong.
 #[derive(Clone, Debug)]
 pub struct CheckError {

@@ -26,7 +26,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::task::Poll;
 use core::time::Duration;
 
-use crate::exec::WaitQueue;
+use executor::sync::WaitQueue;
 use arrayvec::ArrayVec;
 
 use crate::Uvm;

@@ -107,7 +107,7 @@ async fn print(shell: &Context, path: &str) -> Result<(), FsError> {
     let system = shell.system();
     let file = system
         .vfs
-        .open(&system.vfs.root()?, path.as_bytes(), OpenFlags::READ)
+        .open(&system.vfs.root()?, path.as_bytes(), OpenFlags::empty())
         .await?;
     let mut offset = 0;
     loop {

@@ -136,10 +136,8 @@ async fn check(shell: Context, args: Vec<String>) -> Status {
             shell.say(format_args!("{report}"));
             0
         }
-        Err(contradictions) => {
-            for line in contradictions {
-                shell.say(format_args!("check: {line}"));
-            }
+        Err(error) => {
+            shell.print(format_args!("check: {error}"));
             FAILED
         }
     }
@@ -164,7 +162,7 @@ async fn pmap(shell: Context, args: Vec<String>) -> Status {
     let page = uvm::PAGE_SIZE as u64;
     for region in space.regions() {
         let letter = |prot: Prot, letter: char| if region.prot.contains(prot) { letter } else { '-' };
-        let (start, end) = (region.range.start.as_u64(), region.range.end.as_u64());
+        let (start, end) = (region.range.start().as_u64(), region.range.end().as_u64());
         shell.print(format_args!(
             "{start:016x}-{end:016x}  {:>11} {}{}{}  {:<8} ",
             (end - start) / 1024,

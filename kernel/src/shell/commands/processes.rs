@@ -86,7 +86,7 @@ async fn load(system: &System, args: &[String]) -> Result<Child, SpawnError> {
     let root = system.vfs.root()?;
     let console = system
         .vfs
-        .open(&root, b"/dev/console", OpenFlags::READ | OpenFlags::WRITE)
+        .open(&root, b"/dev/console", OpenFlags::READ_WRITE)
         .await?;
     let argv: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
     let files = [console.clone(), console.clone(), console];
