@@ -1,22 +1,25 @@
 //! auvm's virtual memory system: NetBSD's UVM, as asynchronous code.
 //!
 //! # Purpose
-//! Everything between a page fault and a disk: which memory a program has ([`map`]), what stands behind it
-//! ([`amap`], [`anon`], [`object`]), how it gets in ([`fault`]) and out again ([`pdaemon`]), and below that the
-//! frames ([`page`]), page tables ([`pmap`]) and kernel memory ([`pool`], [`km`], [`uarea`]). Wherever UVM puts a
-//! thread to sleep, a future is pending here; nothing blocks. The crate knows page tables as data, disks as
-//! a trait ([`BlockDevice`]) and the machine as another ([`Machine`]), so that all of it runs in host tests
-//! (see below).
+//! Everything between a page fault and a disk: which memory a program has ([`map`]), what stands
+//! behind it ([`amap`], [`anon`], [`object`]), how it gets in ([`fault`]) and out again
+//! ([`pdaemon`]), and below that the frames ([`page`]), page tables ([`pmap`]) and kernel memory
+//! ([`pool`], [`km`], [`uarea`]). Wherever UVM puts a thread to sleep, a future is pending here;
+//! nothing blocks. The crate knows page tables as data, disks as a trait ([`BlockDevice`]) and the
+//! machine as another ([`Machine`]), so that all of it runs in host tests (see below).
 //!
 //! All state hangs off a [`Uvm`] value; there are no globals.
 //!
 //! # Reading order
 //! 1. [`addr`], [`prot`]: the vocabulary. [`machine`], [`phys`]: what is below.
-//! 2. [`page`], then [`page::freelist`] and [`page::queues`]: the frames, and who may have the last of them.
-//! 3. [`pmap`], then [`pmap::pv`], [`pmap::page_ops`], [`pmap::flush`]: page tables, forwards and backwards.
+//! 2. [`page`], then [`page::freelist`] and [`page::queues`]: the frames, and who may have the last
+//!    of them.
+//! 3. [`pmap`], then [`pmap::pv`], [`pmap::page_ops`], [`pmap::flush`]: page tables, forwards and
+//!    backwards.
 //! 4. [`pool`] and [`km`]: where structures live. [`uarea`], [`meter`].
 //! 5. [`map`], [`amap`], [`anon`], [`object`]: what a program's memory is made of.
-//! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`io`]: the way out. [`glue`]: fork, exec, exit.
+//! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`io`]: the way out. [`glue`]:
+//!    fork, exec, exit.
 //!
 //! # Lock order
 //! Spin locks, none of them ever held across an await:
@@ -26,14 +29,16 @@
 //!                                                                  >  page queues
 //! ```
 //!
-//! A lock is taken only while those to its left may be held. Within one level: two pmaps, two anons or two
-//! identities are never held together; per-CPU locks (magazines, batches) come before the global lock
-//! behind them. *Busy* is no lock: a busy page is waited for by awaiting, with nothing held ([`page::PageArray::busy_wait`]). The
-//! pagedaemon, which starts from a page, goes from right to left: it gets its owner by
-//! [`page::Page::owner_ref`] and then only tries to lock, skipping the page on failure.
+//! A lock is taken only while those to its left may be held. Within one level: two pmaps, two anons
+//! or two identities are never held together; per-CPU locks (magazines, batches) come before the
+//! global lock behind them. *Busy* is no lock: a busy page is waited for by awaiting, with nothing
+//! held ([`page::PageArray::busy_wait`]). The pagedaemon, which starts from a page, goes from right
+//! to left: it gets its owner by [`page::Page::owner_ref`] and then only tries to lock, skipping
+//! the page on failure.
 //!
 //! # Page operations
-//! What each operation on a page needs (Owner: the lock of its anon or object. Busy: the page is busy, and by the caller) and whether it may await:
+//! What each operation on a page needs (Owner: the lock of its anon or object. Busy: the page is
+//! busy, and by the caller) and whether it may await:
 //!
 //! | operation | needs | takes inside | awaits |
 //! |---|---|---|---|
@@ -51,7 +56,8 @@
 //! | [`Uvm::wait_for_free`] | no lock, no busy page (rule 9) | | until there are frames |
 //!
 //! # Host tests
-//! The feature `testing` adds `testing`: a machine with RAM and software TLBs that walks the same page tables.
+//! The feature `testing` adds `testing`: a machine with RAM and software TLBs that walks the same
+//! page tables.
 #![no_std]
 
 extern crate alloc;
@@ -134,8 +140,8 @@ impl Uvm {
     /// Takes the machine's memory over.
     ///
     /// # Safety
-    /// `config` tells the truth: the RAM is mapped at the direct map's base, nothing else uses it, the kernel's
-    /// root table is one, and all that stays so as long as the `Uvm` exists.
+    /// `config` tells the truth: the RAM is mapped at the direct map's base, nothing else uses it,
+    /// the kernel's root table is one, and all that stays so as long as the `Uvm` exists.
     ///
     /// # Panics
     /// If there is too little memory to begin with, or no CPU or too many.

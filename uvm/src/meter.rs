@@ -2,8 +2,8 @@
 //!
 //! Counters only ever grow. Each CPU has a row of its own, written by plain loads and stores: tasks
 //! are not preempted inside the kernel and interrupt handlers do not count here, so no increment is
-//! lost, and counting costs no lock prefix and shares no cache line. [`Uvm::uvmexp`] adds the rows up.
-//! Gauges go up and down and are few: shared atomics, or read from their owner at snapshot.
+//! lost, and counting costs no lock prefix and shares no cache line. [`Uvm::uvmexp`] adds the rows
+//! up. Gauges go up and down and are few: shared atomics, or read from their owner at snapshot.
 //!
 //! Names are NetBSD's where it has the thing.
 

@@ -5,10 +5,11 @@
 //! most one. It does not decide anything: that is `pdaemon` and `policy`.
 //!
 //! # How it synchronises
-//! One lock for both queues, which the fault path never takes: a change that it wants is written in the
-//! page (`Page::queue`) and noted in the CPU's *batch*; when the batch is full the lock is taken once for all of
-//! it. Whatever the page says by then is done, so a note about a page that was freed or changed its mind
-//! meanwhile is harmless. Order: batch, then queues; both are last in the order of locks.
+//! One lock for both queues, which the fault path never takes: a change that it wants is written in
+//! the page (`Page::queue`) and noted in the CPU's *batch*; when the batch is full the lock is
+//! taken once for all of it. Whatever the page says by then is done, so a note about a page that
+//! was freed or changed its mind meanwhile is harmless. Order: batch, then queues; both are last in
+//! the order of locks.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -177,8 +178,9 @@ impl Queues {
 }
 
 impl Uvm {
-    /// Puts a page at the young end of the active queue, unless it is wired. If it is active already nothing
-    /// changes. Takes no global lock, but for one in 32 calls. Caller holds the owner's lock.
+    /// Puts a page at the young end of the active queue, unless it is wired. If it is active
+    /// already nothing changes. Takes no global lock, but for one in 32 calls. Caller holds the
+    /// owner's lock.
     #[inline]
     pub fn activate(&self, frame: Frame) {
         let page = self.page(frame);
@@ -199,8 +201,8 @@ impl Uvm {
         }
     }
 
-    /// Puts a page at the young end of the inactive queue, unless it is wired or inactive already. Its referenced
-    /// bits are the caller's to clear. Caller holds the owner's lock.
+    /// Puts a page at the young end of the inactive queue, unless it is wired or inactive already.
+    /// Its referenced bits are the caller's to clear. Caller holds the owner's lock.
     pub fn deactivate(&self, frame: Frame) {
         let page = self.page(frame);
         let state = page.queue.load(Relaxed);
@@ -262,7 +264,8 @@ impl Uvm {
         }
     }
 
-    /// Wires a page once more: it leaves the queues with the first wiring. Caller holds the owner's lock.
+    /// Wires a page once more: it leaves the queues with the first wiring. Caller holds the owner's
+    /// lock.
     pub fn wire_page(&self, frame: Frame) {
         let page = self.page(frame);
         let wirings = page.wire_count();
@@ -295,10 +298,10 @@ impl Uvm {
         }
     }
 
-    /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the young
-    /// end and adds them to `out`, oldest first. Only hints: by the time they are looked at they may be
-    /// gone ([`Page::owner_ref`]). A scan of a whole queue ends after as many pages as the queue had when
-    /// it began.
+    /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the
+    /// young end and adds them to `out`, oldest first. Only hints: by the time they are looked at
+    /// they may be gone ([`Page::owner_ref`]). A scan of a whole queue ends after as many pages as
+    /// the queue had when it began.
     pub fn rotate<const N: usize>(&self, queue: Queue, out: &mut ArrayVec<Frame, N>) {
         self.flush_queue_batches();
         self.count(Counter::QueueLocks);

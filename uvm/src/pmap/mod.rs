@@ -1,26 +1,28 @@
 //! x86_64 page tables as data, after pmap(9).
 //!
 //! # What this owns
-//! A [`Pmap`] owns the page tables of one address space's user half, and the reverse mappings ([`pv`]) of what it maps. Its
-//! upper half is a copy of the kernel's root table, whose entries never change. Kernel addresses are mapped by
-//! [`kernel`]. Whether something *should* be mapped is not known here: the map, amap and object layers can always enter it
-//! again, so that translations (except wired ones) are a cache.
+//! A [`Pmap`] owns the page tables of one address space's user half, and the reverse mappings
+//! ([`pv`]) of what it maps. Its upper half is a copy of the kernel's root table, whose entries
+//! never change. Kernel addresses are mapped by [`kernel`]. Whether something *should* be mapped is
+//! not known here: the map, amap and object layers can always enter it again, so that translations
+//! (except wired ones) are a cache.
 //!
-//! Page tables are memory in the direct map; the same code runs the machine and the simulation. Only the TLB
-//! differs ([`crate::Machine`]).
+//! Page tables are memory in the direct map; the same code runs the machine and the simulation.
+//! Only the TLB differs ([`crate::Machine`]).
 //!
 //! # How it synchronises
-//! - Each pmap has a spin lock. Whoever enters or removes holds it. It comes after all locks of maps, amaps, objects
-//!   and anons.
-//! - Below it comes the identity lock of a page ([`pv`]). The operations that start from a page ([`page_ops`]) hold only that,
-//!   and change table entries under it by atomic operations.
+//! - Each pmap has a spin lock. Whoever enters or removes holds it. It comes after all locks of
+//!   maps, amaps, objects and anons.
+//! - Below it comes the identity lock of a page ([`pv`]). The operations that start from a page
+//!   ([`page_ops`]) hold only that, and change table entries under it by atomic operations.
 //! - Sizes and the numbers of entries in each table are therefore atomics.
 //!
 //! # What must be flushed when
-//! An absent entry is never cached, so a first [`Pmap::enter`] needs no flush; nor does gaining rights (a CPU that still has the
-//! old entry takes a fault, and the hardware drops the entry). Replacing, removing and tightening notes the page, and
-//! [`Pmap::update`] flushes. Until then frames that were mapped must not be freed and rights must not be relied on.
-//! Operations on a page flush before they return.
+//! An absent entry is never cached, so a first [`Pmap::enter`] needs no flush; nor does gaining
+//! rights (a CPU that still has the old entry takes a fault, and the hardware drops the entry).
+//! Replacing, removing and tightening notes the page, and [`Pmap::update`] flushes. Until then
+//! frames that were mapped must not be freed and rights must not be relied on. Operations on a page
+//! flush before they return.
 
 pub mod flush;
 pub mod kernel;
@@ -219,9 +221,10 @@ impl Pmap {
         }
     }
 
-    /// Maps `frame` at `va`, in place of whatever is there. A managed frame is entered in its reverse map; the caller holds its owner's
-    /// lock. Entering the frame that is there already changes its rights; gaining some needs no flush.
-    /// Replacing and tightening need [`Self::update`]. Never waits; on failure nothing has changed.
+    /// Maps `frame` at `va`, in place of whatever is there. A managed frame is entered in its
+    /// reverse map; the caller holds its owner's lock. Entering the frame that is there already
+    /// changes its rights; gaining some needs no flush. Replacing and tightening need
+    /// [`Self::update`]. Never waits; on failure nothing has changed.
     #[inline]
     pub fn enter(
         &self,
@@ -239,7 +242,8 @@ impl Pmap {
             && !flags.contains(EnterFlags::WIRED)
             && let Some(page) = uvm.pages().get(frame)
         {
-            // SAFETY: the table is linked in while the hint names it, and pages live for ever; the lock is held.
+            // SAFETY: the table is linked in while the hint names it, and pages live for ever; the
+            // lock is held.
             let (table, used) = unsafe { (&*inner.hint.table, &*inner.hint.page) };
             let slot = &table.0[index(vpn, 0)];
             if slot.load(Relaxed) == 0 && page.pv_insert_first(self.root, vpn) {
@@ -250,7 +254,8 @@ impl Pmap {
         self.enter_slowly(uvm, inner, vpn, new)
     }
 
-    /// `enter` where the table must be found, the page is mapped elsewhere, or something is mapped here.
+    /// `enter` where the table must be found, the page is mapped elsewhere, or something is mapped
+    /// here.
     #[inline(never)]
     fn enter_slowly(
         &self,

@@ -1,7 +1,7 @@
 //! Which address space each CPU has loaded.
 //!
-//! A CPU keeps the last one loaded, with a reference, until it switches to another: switching to the kernel's own tables would cost a
-//! flush for nothing. Only exit goes back to them explicitly.
+//! A CPU keeps the last one loaded, with a reference, until it switches to another: switching to
+//! the kernel's own tables would cost a flush for nothing. Only exit goes back to them explicitly.
 
 use core::sync::atomic::{
     AtomicU32,
@@ -26,7 +26,8 @@ pub(crate) struct CpuSpace {
 }
 
 impl Uvm {
-    /// Makes `pmap` the address space of this CPU, unless it is already. For the start of each poll.
+    /// Makes `pmap` the address space of this CPU, unless it is already. For the start of each
+    /// poll.
     #[inline]
     pub fn pmap_activate(&self, pmap: &Ref<Pmap>) {
         let cpu = self.cpu();
@@ -35,8 +36,8 @@ impl Uvm {
         }
     }
 
-    /// Leaves `pmap` if this CPU is in it, for the kernel's own root table. Exit does so before the address space
-    /// goes; otherwise it would live until the CPU switches.
+    /// Leaves `pmap` if this CPU is in it, for the kernel's own root table. Exit does so before the
+    /// address space goes; otherwise it would live until the CPU switches.
     pub fn pmap_deactivate(&self, pmap: &Pmap) {
         let cpu = self.cpu();
         if self.spaces.get(cpu).root.load(Relaxed) == pmap.root().number() {

@@ -156,7 +156,8 @@ fn removal_is_seen_only_after_update() {
     enter(&host, &pmap, 3, f, Prot::RW);
     host.machine.store(va(3), 9).unwrap();
     pmap.remove(&host.uvm, range(3, 1));
-    // The stale translation still works: this is what `update` is for, and that the TLBs here can show it.
+    // The stale translation still works: this is what `update` is for, and that the TLBs here can
+    // show it.
     assert_eq!(host.machine.load(va(3)), Ok(9));
     pmap.update(&host.uvm);
     let fault = host.machine.load(va(3)).unwrap_err();

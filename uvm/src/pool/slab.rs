@@ -1,7 +1,8 @@
 //! Slabs: frames cut into objects of one size.
 //!
-//! [`super::Pool`] puts types on top; [`crate::km::Heap`] uses them untyped, one [`Slabs`] per size class.
-//! Synchronisation as in the parent module: a lock per CPU's magazine, then one for the slabs.
+//! [`super::Pool`] puts types on top; [`crate::km::Heap`] uses them untyped, one [`Slabs`] per size
+//! class. Synchronisation as in the parent module: a lock per CPU's magazine, then one for the
+//! slabs.
 
 use core::num::NonZero;
 use core::ptr::{self, NonNull};
@@ -85,7 +86,8 @@ impl Header {
         object.map_addr(page).cast()
     }
 
-    /// The part that is under the lock. A raw pointer, because others may read `slabs` and `uvm` meanwhile.
+    /// The part that is under the lock. A raw pointer, because others may read `slabs` and `uvm`
+    /// meanwhile.
     fn links(slab: NonNull<Header>) -> *mut Links {
         // SAFETY: only an address inside the slab.
         unsafe { &raw mut (*slab.as_ptr()).links }
@@ -289,7 +291,8 @@ impl Inner {
         }
         let slab = self.partial?;
         let links = Header::links(slab);
-        // SAFETY: listed slabs are alive and, under the lock of the slabs, ours; a listed slab has a free object.
+        // SAFETY: listed slabs are alive and, under the lock of the slabs, ours; a listed slab has
+        // a free object.
         unsafe {
             let object = (*links).free;
             (*links).free = (*object).next;
@@ -302,8 +305,8 @@ impl Inner {
         }
     }
 
-    /// Gives an object back to its slab. Returns the slab, on no list any more, if that is empty now and
-    /// enough others are.
+    /// Gives an object back to its slab. Returns the slab, on no list any more, if that is empty
+    /// now and enough others are.
     fn put(&mut self, object: NonNull<u8>, capacity: usize) -> Option<NonNull<Header>> {
         let slab = Header::of(object);
         let links = Header::links(slab);
