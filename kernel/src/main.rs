@@ -12,10 +12,14 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod boot {
+    use alloc::boxed::Box;
     use alloc::string::String;
+    use alloc::sync::Arc;
 
+    use executor::{Class, Executor};
     use kernel::arch::acpi::Firmware;
     use kernel::arch::boot::StartInfo;
+    use kernel::arch::platform::Pc;
     use kernel::arch::time::TimeKind;
     use kernel::arch::{self, ExitCode, cpu, devices, heap, paging, time};
     use kernel::cmdline::CommandLine;
@@ -46,21 +50,35 @@ mod boot {
         heap::init(&mut memory);
         // SAFETY: the loader's structures are in reserved memory, which the direct map covers.
         let start = unsafe { start.through_direct_map() };
-        let command_line = String::from_utf8_lossy(start.command_line()).into_owned();
-        let command_line = CommandLine::new(&command_line);
-        log::info!("command line: {}", command_line.as_str());
+        let words: &'static str = Box::leak(String::from_utf8_lossy(start.command_line()).into());
+        let words = CommandLine::new(words);
+        log::info!("command line: {}", words.as_str());
 
         // SAFETY: the loader's address; the kernel's own page tables are in use.
         let firmware = unsafe { Firmware::read(start.rsdp()) }.expect("ACPI tables");
         // SAFETY: once, interrupts are off.
-        unsafe { devices::init(&firmware, memory) };
-        let kind = if command_line.has("icount") {
+        let hardware = unsafe { devices::init(&firmware, memory) };
+        let kind = if words.has("icount") {
             TimeKind::Counted
         } else {
             TimeKind::Real
         };
         // SAFETY: once, interrupts are off.
         unsafe { time::init(kind) };
-        arch::exit(ExitCode::Success)
+
+        let executor = Executor::new(Arc::new(Pc));
+        let ticking = executor.clone();
+        time::start_timer(Box::leak(Box::new(move || ticking.tick())));
+        let _ = hardware;
+        let e = executor.clone();
+        executor.spawn(Class::Daemon, "main", async move {
+            for _ in 0..3 {
+                e.sleep(core::time::Duration::from_millis(10)).await;
+                log::info!("slept");
+            }
+            arch::exit(ExitCode::Success)
+        });
+        ::x86_64::instructions::interrupts::enable();
+        executor.run()
     }
 }

@@ -10,7 +10,7 @@ use conquer_once::spin::OnceCell;
 use drivers::apic::{self, IoApic, LocalApic, Trigger};
 use drivers::io::{Mmio, Ports};
 use drivers::{Dma, Interrupts, IntxPin, Message};
-use spin::Mutex as SpinLock;
+use executor::sync::SpinLock;
 
 use super::acpi::{Firmware, IsaOverride};
 use super::{interrupts, paging};

@@ -39,6 +39,8 @@ pub mod paging;
 #[cfg(target_os = "none")]
 mod percpu;
 #[cfg(target_os = "none")]
+pub mod platform;
+#[cfg(target_os = "none")]
 mod port;
 #[cfg(target_os = "none")]
 pub mod time;

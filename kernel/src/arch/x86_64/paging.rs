@@ -16,7 +16,7 @@
 
 use core::ptr::NonNull;
 
-use spin::Mutex as SpinLock;
+use executor::sync::SpinLock;
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;

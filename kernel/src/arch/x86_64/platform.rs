@@ -46,11 +46,9 @@ impl Platform for Pc {
     /// There is no other CPU; this one is not idle when it gets here.
     fn kick(&self, _: usize) {}
 
+    /// Programs wait for each other, or for an interrupt that will not come: a bug of the kernel's, and the end of it.
     fn stalled(&self, report: &dyn fmt::Display) {
-        log::error!("nothing can ever run again:");
-        for line in alloc::format!("{report}").lines() {
-            log::error!("{line}");
-        }
+        crate::panic::on_deadlock(report)
     }
 }
 
