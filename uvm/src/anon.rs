@@ -8,7 +8,7 @@
 
 use core::ptr::NonNull;
 
-use crate::exec::{SpinLock, SpinLockGuard};
+use executor::sync::{SpinLock, SpinLockGuard};
 
 use crate::Uvm;
 use crate::addr::{Frame, PageIndex};

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 
-use crate::exec::SpinLock;
+use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PageIndex, VaRange, VirtAddr, round_page};

@@ -22,8 +22,8 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use crate::exec::{AtomicWaker, SpinLock, WaitQueue};
-use crate::exec::{Executor, InFlight};
+use executor::sync::{AtomicWaker, SpinLock, WaitQueue};
+use executor::{Executor, InFlight};
 use arrayvec::ArrayVec;
 
 use crate::addr::{Frame, PAGE_SIZE};

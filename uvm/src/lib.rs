@@ -66,7 +66,6 @@ extern crate std;
 
 // Lower half: what a machine has.
 pub mod addr;
-pub mod exec;
 pub mod km;
 pub mod machine;
 pub mod meter;
@@ -114,7 +113,7 @@ pub use object::UvmObject;
 pub use object::vnode::VnodeObject;
 pub use pdaemon::pagedaemon;
 
-use exec::Executor;
+use executor::Executor;
 
 /// One machine's virtual memory system. Everything hangs off it; there are no globals.
 pub struct Uvm {

@@ -6,7 +6,7 @@
 
 use alloc::sync::Arc;
 
-use crate::exec::Executor;
+use executor::Executor;
 
 use crate::addr::{Frame, PhysAddr, PhysRange, VaRange, VirtAddr};
 

@@ -26,7 +26,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::task::Poll;
 use core::time::Duration;
 
-use crate::exec::WaitQueue;
+use executor::sync::WaitQueue;
 use arrayvec::ArrayVec;
 
 use crate::Uvm;
@@ -106,7 +106,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         let hope = &uvm.upper.hope;
         hope.lost.fetch_add(1, Relaxed);
         hope.waiting.wake_all();
-        uvm.executor().yield_now().await;
+        executor::yield_now().await;
     }
 }
 

@@ -17,7 +17,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::sync::Mutex;
 use std::thread_local;
 
-use crate::exec::Executor;
+use executor::Executor;
 
 use crate::addr::{Frame, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};
 use crate::machine::{Config, CpuSet, Machine};
@@ -83,7 +83,7 @@ impl Host {
     /// A machine as described, with an executor of its own.
     #[must_use]
     pub fn with(config: &HostConfig) -> Self {
-        Self::with_executor(config, crate::exec::Executor::for_tests())
+        Self::with_executor(config, executor::testing::Simulation::new().executor().clone())
     }
 
     /// A machine as described, under a given executor.

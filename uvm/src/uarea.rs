@@ -19,7 +19,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use core::ptr::{self, NonNull};
 
-use crate::exec::SpinLock;
+use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, VaRange, VirtAddr};
@@ -165,7 +165,7 @@ impl Uvm {
     /// memory is short. Awaits only to let others run.
     pub async fn uarea_drain(&self, keep: usize) {
         while self.release_one(keep) {
-            crate::exec::yield_now().await;
+            executor::yield_now().await;
         }
     }
 

@@ -5,8 +5,8 @@
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use crate::exec::Executor;
-use crate::exec::SpinLock;
+use executor::Executor;
+use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::amap::{Amap, RunNodes, SlotNodes};

@@ -18,7 +18,7 @@ mod runs;
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::exec::{SpinLock, SpinLockGuard};
+use executor::sync::{SpinLock, SpinLockGuard};
 
 use crate::Uvm;
 use crate::anon::Anon;

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::FaultError;
 use crate::addr::{PAGE_SIZE, PageIndex, Pages, VaRange, VirtAddr};
-use crate::exec::Class;
+use executor::Class;
 use crate::map::{Advice, Inherit, MapRequest, Placement};
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;

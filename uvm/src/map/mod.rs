@@ -22,7 +22,7 @@ pub(crate) mod tree;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
-use crate::exec::{Mutex, SpinReadGuard, SpinRwLock, SpinWriteGuard};
+use executor::sync::{Mutex, SpinReadGuard, SpinRwLock, SpinWriteGuard};
 
 pub use entry::{Advice, Inherit, MapEntry};
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};

@@ -28,7 +28,7 @@ use alloc::sync::Arc;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::exec::{SpinLock, SpinLockGuard};
+use executor::sync::{SpinLock, SpinLockGuard};
 
 pub use pager::{Pager, PagerError};
 use radix::{NodePool, Radix};

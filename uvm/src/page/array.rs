@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use super::{Page, PageFlags};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PhysRange};
-use crate::exec::KeyedWaitQueue;
+use executor::sync::KeyedWaitQueue;
 use crate::phys::{PageBytes, PhysMem};
 
 /// Most separate ranges of RAM that can be managed.

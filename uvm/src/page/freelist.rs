@@ -24,7 +24,7 @@ mod wait;
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use crate::exec::{SpinLock, WaitQueue};
+use executor::sync::{SpinLock, WaitQueue};
 use arrayvec::ArrayVec;
 
 use self::lists::{Lists, Rounds};

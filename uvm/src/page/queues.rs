@@ -13,7 +13,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::exec::SpinLock;
+use executor::sync::SpinLock;
 use arrayvec::ArrayVec;
 
 use crate::Uvm;

@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::exec::SpinLock;
+use executor::sync::SpinLock;
 
 use super::flush::Pending;
 use super::walk::{Pte, Walk, index, span, walk, walk_making};

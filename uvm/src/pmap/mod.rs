@@ -37,7 +37,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Relaxed, Release},
 };
 
-use crate::exec::{SpinLock, SpinLockGuard};
+use executor::sync::{SpinLock, SpinLockGuard};
 use bitflags::bitflags;
 
 use self::flush::Pending;

@@ -8,7 +8,7 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use crate::exec::SpinLock;
+use executor::sync::SpinLock;
 
 use super::Pmap;
 use crate::Uvm;

@@ -7,7 +7,7 @@
 use core::num::NonZero;
 use core::ptr::{self, NonNull};
 
-use crate::exec::SpinLock;
+use executor::sync::SpinLock;
 use arrayvec::ArrayVec;
 
 use crate::Uvm;

@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::sync::Mutex;
 
 use arrayvec::ArrayVec;
-use crate::exec::{Class, Executor};
+use executor::{Class, Executor};
 
 use crate::Uvm;
 use crate::addr::PageIndex;

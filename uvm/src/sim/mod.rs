@@ -12,7 +12,7 @@ pub mod run;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::exec::{Class, Executor};
+use executor::{Class, Executor};
 
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::check::CheckReport;

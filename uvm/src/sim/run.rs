@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::sync::Mutex;
 
 use crate::addr::{PAGE_SIZE, PageIndex, Pages, VaRange, VirtAddr};
-use crate::exec::{self, Class};
+use executor::Class;
 use crate::fault::FaultError;
 use crate::glue::VmSpace;
 use crate::map::{Advice, Inherit, MapRequest, Placement, VmError};
@@ -83,7 +83,7 @@ struct Shared {
 struct Process {
     space: Arc<VmSpace>,
     model: Mutex<Model>,
-    turn: exec::Mutex<()>,
+    turn: executor::sync::Mutex<()>,
     programs: AtomicUsize,
 }
 
@@ -156,7 +156,7 @@ impl Shared {
         let process = Arc::new(Process {
             space,
             model: Mutex::new(model),
-            turn: exec::Mutex::new("mapping operations", ()),
+            turn: executor::sync::Mutex::new("mapping operations", ()),
             programs: AtomicUsize::new(programs),
         });
         for _ in 0..programs {

@@ -67,7 +67,7 @@ impl Uvm {
     pub async fn zero_idle_task(&self) -> ! {
         loop {
             if self.zero_one() {
-                crate::exec::yield_now().await;
+                executor::yield_now().await;
                 continue;
             }
             self.free.zeroer_sleeps.store(true, Relaxed);
