@@ -76,6 +76,8 @@ pub struct VmSpace {
     /// Pages that threads waited for lately, while memory is short.
     recent: SpinLock<ArrayVec<PageHold, RECENT>>,
     has_recent: AtomicBool,
+    /// In the middle of [`VmSpace::teardown`].
+    dying: AtomicBool,
 }
 impl VmSpace {
     /// An empty address space. Never waits.
@@ -98,6 +100,7 @@ impl VmSpace {
             top: AtomicU64::new(USER_MAX),
             recent: SpinLock::new(ArrayVec::new()),
             has_recent: AtomicBool::new(false),
+            dying: AtomicBool::new(false),
         });
         uvm.list_space(&space)?;
         Ok(space)
@@ -219,36 +222,34 @@ impl VmSpace {
         if map.size.saturating_add(len) > self.limits.lock().address_space {
             return Err(VmError::Limit);
         }
+        let entry = MapEntry {
+            start,
+            end,
+            // Anonymous memory gets its amap with the first touch; so does what is written privately.
+            needs_copy: private || object.is_none(),
+            object,
+            offset,
+            amap: None,
+            slot: 0,
+            prot: request.prot,
+            max_prot,
+            inherit: request.inherit,
+            advice: request.advice,
+            copy_on_write: private,
+            wired: 0,
+        };
         if map.tree.overlaps(start, end) {
+            // The new entry's memory first: what is removed cannot be put back.
+            let node = self.uvm.upper.entries.alloc(&self.uvm, Node::new(entry))?;
             map.remove(&self.uvm, start, end, &mut dead)?;
-            self.pmap.remove(
-                &self.uvm,
-                VaRange::new(VirtAddr::new(start), VirtAddr::new(end)),
-            );
+            self.pmap.remove(&self.uvm, VaRange::new(VirtAddr::new(start), VirtAddr::new(end)));
             self.pmap.update(&self.uvm);
+            map.insert_node(node);
+        } else {
+            map.insert(&self.uvm, entry)?;
         }
-        let result = map.insert(
-            &self.uvm,
-            MapEntry {
-                start,
-                end,
-                // Anonymous memory gets its amap with the first touch; so does what is written privately.
-                needs_copy: private || object.is_none(),
-                object,
-                offset,
-                amap: None,
-                slot: 0,
-                prot: request.prot,
-                max_prot,
-                inherit: request.inherit,
-                advice: request.advice,
-                copy_on_write: private,
-                wired: 0,
-            },
-        );
         drop(map);
         self.bury(&mut dead);
-        result?;
         Ok(VirtAddr::new(start))
     }
 
@@ -513,6 +514,7 @@ impl VmSpace {
     /// its turn between parts. The page tables go with the last reference.
     pub async fn teardown(&self) {
         self.forget_recent();
+        self.dying.store(true, Relaxed);
         let _busy = self.map.busy.lock().await;
         let dead = {
             let mut map = self.map.write();
@@ -534,6 +536,12 @@ impl VmSpace {
         self.bury_slowly(dead).await;
         self.pmap.collect(&self.uvm);
         *self.heap.lock() = Heap { start: 0, end: 0 };
+        self.dying.store(false, Relaxed);
+    }
+
+    /// Whether its entries are gone already, and its translations perhaps not.
+    pub(crate) fn is_dying(&self) -> bool {
+        self.dying.load(Relaxed)
     }
 
     /// Bytes mapped.

@@ -89,7 +89,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         if uvm.torture_evict() {
             uvm.executor().sleep(TORTURE_PAUSE).await;
         } else {
-            uvm.wait_pressure(|| uvm.memory_is_short()).await;
+            uvm.wait_pressure(|| uvm.memory_is_short() || uvm.has_free_waiters()).await;
         }
         uvm.count(Counter::Pdwoke);
         let pass = uvm.page_daemon_pass().await;
@@ -106,7 +106,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         let hope = &uvm.upper.hope;
         hope.lost.fetch_add(1, Relaxed);
         hope.waiting.wake_all();
-        uvm.executor().yield_now().await;
+        executor::yield_now().await;
     }
 }
 

@@ -5,6 +5,7 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 
 pub mod disk;
+pub mod model;
 pub mod random;
 pub mod run;
 
