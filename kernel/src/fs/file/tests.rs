@@ -12,7 +12,7 @@ use std::vec::Vec;
 
 const CX: Uninterruptible = Uninterruptible;
 
-fn with_files(test: impl AsyncFnOnce(Vfs) + Send + 'static) {
+fn with_files(test: impl AsyncFnOnce(Vfs)) {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir_all(tree.join("dev")).unwrap();
@@ -21,7 +21,7 @@ fn with_files(test: impl AsyncFnOnce(Vfs) + Send + 'static) {
     let image = make_image(&tree, 4096, 256, &[]);
     let machine = small_machine(8);
     let uvm = machine.uvm.clone();
-    machine.run_local(async move {
+    machine.run(async move {
         let disk = MemoryDisk::new(&uvm, image);
         let vfs = Vfs::new();
         vfs.mount_root(Ext2::mount(&uvm, disk, 1).await.unwrap())
