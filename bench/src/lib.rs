@@ -1,2 +1,5 @@
-//! placeholder
+//! x
 #![no_std]
+extern crate alloc;
+pub mod report;
+pub mod samples;

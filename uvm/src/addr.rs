@@ -13,8 +13,9 @@ pub use x86_64::{PhysAddr, VirtAddr};
 pub const PAGE_SIZE: usize = 4096;
 /// log2 of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;
-/// First address that programs cannot use. As on Linux the last page of the lower half is left out: an
-/// instruction at its end would run on into non-canonical addresses, and a range could not name its own end.
+/// First address that programs cannot use. As on Linux the last page of the lower half is left out:
+/// an instruction at its end would run on into non-canonical addresses, and a range could not name
+/// its own end.
 pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
 
 /// Rounds `bytes` up to whole pages and returns their number.
@@ -182,7 +183,8 @@ impl Pages {
     }
 }
 
-/// Whole virtual pages from `start` up to, not including, `end`. Both are page-aligned and `start <= end`.
+/// Whole virtual pages from `start` up to, not including, `end`. Both are page-aligned and `start
+/// <= end`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VaRange {
     start: VirtAddr,

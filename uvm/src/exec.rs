@@ -11,19 +11,33 @@ pub use spin::RwLockWriteGuard as SpinWriteGuard;
 pub struct Executor(());
 pub struct InFlight(());
 impl Executor {
-    pub fn in_flight(&self) -> InFlight { InFlight(self.0) }
-    pub async fn reschedule_if_asked(&self) { todo!() }
-    pub async fn yield_now(&self) { todo!() }
-    pub async fn sleep(&self, _: Duration) { todo!() }
+    pub fn in_flight(&self) -> InFlight {
+        InFlight(self.0)
+    }
+    pub async fn reschedule_if_asked(&self) {
+        todo!()
+    }
+    pub async fn yield_now(&self) {
+        todo!()
+    }
+    pub async fn sleep(&self, _: Duration) {
+        todo!()
+    }
 }
 pub struct Mutex<T>(T);
 impl<T> Mutex<T> {
-    pub const fn new(v: T) -> Self { Self(v) }
-    pub async fn lock(&self) -> &T { todo!() }
+    pub const fn new(v: T) -> Self {
+        Self(v)
+    }
+    pub async fn lock(&self) -> &T {
+        todo!()
+    }
 }
 pub struct AtomicWaker(());
 impl AtomicWaker {
-    pub const fn new() -> Self { Self(()) }
+    pub const fn new() -> Self {
+        Self(())
+    }
     pub fn register(&self, _: &Waker) {}
     pub fn wake(&self) {}
 }

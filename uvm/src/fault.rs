@@ -168,7 +168,10 @@ impl VmSpace {
 
     async fn await_memory(&self) -> Result<(), FaultError> {
         self.uvm().count(Counter::FltNoram);
-        self.uvm().wait_for_memory(1).await.map_err(|OutOfMemory| FaultError::OutOfMemory)
+        self.uvm()
+            .wait_for_memory(1)
+            .await
+            .map_err(|OutOfMemory| FaultError::OutOfMemory)
     }
 
     /// Gives the entry at `va` an amap of its own: the existing one if nobody else refers to it, else a copy.
@@ -177,7 +180,9 @@ impl VmSpace {
     /// [`OutOfMemory`]; nothing has changed.
     pub(crate) fn own_amap(&self, va: u64) -> Result<(), OutOfMemory> {
         let mut map = self.map.write();
-        let Some(entry) = map.tree.find(va).map(|node| node.value()) else { return Ok(()) };
+        let Some(entry) = map.tree.find(va).map(|node| node.value()) else {
+            return Ok(());
+        };
         if !entry.needs_copy {
             return Ok(());
         }
@@ -234,7 +239,15 @@ pub(crate) fn resident(space: &VmSpace, va: u64, access: Access, pass: Pass) -> 
         }
         prot.remove(Prot::WRITE);
     }
-    let fault = Fault { space, uvm, entry, va, prot, access, pass };
+    let fault = Fault {
+        space,
+        uvm,
+        entry,
+        va,
+        prot,
+        access,
+        pass,
+    };
     match &entry.amap {
         Some(amap) => {
             let mut slots = amap.lock();
@@ -271,7 +284,11 @@ impl Fault<'_> {
     #[inline]
     fn enter(&self, frame: Frame, prot: Prot) -> Attempt {
         let va = VirtAddr::new_truncate(self.va);
-        match self.space.pmap().enter(self.uvm, va, frame, prot, enter_flags(self.access)) {
+        match self
+            .space
+            .pmap()
+            .enter(self.uvm, va, frame, prot, enter_flags(self.access))
+        {
             Ok(()) => Attempt::Done,
             Err(OutOfMemory) => Attempt::NeedMemory,
         }
@@ -303,14 +320,21 @@ impl Fault<'_> {
             }
         };
         // An anon that does not get in takes its frame along when it is dropped.
-        slots.anons.insert(self.entry.slot_of(self.va), anon, self.uvm, &self.uvm.upper.slot_nodes)?;
+        slots.anons.insert(
+            self.entry.slot_of(self.va),
+            anon,
+            self.uvm,
+            &self.uvm.upper.slot_nodes,
+        )?;
         Ok(())
     }
 
     /// Cases 1A and 1B. `anon` is the caller's own reference: the amap's is another.
     fn anon(&self, amap: &Amap, slots: &mut AmapInner, anon: &Ref<Anon>) -> Attempt {
         let inner = anon.lock();
-        let Some(old) = inner.frame else { return Attempt::NeedMemory };
+        let Some(old) = inner.frame else {
+            return Attempt::NeedMemory;
+        };
         if self.uvm.page(old).is_busy() {
             return Attempt::NeedBusy(PageHold::new(self.uvm, old));
         }
@@ -333,7 +357,11 @@ impl Fault<'_> {
             self.space.pmap().update(self.uvm);
             return attempt;
         }
-        let prot = if alone { self.prot } else { self.prot - Prot::WRITE };
+        let prot = if alone {
+            self.prot
+        } else {
+            self.prot - Prot::WRITE
+        };
         self.uvm.activate(old);
         self.uvm.count(Counter::FltAnon);
         let attempt = self.enter(old, prot);
@@ -345,7 +373,11 @@ impl Fault<'_> {
     }
 
     /// Cases 2A and 2B over an object. `over`: the entry's amap, which has nothing in this slot.
-    fn object(&self, object: &Ref<UvmObject>, over: Option<(&Ref<Amap>, &mut AmapInner)>) -> Attempt {
+    fn object(
+        &self,
+        object: &Ref<UvmObject>,
+        over: Option<(&Ref<Amap>, &mut AmapInner)>,
+    ) -> Attempt {
         let index = self.entry.index_of(self.va);
         if index.0 >= object.pages() {
             return Attempt::Error(FaultError::BeyondEnd);
@@ -368,8 +400,11 @@ impl Fault<'_> {
         self.uvm.activate(frame);
         if !self.entry.copy_on_write {
             // A hole's page must not be written before it has a block.
-            let prot =
-                if page.has(PageFlags::RDONLY) { self.prot - Prot::WRITE } else { self.prot };
+            let prot = if page.has(PageFlags::RDONLY) {
+                self.prot - Prot::WRITE
+            } else {
+                self.prot
+            };
             if !prot.allows(self.access) {
                 return Attempt::Error(FaultError::Protection);
             }
@@ -388,7 +423,9 @@ impl Fault<'_> {
             }
             return attempt;
         }
-        let Some((amap, slots)) = over else { return Attempt::NeedAmap };
+        let Some((amap, slots)) = over else {
+            return Attempt::NeedAmap;
+        };
         let Some(new) = self.uvm.alloc_frame(AllocFor::User, Zero::No) else {
             return Attempt::NeedMemory;
         };
@@ -412,17 +449,24 @@ impl Fault<'_> {
         let first = self.va.saturating_sub(back * size).max(self.entry.start);
         let last = (self.va + (ahead + 1) * size).min(self.entry.end);
         let here = self.va;
-        (first..last).step_by(PAGE_SIZE).filter(move |&va| va != here)
+        (first..last)
+            .step_by(PAGE_SIZE)
+            .filter(move |&va| va != here)
     }
 
     /// Maps neighbouring anons that are resident, not busy, and not mapped yet. Failures do not matter.
     fn anon_neighbours(&self, slots: &AmapInner) {
         for va in self.neighbours() {
-            let Some(anon) = slots.anons.get(self.entry.slot_of(va)) else { continue };
+            let Some(anon) = slots.anons.get(self.entry.slot_of(va)) else {
+                continue;
+            };
             let inner = anon.lock();
             let Some(frame) = inner.frame else { continue };
-            let prot =
-                if Ref::count(anon) == 1 { self.prot } else { self.prot - Prot::WRITE };
+            let prot = if Ref::count(anon) == 1 {
+                self.prot
+            } else {
+                self.prot - Prot::WRITE
+            };
             self.enter_neighbour(va, frame, prot);
         }
     }
@@ -433,7 +477,9 @@ impl Fault<'_> {
             if over.is_some_and(|slots| slots.anons.get(self.entry.slot_of(va)).is_some()) {
                 continue;
             }
-            let Some(&frame) = pages.frames.get(self.entry.index_of(va).0) else { continue };
+            let Some(&frame) = pages.frames.get(self.entry.index_of(va).0) else {
+                continue;
+            };
             let hole = self.uvm.page(frame).has(PageFlags::RDONLY);
             let prot = if self.entry.copy_on_write || hole {
                 self.prot - Prot::WRITE
@@ -454,7 +500,12 @@ impl Fault<'_> {
             return;
         }
         // Not told that it is referenced: only a use shows that.
-        if self.space.pmap().enter(self.uvm, va, frame, prot, EnterFlags::empty()).is_ok() {
+        if self
+            .space
+            .pmap()
+            .enter(self.uvm, va, frame, prot, EnterFlags::empty())
+            .is_ok()
+        {
             self.uvm.count(Counter::FltNamap);
         }
     }

@@ -48,7 +48,10 @@ pub struct Limits {
 
 impl Limits {
     /// None but the size of the user half.
-    pub const UNLIMITED: Self = Self { address_space: u64::MAX, data: u64::MAX };
+    pub const UNLIMITED: Self = Self {
+        address_space: u64::MAX,
+        data: u64::MAX,
+    };
 }
 
 struct Heap {
@@ -144,7 +147,8 @@ impl VmSpace {
     /// [`VmError::Invalid`], [`VmError::Exists`], [`VmError::OutOfMemory`] (also: no room), [`VmError::Limit`],
     /// [`VmError::Protection`] for a shared writable mapping of what cannot be written. Nothing has changed then.
     pub fn map(&self, request: MapRequest) -> Result<VirtAddr, VmError> {
-        let len = round_page(request.len as u64).filter(|&len| len > 0 && len <= USER_MAX - USER_MIN);
+        let len =
+            round_page(request.len as u64).filter(|&len| len > 0 && len <= USER_MAX - USER_MIN);
         let len = len.ok_or(VmError::Invalid)?;
         let mut max_prot = request.max_prot;
         let (object, offset) = match request.backing {
@@ -154,7 +158,10 @@ impl VmSpace {
                     // Nobody writes files back yet.
                     max_prot.remove(Prot::WRITE);
                 }
-                offset.0.checked_add(len >> PAGE_SHIFT).ok_or(VmError::Invalid)?;
+                offset
+                    .0
+                    .checked_add(len >> PAGE_SHIFT)
+                    .ok_or(VmError::Invalid)?;
                 (Some(object), offset)
             }
         };
@@ -171,7 +178,10 @@ impl VmSpace {
         }
         if map.tree.overlaps(start, end) {
             map.remove(&self.uvm, start, end, &mut dead)?;
-            self.pmap.remove(&self.uvm, VaRange::new(VirtAddr::new(start), VirtAddr::new(end)));
+            self.pmap.remove(
+                &self.uvm,
+                VaRange::new(VirtAddr::new(start), VirtAddr::new(end)),
+            );
             self.pmap.update(&self.uvm);
         }
         let result = map.insert(
@@ -202,7 +212,9 @@ impl VmSpace {
     /// Gives up what removed entries refer to, all at once.
     fn bury(&self, dead: &mut Tree<MapEntry>) {
         while let Some(at) = dead.from(0).map(|entry| entry.start) {
-            let Some(mut node) = dead.remove(at) else { break };
+            let Some(mut node) = dead.remove(at) else {
+                break;
+            };
             let entry = node.value_mut();
             let (slot, len) = (entry.slot, entry.pages());
             if let Some(amap) = entry.amap.take() {
@@ -214,7 +226,9 @@ impl VmSpace {
     /// The same, letting others run in between.
     async fn bury_slowly(&self, mut dead: Tree<MapEntry>) {
         while let Some(at) = dead.from(0).map(|entry| entry.start) {
-            let Some(mut node) = dead.remove(at) else { break };
+            let Some(mut node) = dead.remove(at) else {
+                break;
+            };
             let entry = node.value_mut();
             let (slot, len) = (entry.slot, entry.pages());
             if let Some(amap) = entry.amap.take() {
@@ -237,7 +251,12 @@ impl VmSpace {
         let mut dead = Tree::new();
         {
             let mut map = self.map.write();
-            map.remove(&self.uvm, range.start().as_u64(), range.end().as_u64(), &mut dead)?;
+            map.remove(
+                &self.uvm,
+                range.start().as_u64(),
+                range.end().as_u64(),
+                &mut dead,
+            )?;
             if !dead.is_empty() {
                 self.pmap.remove(&self.uvm, range);
                 self.pmap.update(&self.uvm);
@@ -310,13 +329,17 @@ impl VmSpace {
             return VirtAddr::new(old);
         }
         let (from, to) = (round_page(old), round_page(end));
-        let (Some(from), Some(to)) = (from, to) else { return VirtAddr::new(old) };
+        let (Some(from), Some(to)) = (from, to) else {
+            return VirtAddr::new(old);
+        };
         let moved = if to > from {
             let more = MapRequest::anonymous((to - from) as usize, Prot::RW)
                 .at(Placement::Exclusive(VirtAddr::new(from)));
             self.map(more).is_ok()
         } else {
-            self.unmap(VaRange::new(VirtAddr::new(to), VirtAddr::new(from))).await.is_ok()
+            self.unmap(VaRange::new(VirtAddr::new(to), VirtAddr::new(from)))
+                .await
+                .is_ok()
         };
         if !moved {
             return VirtAddr::new(old);
@@ -350,7 +373,10 @@ impl VmSpace {
             return Err(VmError::OutOfMemory);
         }
         let heap = self.heap.lock();
-        *child.heap.lock() = Heap { start: heap.start, end: heap.end };
+        *child.heap.lock() = Heap {
+            start: heap.start,
+            end: heap.end,
+        };
         drop(heap);
         child.set_limits(self.limits());
         child.top.store(self.top.load(Relaxed), Relaxed);
@@ -361,8 +387,12 @@ impl VmSpace {
     /// Gives the child what it inherits of the first entry that ends after `at`; returns that entry's end.
     fn fork_entry(&self, child: &Self, at: u64) -> Result<Option<u64>, OutOfMemory> {
         let uvm = &self.uvm;
-        let Some((start, end, inherit)) =
-            self.map.read().tree.from(at).map(|e| (e.start, e.end, e.inherit))
+        let Some((start, end, inherit)) = self
+            .map
+            .read()
+            .tree
+            .from(at)
+            .map(|e| (e.start, e.end, e.inherit))
         else {
             return Ok(None);
         };
@@ -374,7 +404,9 @@ impl VmSpace {
             self.own_amap(start)?;
         }
         let mut map = self.map.write();
-        let Some(entry) = map.tree.find(start).map(Node::value) else { return Ok(Some(end)) };
+        let Some(entry) = map.tree.find(start).map(Node::value) else {
+            return Ok(Some(end));
+        };
         let (range, prot) = (entry.range(), entry.prot);
         let mut copy = MapEntry {
             object: entry.object.clone(),
@@ -383,7 +415,11 @@ impl VmSpace {
             ..*entry
         };
         // All that can fail comes first.
-        let blank = MapEntry { object: None, amap: None, ..copy };
+        let blank = MapEntry {
+            object: None,
+            amap: None,
+            ..copy
+        };
         let mut node = uvm.upper.entries.alloc(uvm, Node::new(blank))?;
         let mut protect = false;
         match (inherit, &entry.amap) {
@@ -444,7 +480,10 @@ impl VmSpace {
         while let Some((start, end)) = dead.from(at).map(|entry| (entry.start.max(at), entry.end)) {
             // A part is at most what one page table maps: huge mappings are mostly holes.
             at = end.min(crate::addr::trunc_page(start) + PART);
-            self.pmap.remove(&self.uvm, VaRange::new(VirtAddr::new(start), VirtAddr::new(at)));
+            self.pmap.remove(
+                &self.uvm,
+                VaRange::new(VirtAddr::new(start), VirtAddr::new(at)),
+            );
             self.pmap.update(&self.uvm);
             self.uvm.executor().reschedule_if_asked().await;
         }
@@ -473,15 +512,24 @@ impl VmSpace {
         // One lookup at a time: no allocation under the lock.
         while regions.try_reserve(1).is_ok() {
             let map = self.map.read();
-            let Some(entry) = map.tree.from(at) else { break };
+            let Some(entry) = map.tree.from(at) else {
+                break;
+            };
             at = entry.end;
             let region = Region {
                 range: entry.range(),
                 prot: entry.prot,
-                sharing: if entry.copy_on_write { Sharing::Private } else { Sharing::Shared },
+                sharing: if entry.copy_on_write {
+                    Sharing::Private
+                } else {
+                    Sharing::Shared
+                },
                 file: entry.object.is_some(),
                 offset: entry.offset,
-                anons: entry.amap.as_ref().map_or(0, |a| a.used(entry.slot, entry.pages())),
+                anons: entry
+                    .amap
+                    .as_ref()
+                    .map_or(0, |a| a.used(entry.slot, entry.pages())),
                 wired: entry.wired,
             };
             drop(map);
@@ -497,11 +545,15 @@ impl VmSpace {
     pub async fn read_bytes(&self, va: VirtAddr, out: &mut [u8]) -> Result<(), FaultError> {
         let mut done = 0;
         while done < out.len() {
-            let at = va.as_u64().checked_add(done as u64).ok_or(FaultError::NoMapping)?;
+            let at = va
+                .as_u64()
+                .checked_add(done as u64)
+                .ok_or(FaultError::NoMapping)?;
             let within = at as usize % PAGE_SIZE;
             let n = (PAGE_SIZE - within).min(out.len() - done);
             let part = &mut out[done..done + n];
-            self.with_page(at, Access::Read, |bytes| bytes.read(within, part)).await?;
+            self.with_page(at, Access::Read, |bytes| bytes.read(within, part))
+                .await?;
             done += n;
         }
         Ok(())
@@ -514,11 +566,15 @@ impl VmSpace {
     pub async fn write_bytes(&self, va: VirtAddr, data: &[u8]) -> Result<(), FaultError> {
         let mut done = 0;
         while done < data.len() {
-            let at = va.as_u64().checked_add(done as u64).ok_or(FaultError::NoMapping)?;
+            let at = va
+                .as_u64()
+                .checked_add(done as u64)
+                .ok_or(FaultError::NoMapping)?;
             let within = at as usize % PAGE_SIZE;
             let n = (PAGE_SIZE - within).min(data.len() - done);
             let part = &data[done..done + n];
-            self.with_page(at, Access::Write, |bytes| bytes.write(within, part)).await?;
+            self.with_page(at, Access::Write, |bytes| bytes.write(within, part))
+                .await?;
             done += n;
         }
         Ok(())
@@ -531,7 +587,8 @@ impl VmSpace {
         access: Access,
         mut f: impl FnMut(crate::phys::PageBytes),
     ) -> Result<(), FaultError> {
-        let va = VirtAddr::try_new(crate::addr::trunc_page(va)).map_err(|_| FaultError::NoMapping)?;
+        let va =
+            VirtAddr::try_new(crate::addr::trunc_page(va)).map_err(|_| FaultError::NoMapping)?;
         loop {
             if let Some(mapping) = self.pmap.extract(&self.uvm, va)
                 && mapping.prot.allows(access)
@@ -543,7 +600,9 @@ impl VmSpace {
                 if still.is_some_and(|m| m.frame == hold.frame() && m.prot.allows(access)) {
                     if access == Access::Write {
                         // The hardware does not see this write.
-                        self.uvm.page(hold.frame()).note_attrs(PageAttrs::MODIFIED | PageAttrs::REFERENCED);
+                        self.uvm
+                            .page(hold.frame())
+                            .note_attrs(PageAttrs::MODIFIED | PageAttrs::REFERENCED);
                     }
                     f(hold.bytes());
                     return Ok(());

@@ -22,9 +22,9 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use arrayvec::ArrayVec;
 use crate::exec::{AtomicWaker, SpinLock, WaitQueue};
 use crate::exec::{Executor, InFlight};
+use arrayvec::ArrayVec;
 
 use crate::addr::{Frame, PAGE_SIZE};
 use crate::object::vnode::PageIn;
@@ -65,7 +65,11 @@ impl Segment {
     /// A whole frame.
     #[must_use]
     pub const fn page(frame: Frame) -> Self {
-        Self { frame, offset: 0, len: PAGE_SIZE as u32 }
+        Self {
+            frame,
+            offset: 0,
+            len: PAGE_SIZE as u32,
+        }
     }
 
     /// Physical address of its first byte.
@@ -124,7 +128,12 @@ impl Request {
     #[must_use]
     pub fn transfer(op: Op, offset: u64, segments: ArrayVec<Segment, MAX_SEGMENTS>) -> Self {
         let len = segments.iter().map(|s| u64::from(s.len)).sum();
-        Self { op, offset, len, segments }
+        Self {
+            op,
+            offset,
+            len,
+            segments,
+        }
     }
 }
 
@@ -199,7 +208,12 @@ pub struct Transfer {
 
 impl Request {
     fn empty() -> Self {
-        Self { op: Op::Flush, offset: 0, len: 0, segments: ArrayVec::new() }
+        Self {
+            op: Op::Flush,
+            offset: 0,
+            len: 0,
+            segments: ArrayVec::new(),
+        }
     }
 }
 
@@ -297,7 +311,12 @@ impl Claim {
                 in_flight,
             };
         }
-        start_on(device, PageIo { slot: Some(slot.clone()) });
+        start_on(
+            device,
+            PageIo {
+                slot: Some(slot.clone()),
+            },
+        );
         Transfer { slot: Some(slot) }
     }
 }
@@ -346,7 +365,9 @@ impl PageIo {
     /// `token` came from `into_token` and is used only once.
     pub unsafe fn from_token(token: usize) -> Self {
         // SAFETY: by the caller's promise this undoes one `into_raw`.
-        Self { slot: Some(unsafe { Arc::from_raw(token as *const Slot) }) }
+        Self {
+            slot: Some(unsafe { Arc::from_raw(token as *const Slot) }),
+        }
     }
 }
 
@@ -361,7 +382,13 @@ impl Drop for PageIo {
 
 impl fmt::Debug for PageIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.with(|s| write!(f, "PageIo({:?} {} bytes at {})", s.request.op, s.request.len, s.request.offset))
+        self.with(|s| {
+            write!(
+                f,
+                "PageIo({:?} {} bytes at {})",
+                s.request.op, s.request.len, s.request.offset
+            )
+        })
     }
 }
 
@@ -372,7 +399,11 @@ fn finish(slot: Arc<Slot>, result: Result<(), IoError>) {
         && let Some(piece) = state.chain.pop()
         && let Some(device) = state.device.clone()
     {
-        state.request = Request::transfer(Op::Read, piece.offset, [piece.segment].into_iter().collect());
+        state.request = Request::transfer(
+            Op::Read,
+            piece.offset,
+            [piece.segment].into_iter().collect(),
+        );
         drop(state);
         start_on(&device, PageIo { slot: Some(slot) });
         return;
@@ -421,7 +452,9 @@ impl Future for Transfer {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let slot = self.slot.as_ref().expect("polled after it was ready");
         slot.waiter.register(cx.waker());
-        let Some(result) = slot.state.lock().result else { return Poll::Pending };
+        let Some(result) = slot.state.lock().result else {
+            return Poll::Pending;
+        };
         if let Some(slot) = self.slot.take() {
             release(slot);
         }

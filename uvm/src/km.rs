@@ -1,19 +1,22 @@
 //! The kernel heap: what `Box`, `Vec` and `Arc` in the kernel live on.
 //!
 //! # What backs it, and how it grows
-//! Three stages. (1) Until [`Heap::init`] there is nothing. (2) From then to [`Heap::attach`] blocks come from a fixed early
-//! region, by moving a mark; only the last block can be given back. (3) From then on they come from `uvm`'s
-//! free frames: blocks up to [`LARGEST_CLASS`] bytes from slabs of one size each (with per-CPU magazines, see [`crate::pool`]),
-//! up to a page as a frame of their own, larger ones as contiguous frames, found by a search through all of memory. It grows a
-//! frame at a time, shares nothing with programs but the free list, and gives empty slabs back. There
-//! is no kernel address space to run out of: everything stays in the direct map.
+//! Three stages. (1) Until [`Heap::init`] there is nothing. (2) From then to [`Heap::attach`]
+//! blocks come from a fixed early region, by moving a mark; only the last block can be given back.
+//! (3) From then on they come from `uvm`'s free frames: blocks up to [`LARGEST_CLASS`] bytes from
+//! slabs of one size each (with per-CPU magazines, see [`crate::pool`]), up to a page as a frame of
+//! their own, larger ones as contiguous frames, found by a search through all of memory. It grows a
+//! frame at a time, shares nothing with programs but the free list, and gives empty slabs back.
+//! There is no kernel address space to run out of: everything stays in the direct map.
 //!
 //! # What exhaustion does
-//! `alloc` returns null when only the pagedaemon's reserve is left (or no contiguous frames), and the infallible
-//! collections then end in Rust's allocation error: a panic. Therefore UVM's own structures do not live here but
-//! in typed pools, whose `alloc` is fallible; what ring 3 can cause to be allocated asks
-//! [`Heap::can_allocate`] first, or uses `try_reserve`; and after [`Heap::seal`], at the end of boot, blocks beyond
-//! a page are counted (`heaplarge`), because contiguous frames may be gone by then. The counter `heapallocs` proves that a path allocates nothing.
+//! `alloc` returns null when only the pagedaemon's reserve is left (or no contiguous frames), and
+//! the infallible collections then end in Rust's allocation error: a panic. Therefore UVM's own
+//! structures do not live here but in typed pools, whose `alloc` is fallible; what ring 3 can cause
+//! to be allocated asks [`Heap::can_allocate`] first, or uses `try_reserve`; and after
+//! [`Heap::seal`], at the end of boot, blocks beyond a page are counted (`heaplarge`), because
+//! contiguous frames may be gone by then. The counter `heapallocs` proves that a path allocates
+//! nothing.
 //!
 //! # How it synchronises
 //! As the pools it is made of. Never from an interrupt handler.
@@ -108,8 +111,8 @@ impl Heap {
         self.sealed.store(true, Relaxed);
     }
 
-    /// Whether blocks of `bytes` in all can be had as of now without touching the reserves. For run-time paths, before they call
-    /// code that allocates infallibly.
+    /// Whether blocks of `bytes` in all can be had as of now without touching the reserves. For
+    /// run-time paths, before they call code that allocates infallibly.
     #[must_use]
     pub fn can_allocate(&self, bytes: usize) -> bool {
         match self.attached() {
@@ -213,7 +216,8 @@ impl Attached {
     }
 }
 
-// SAFETY: blocks come from slabs, frames or the early region: big and aligned enough, and nobody else's.
+// SAFETY: blocks come from slabs, frames or the early region: big and aligned enough, and nobody
+// else's.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(attached) = self.attached() else {
@@ -261,7 +265,8 @@ unsafe impl GlobalAlloc for Heap {
         if fits && self.attached().is_some() && !self.is_early(block) {
             return block;
         }
-        // SAFETY: a fresh block, and the old one is the caller's; both are at least as big as what is copied.
+        // SAFETY: a fresh block, and the old one is the caller's; both are at least as big as what
+        // is copied.
         unsafe {
             let moved = self.alloc(new);
             if !moved.is_null() {

@@ -1,4 +1,63 @@
 //! auvm's virtual memory system: NetBSD's UVM, as asynchronous code.
+//!
+//! # Purpose
+//! Everything between a page fault and a disk: which memory a program has ([`map`]), what stands
+//! behind it ([`amap`], [`anon`], [`object`]), how it gets in ([`fault`]) and out again
+//! ([`pdaemon`]), and below that the frames ([`page`]), page tables ([`pmap`]) and kernel memory
+//! ([`pool`], [`km`], [`uarea`]). Wherever UVM puts a thread to sleep, a future is pending here;
+//! nothing blocks. The crate knows page tables as data, disks as a trait ([`BlockDevice`]) and the
+//! machine as another ([`Machine`]), so that all of it runs in host tests (see below).
+//!
+//! All state hangs off a [`Uvm`] value; there are no globals.
+//!
+//! # Reading order
+//! 1. [`addr`], [`prot`]: the vocabulary. [`machine`], [`phys`]: what is below.
+//! 2. [`page`], then [`page::freelist`] and [`page::queues`]: the frames, and who may have the last
+//!    of them.
+//! 3. [`pmap`], then [`pmap::pv`], [`pmap::page_ops`], [`pmap::flush`]: page tables, forwards and
+//!    backwards.
+//! 4. [`pool`] and [`km`]: where structures live. [`uarea`], [`meter`].
+//! 5. [`map`], [`amap`], [`anon`], [`object`]: what a program's memory is made of.
+//! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`io`]: the way out. [`glue`]:
+//!    fork, exec, exit.
+//!
+//! # Lock order
+//! Spin locks, none of them ever held across an await:
+//!
+//! ```text
+//! map  >  amap  >  object  >  anon  >  pmap  >  page identity (pv)  >  pool  >  free list
+//!                                                                  >  page queues
+//! ```
+//!
+//! A lock is taken only while those to its left may be held. Within one level: two pmaps, two anons
+//! or two identities are never held together; per-CPU locks (magazines, batches) come before the
+//! global lock behind them. *Busy* is no lock: a busy page is waited for by awaiting, with nothing
+//! held ([`page::PageArray::busy_wait`]). The pagedaemon, which starts from a page, goes from right
+//! to left: it gets its owner by [`page::Page::owner_ref`] and then only tries to lock, skipping
+//! the page on failure.
+//!
+//! # Page operations
+//! What each operation on a page needs (Owner: the lock of its anon or object. Busy: the page is
+//! busy, and by the caller) and whether it may await:
+//!
+//! | operation | needs | takes inside | awaits |
+//! |---|---|---|---|
+//! | [`Uvm::alloc_frame`] | nothing | free list | never: `None` |
+//! | [`Uvm::free_frame`] | Owner, no mapping, [`Pmap::update`] done | page queues, free list | never |
+//! | [`page::Page::set_owner`], [`clear_owner`](page::Page::clear_owner) | Owner | identity | never |
+//! | [`page::Page::set_busy`], [`Uvm::unbusy`] | Owner | | never |
+//! | [`page::PageArray::busy_wait`] | no lock, no busy page | | until it is not busy |
+//! | [`Uvm::activate`], [`deactivate`](Uvm::deactivate), [`wire_page`](Uvm::wire_page) | Owner | page queues, now and then | never |
+//! | [`Pmap::enter`] | Owner, not busy for others | pmap, identity, pool | never: `OutOfMemory` |
+//! | [`Pmap::remove`], [`protect`](Pmap::protect) | map (its range cannot change) | pmap, identity | never |
+//! | [`Uvm::page_protect`], [`clear_modified`](Uvm::clear_modified), [`is_modified`](Uvm::is_modified), [`is_referenced`](Uvm::is_referenced) | Owner | identity | never |
+//! | page-in, page-out | Busy; no lock | | until the device is done |
+//! | [`Uvm::bytes`] | Busy, or Owner | | never |
+//! | [`Uvm::wait_for_free`] | no lock, no busy page (rule 9) | | until there are frames |
+//!
+//! # Host tests
+//! The feature `testing` adds `testing`: a machine with RAM and software TLBs that walks the same
+//! page tables.
 #![no_std]
 
 extern crate alloc;
@@ -12,6 +71,7 @@ pub mod km;
 pub mod machine;
 pub mod meter;
 pub mod page;
+mod percpu;
 pub mod phys;
 pub mod pmap;
 pub mod pool;
@@ -32,7 +92,6 @@ pub mod pdaemon;
 pub mod policy;
 mod upper;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::AtomicUsize;
 
@@ -68,7 +127,7 @@ pub struct Uvm {
     queues: page::queues::Queues,
     kernel: pmap::kernel::KernelPmap,
     /// What each CPU has loaded.
-    spaces: Box<[pmap::CpuSpace]>,
+    spaces: percpu::PerCpu<pmap::CpuSpace>,
     /// Pmaps that have deferred flushes.
     flushes_pending: AtomicUsize,
     pmap_pool: pool::Pool<Pmap>,
@@ -81,8 +140,8 @@ impl Uvm {
     /// Takes the machine's memory over.
     ///
     /// # Safety
-    /// `config` tells the truth: the RAM is mapped at the direct map's base, nothing else uses it, the kernel's
-    /// root table is one, and all that stays so as long as the `Uvm` exists.
+    /// `config` tells the truth: the RAM is mapped at the direct map's base, nothing else uses it,
+    /// the kernel's root table is one, and all that stays so as long as the `Uvm` exists.
     ///
     /// # Panics
     /// If there is too little memory to begin with, or no CPU or too many.
@@ -107,7 +166,7 @@ impl Uvm {
             kernel_root: Frame::containing(config.kernel_root),
             pages,
             kernel: pmap::kernel::KernelPmap::default(),
-            spaces: (0..cpus).map(|_| pmap::CpuSpace::default()).collect(),
+            spaces: percpu::PerCpu::new(cpus, pmap::CpuSpace::default),
             flushes_pending: AtomicUsize::new(0),
             pmap_pool: pool::Pool::new("pmap", cpus),
             pv_pool: pool::Pool::new("pv", cpus),
@@ -116,6 +175,7 @@ impl Uvm {
             uvm.prepare_kernel_range(kva)
                 .expect("memory for the first kernel tables");
         }
+        uvm.set_targets();
         uvm
     }
 

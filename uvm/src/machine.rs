@@ -1,8 +1,8 @@
 //! What uvm needs from the machine below it, and how one is described to [`crate::Uvm::new`].
 //!
 //! Page tables, pages and page contents are memory, reached through the direct map, so they need
-//! nothing from here. What remains is small: which CPU this is, what time it is, and TLBs. The kernel
-//! implements [`Machine`] with `invlpg` and `mov cr3`; [`crate::testing`] with software TLBs.
+//! nothing from here. What remains is small: which CPU this is, what time it is, and TLBs. The
+//! kernel implements [`Machine`] with `invlpg` and `mov cr3`; `uvm::testing` with software TLBs.
 
 use alloc::sync::Arc;
 
@@ -78,8 +78,9 @@ pub struct Config<'a> {
     /// RAM that uvm shall manage: nothing else uses it, all of it lies in the direct map. At most
     /// [`crate::page::MAX_RANGES`] ranges. Frame 0 is ignored.
     pub ram: &'a [PhysRange],
-    /// The kernel's root table. Its upper half is copied into each new user root, so every entry there
-    /// that will ever be needed must be present by now; uvm itself adds those that `kva` lies in.
+    /// The kernel's root table. Its upper half is copied into each new user root, so every entry
+    /// there that will ever be needed must be present by now; uvm itself adds those that `kva` lies
+    /// in.
     pub kernel_root: PhysAddr,
     /// Kernel addresses that uvm may map as it likes, for u-areas. `None` where nothing translates
     /// kernel addresses (host): u-areas are then contiguous frames in the direct map.

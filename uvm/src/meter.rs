@@ -2,16 +2,16 @@
 //!
 //! Counters only ever grow. Each CPU has a row of its own, written by plain loads and stores: tasks
 //! are not preempted inside the kernel and interrupt handlers do not count here, so no increment is
-//! lost, and counting costs no lock prefix and shares no cache line. [`Meter::snapshot`] adds the rows up.
-//! Gauges go up and down and are few: shared atomics, or read from their owner at snapshot.
+//! lost, and counting costs no lock prefix and shares no cache line. [`Uvm::uvmexp`] adds the rows
+//! up. Gauges go up and down and are few: shared atomics, or read from their owner at snapshot.
 //!
 //! Names are NetBSD's where it has the thing.
 
-use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::Uvm;
+use crate::percpu::PerCpu;
 
 macro_rules! named {
     ($(#[$outer:meta])* $kind:ident, $all:ident: $($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
@@ -212,7 +212,7 @@ struct Row([AtomicU64; COUNTERS]);
 
 /// All counters of a [`Uvm`].
 pub struct Meter {
-    rows: Box<[Row]>,
+    rows: PerCpu<Row>,
     gauges: [AtomicU64; GAUGES],
 }
 
@@ -221,9 +221,7 @@ impl Meter {
     #[must_use]
     pub(crate) fn new(cpus: usize) -> Self {
         Self {
-            rows: (0..cpus)
-                .map(|_| Row([const { AtomicU64::new(0) }; COUNTERS]))
-                .collect(),
+            rows: PerCpu::new(cpus, || Row([const { AtomicU64::new(0) }; COUNTERS])),
             gauges: [const { AtomicU64::new(0) }; GAUGES],
         }
     }
@@ -232,7 +230,7 @@ impl Meter {
     /// (another one: an increment may get lost, nothing worse).
     #[inline]
     pub fn add(&self, cpu: usize, counter: Counter, n: u64) {
-        let cell = &self.rows[cpu].0[counter as usize];
+        let cell = &self.rows.get(cpu).0[counter as usize];
         cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
     }
 

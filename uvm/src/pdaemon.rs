@@ -26,8 +26,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::task::Poll;
 use core::time::Duration;
 
-use arrayvec::ArrayVec;
 use crate::exec::WaitQueue;
+use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::Frame;
@@ -56,7 +56,10 @@ pub(crate) struct Hope {
 
 impl Hope {
     pub(crate) const fn new() -> Self {
-        Self { lost: AtomicU64::new(0), waiting: WaitQueue::new("free memory") }
+        Self {
+            lost: AtomicU64::new(0),
+            waiting: WaitQueue::new("free memory"),
+        }
     }
 }
 
@@ -118,8 +121,10 @@ impl Uvm {
         let before = hope.lost.load(Relaxed);
         self.wake_pagedaemon();
         let mut free = pin!(self.wait_for_free(pages));
-        let mut lost =
-            pin!(hope.waiting.wait_until(|| (hope.lost.load(Relaxed) != before).then_some(())));
+        let mut lost = pin!(
+            hope.waiting
+                .wait_until(|| (hope.lost.load(Relaxed) != before).then_some(()))
+        );
         poll_fn(|cx| {
             if free.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
@@ -203,11 +208,15 @@ impl Uvm {
     /// Deactivates an active page, if it is one that could ever be evicted.
     fn cool(&self, frame: Frame) {
         let page = self.page(frame);
-        let Some(object) = page.owner_ref::<UvmObject>() else { return };
+        let Some(object) = page.owner_ref::<UvmObject>() else {
+            return;
+        };
         if object.is_anonymous() {
             return;
         }
-        let Some(pages) = object.try_lock() else { return };
+        let Some(pages) = object.try_lock() else {
+            return;
+        };
         if page.is_owned_by(Ref::as_ptr(&object), page.index())
             && !page.is_busy()
             && self.queue_of(frame) == Some(Queue::Active)
@@ -229,9 +238,13 @@ impl Uvm {
             OwnerKind::Object => self.count(Counter::Pdobscan),
             _ => return Fate::Stays,
         }
-        let Some(object) = page.owner_ref::<UvmObject>() else { return Fate::Stays };
+        let Some(object) = page.owner_ref::<UvmObject>() else {
+            return Fate::Stays;
+        };
         let fate = {
-            let Some(mut pages) = object.try_lock() else { return Fate::Later };
+            let Some(mut pages) = object.try_lock() else {
+                return Fate::Later;
+            };
             let index = page.index();
             if pages.frames.get(index.0) != Some(&frame) {
                 return Fate::Stays;

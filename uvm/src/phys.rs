@@ -1,13 +1,14 @@
 //! Physical memory through the direct map.
 //!
 //! The kernel has all RAM mapped at [`crate::Config::direct_map_base`]; on the host the "RAM" is an
-//! allocation and its start is that base. Either way a frame's bytes are at `base + address`, which is
-//! how one pmap serves machine and simulation.
+//! allocation and its start is that base. Either way a frame's bytes are at `base + address`, which
+//! is how one pmap serves machine and simulation.
 //!
-//! This module owns no memory and takes no lock. Who may touch a frame's bytes is decided elsewhere:
-//! page tables by their pmap's lock, slabs by their pool, data pages by whoever has the page busy or
-//! is its sole owner. The bytes of a data page may also change under the kernel's hands, because a program in
-//! ring 3 writes to them; therefore they are reached as raw bytes ([`PageBytes`]), never by reference.
+//! This module owns no memory and takes no lock. Who may touch a frame's bytes is decided
+//! elsewhere: page tables by their pmap's lock, slabs by their pool, data pages by whoever has the
+//! page busy or is its sole owner. The bytes of a data page may also change under the kernel's
+//! hands, because a program in ring 3 writes to them; therefore they are reached as raw bytes
+//! ([`PageBytes`]), never by reference.
 
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
@@ -73,10 +74,9 @@ impl PhysMem {
     /// # Safety
     /// `frame` is RAM in the direct map and holds plain bytes, no object of the kernel's.
     pub(crate) unsafe fn bytes(&self, frame: Frame) -> PageBytes {
-        // SAFETY: the direct map never has anything at address 0.
-        PageBytes {
-            ptr: unsafe { NonNull::new_unchecked(self.ptr(frame)) },
-        }
+        // SAFETY: the direct map is in the kernel's half (on the host: an allocation), never at 0.
+        let ptr = unsafe { NonNull::new_unchecked(self.ptr(frame)) };
+        PageBytes { ptr }
     }
 }
 
@@ -99,8 +99,8 @@ impl PageBytes {
 
     /// Fills the page with zeroes.
     pub fn zero(&self) {
-        // SAFETY: mapped RAM that holds plain bytes. The size is a constant multiple of 8, for which the
-        // kernel's `memset` is `rep stosq`.
+        // SAFETY: mapped RAM that holds plain bytes. The size is a constant multiple of 8, for
+        // which the kernel's `memset` is `rep stosq`.
         unsafe { core::ptr::write_bytes(self.ptr.as_ptr(), 0, PAGE_SIZE) };
     }
 

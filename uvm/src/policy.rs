@@ -21,7 +21,8 @@ impl Uvm {
         // Machines of a few hundred frames, in tests, must not spend most of them on being free.
         let freemin = (managed / 200).clamp(least, most).min(managed / 16).max(2) as u64;
         self.meter().set(Gauge::Freemin, freemin);
-        self.meter().set(Gauge::Freetarg, freemin + freemin.div_ceil(3));
+        self.meter()
+            .set(Gauge::Freetarg, freemin + freemin.div_ceil(3));
         self.meter().set(Gauge::Wiredmax, managed as u64 / 3);
         self.set_inactive_target();
     }

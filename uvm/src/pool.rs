@@ -1,18 +1,21 @@
 //! Typed pools: small kernel objects in pages from the free list.
 //!
 //! # What this owns
-//! A [`Pool`] has the [slabs](slab) of one type: single frames, each with a header and then objects. There are no
-//! constructed-but-free objects, and an empty slab goes back to the free list at once, except one that is kept
-//! against thrashing; [`Pool::reclaim`] gives back that one too, and what per-CPU magazines hold on to.
+//! A [`Pool`] has the slabs of one type: single frames, each with a header and then objects. There
+//! are no constructed-but-free objects, and an empty slab goes back to the free list at once,
+//! except one that is kept against thrashing; [`Pool::reclaim`] gives back that one too, and what
+//! per-CPU magazines hold on to.
 //!
 //! # How it synchronises
-//! Each CPU has a magazine of free objects, with a lock that only that CPU and `reclaim` take; behind it
-//! is one lock for the slabs. Order: magazine, slabs; the free list's locks come after both. Pool locks may be taken
-//! under any other lock of uvm but the free list's and the page queues'.
+//! Each CPU has a magazine of free objects, with a lock that only that CPU and `reclaim` take;
+//! behind it is one lock for the slabs. Order: magazine, slabs; the free list's locks come after
+//! both. Pool locks may be taken under any other lock of uvm but the free list's and the page
+//! queues'.
 //!
 //! # Why not `Box` and `Arc`
-//! `Box::try_new` is not stable, an infallible one aborts when memory runs out, and the general heap costs several
-//! times as much. [`PoolBox`] and [`Ref`] are the same ideas over a pool with a fallible `new`.
+//! `Box::try_new` is not stable, an infallible one aborts when memory runs out, and the general
+//! heap costs several times as much. [`PoolBox`] and [`Ref`] are the same ideas over a pool with a
+//! fallible `new`.
 
 pub(crate) mod slab;
 
@@ -37,7 +40,8 @@ use crate::page::freelist::AllocFor;
 #[error("out of memory")]
 pub struct OutOfMemory;
 
-/// Objects of one type in pages from the free list. Objects are at most [`slab::MAX_OBJECT`] bytes.
+/// Objects of one type in pages from the free list. Objects are at most 4,032 bytes (a page less
+/// the header).
 ///
 /// # Panics
 /// Dropping a pool panics while objects of it are in use.
@@ -68,15 +72,31 @@ impl<T> Pool<T> {
     /// Allocates; `who` says which reserve a new slab may come from. Never waits.
     #[inline]
     pub fn alloc_for(&self, uvm: &Uvm, who: AllocFor, value: T) -> Result<PoolBox<T>, OutOfMemory> {
-        let Some(object) = self.slabs.alloc(uvm, who) else {
-            uvm.count(Counter::PoolFails);
-            return Err(OutOfMemory);
-        };
+        match self.slabs.alloc_cached(uvm) {
+            Some(object) => Ok(Self::place(uvm, object, value)),
+            None => self.alloc_slowly(uvm, who, value),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, uvm: &Uvm, who: AllocFor, value: T) -> Result<PoolBox<T>, OutOfMemory> {
+        match self.slabs.refill(uvm, who) {
+            Some(object) => Ok(Self::place(uvm, object, value)),
+            None => {
+                uvm.count(Counter::PoolFails);
+                Err(OutOfMemory)
+            }
+        }
+    }
+
+    #[inline]
+    fn place(uvm: &Uvm, object: NonNull<u8>, value: T) -> PoolBox<T> {
         uvm.count(Counter::PoolAllocs);
         let object = object.cast::<T>();
         // SAFETY: fresh from the slab, with room and alignment for a `T`, and ours alone.
         unsafe { object.write(value) };
-        Ok(PoolBox(object))
+        PoolBox(object)
     }
 
     /// Objects in use.
@@ -195,8 +215,8 @@ pub unsafe trait Counted: Send + Sync + Sized {
     /// The count.
     fn count(&self) -> &RefCount;
 
-    /// Called when the last [`Ref`] has gone, before the object is dropped and its memory freed: for what
-    /// needs the `Uvm`.
+    /// Called when the last [`Ref`] has gone, before the object is dropped and its memory freed:
+    /// for what needs the `Uvm`.
     fn finalize(&mut self, uvm: &Uvm) {
         let _ = uvm;
     }
@@ -206,7 +226,8 @@ pub unsafe trait Counted: Send + Sync + Sized {
 pub struct Ref<T: Counted>(NonNull<T>);
 
 impl<T: Counted> Ref<T> {
-    /// Allocates from `pool` on behalf of a program. The value's count must be fresh ([`RefCount::new`]).
+    /// Allocates from `pool` on behalf of a program. The value's count must be fresh
+    /// ([`RefCount::new`]).
     #[inline]
     pub fn new(pool: &Pool<T>, uvm: &Uvm, value: T) -> Result<Self, OutOfMemory> {
         debug_assert_eq!(value.count().get(), 1, "count is not fresh");
@@ -258,8 +279,8 @@ impl<T: Counted> Ref<T> {
         raised.ok().map(|_| Self(object))
     }
 
-    /// Number of references as of now. Whoever holds the only one keeps it so, unless there are weak ways
-    /// to the object.
+    /// Number of references as of now. Whoever holds the only one keeps it so, unless there are
+    /// weak ways to the object.
     #[inline]
     #[must_use]
     pub fn count(this: &Self) -> u32 {
@@ -270,8 +291,8 @@ impl<T: Counted> Ref<T> {
     #[inline(never)]
     fn last(&mut self) {
         fence(Acquire);
-        // SAFETY: the count is 0, so that no other `Ref` is left or can be made; the object came from a
-        // pool, whose slab knows the `Uvm`.
+        // SAFETY: the count is 0, so that no other `Ref` is left or can be made; the object came
+        // from a pool, whose slab knows the `Uvm`.
         unsafe {
             let uvm = Header::of(self.0.cast()).as_ref().uvm;
             self.0.as_mut().finalize(uvm.as_ref());

@@ -1,8 +1,9 @@
 //! A machine on the host, for tests: RAM, and CPUs with software TLBs.
 //!
-//! The MMU here walks the very tables that [`crate::pmap`] writes, honours rights, sets accessed and dirty bits, and *caches
-//! translations per CPU*, for as long as nothing flushes them: a missing flush shows as an access that should
-//! have faulted, or as bytes of a frame that is someone else's by now. Memory starts full of garbage.
+//! The MMU here walks the very tables that [`crate::pmap`] writes, honours rights, sets accessed
+//! and dirty bits, and *caches translations per CPU*, for as long as nothing flushes them: a
+//! missing flush shows as an access that should have faulted, or as bytes of a frame that is
+//! someone else's by now. Memory starts full of garbage.
 //!
 //! One thread plays all CPUs in turn ([`on_cpu`]), or several threads one each.
 
@@ -109,7 +110,8 @@ impl Host {
             start: page(FIRST),
             end: page(end),
         }];
-        // SAFETY: the machine owns that RAM, uses none of it itself, and lives as long as the `Uvm`.
+        // SAFETY: the machine owns that RAM, uses none of it itself, and lives as long as the
+        // `Uvm`.
         let uvm = unsafe {
             Uvm::new(Config {
                 direct_map_base: VirtAddr::from_ptr(machine.ram.start.as_ptr()),
@@ -235,7 +237,8 @@ impl HostMachine {
             .expect("no test panicked inside the machine")
     }
 
-    /// Translates `va` for an access by this CPU, by TLB or tables, as hardware does: user or kernel mode.
+    /// Translates `va` for an access by this CPU, by TLB or tables, as hardware does: user or
+    /// kernel mode.
     pub fn translate(
         &self,
         va: VirtAddr,
@@ -276,7 +279,8 @@ impl HostMachine {
         let mut frame = Frame::containing(root);
         let (mut user_ok, mut write, mut exec) = (true, true, true);
         for level in (0..4).rev() {
-            // SAFETY: a table in our RAM, or else the test is about to fail: tables are all that roots lead to.
+            // SAFETY: a table in our RAM, or else the test is about to fail: tables are all that
+            // roots lead to.
             let table: &phys::Table = unsafe { self.phys.table(frame) };
             let slot = &table.0[(va.as_u64() >> (12 + 9 * level) & 511) as usize];
             loop {
@@ -321,7 +325,8 @@ impl HostMachine {
     /// Loads a byte as ring 3 does.
     pub fn load(&self, va: VirtAddr) -> Result<u8, PageFault> {
         let at = self.translate(va, Access::Read, true)?;
-        // SAFETY: a byte of our RAM. Should it be the kernel's, a test will notice that it is wrong.
+        // SAFETY: a byte of our RAM. Should it be the kernel's, a test will notice that it is
+        // wrong.
         Ok(unsafe { at.read_volatile() })
     }
 

@@ -1,16 +1,19 @@
 //! The u-area cache.
 //!
-//! A u-area is the memory of a suspended LWP: trap frame, FPU state, pinned future; [`UAREA_SIZE`] bytes in whole wired pages, at
-//! kernel addresses of their own with an unmapped page on each side. Making one allocates and maps; most often one from
-//! the cache will do, its pages still wired (UVM.md, rows 3 and 5).
+//! A u-area is the memory of a suspended LWP: trap frame, FPU state, pinned future; [`UAREA_SIZE`]
+//! bytes in whole wired pages, at kernel addresses of their own with an unmapped page on each side.
+//! Making one allocates and maps; most often one from the cache will do, its pages still wired
+//! (UVM.md, rows 3 and 5).
 //!
 //! # What this owns
-//! The address range [`crate::Config::kva`], cut into slots, and the cached u-areas, linked through their own first bytes. Where nothing
-//! translates kernel addresses (host) a u-area is two contiguous frames in the direct map instead.
+//! The address range [`crate::Config::kva`], cut into slots, and the cached u-areas, linked through
+//! their own first bytes. Where nothing translates kernel addresses (host) a u-area is two
+//! contiguous frames in the direct map instead.
 //!
 //! # How it synchronises
-//! One spin lock, held for a few instructions. [`Uvm::uarea_free`] never waits and never fails, so that exit can call it last;
-//! the excess is released by [`Uvm::uarea_drain`], by whoever can await (the parent in wait4, the pagedaemon).
+//! One spin lock, held for a few instructions. [`Uvm::uarea_free`] never waits and never fails, so
+//! that exit can call it last; the excess is released by [`Uvm::uarea_drain`], by whoever can await
+//! (the parent in wait4, the pagedaemon).
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -43,8 +46,8 @@ pub enum Source {
     Cached,
 }
 
-/// [`UAREA_SIZE`] bytes of wired kernel memory with one owner. It must end in [`Uvm::uarea_free`]; merely
-/// dropping it loses the memory.
+/// [`UAREA_SIZE`] bytes of wired kernel memory with one owner. It must end in [`Uvm::uarea_free`];
+/// merely dropping it loses the memory.
 #[derive(Debug)]
 #[must_use = "give it back by uarea_free"]
 pub struct Uarea {
@@ -93,7 +96,7 @@ impl Uareas {
             (r.pages().saturating_sub(1) / SLOT_PAGES).min(frames / UAREA_PAGES)
         });
         let mut used = vec![0_u64; slots.div_ceil(64)].into_boxed_slice();
-        if let Some(last) = used.last_mut().filter(|_| slots % 64 != 0) {
+        if let Some(last) = used.last_mut().filter(|_| !slots.is_multiple_of(64)) {
             *last = u64::MAX << (slots % 64);
         }
         Self {
@@ -158,8 +161,8 @@ impl Uvm {
         self.uareas.state.lock().push(uarea);
     }
 
-    /// Releases u-areas until no more than `keep` are cached: [`UAREA_KEEP`] normally, 0 when memory is short.
-    /// Awaits only to let others run.
+    /// Releases u-areas until no more than `keep` are cached: [`UAREA_KEEP`] normally, 0 when
+    /// memory is short. Awaits only to let others run.
     pub async fn uarea_drain(&self, keep: usize) {
         while self.release_one(keep) {
             crate::exec::yield_now().await;
@@ -195,6 +198,9 @@ impl Uvm {
     }
 
     fn make_direct(&self) -> Result<Uarea, OutOfMemory> {
+        if !self.can_allocate(AllocFor::User, UAREA_PAGES) {
+            return Err(OutOfMemory);
+        }
         let first = self.alloc_contiguous(UAREA_PAGES).ok_or(OutOfMemory)?;
         Ok(Uarea {
             base: NonNull::new(self.phys().ptr(first)).ok_or(OutOfMemory)?,
@@ -244,7 +250,8 @@ impl Uvm {
     }
 }
 
-/// The pages of a slot's u-area. The first page of the range is never mapped, nor the one behind each u-area.
+/// The pages of a slot's u-area. The first page of the range is never mapped, nor the one behind
+/// each u-area.
 fn slot_range(kva: VaRange, slot: usize) -> VaRange {
     let first = kva.start() + ((slot * SLOT_PAGES + 1) * PAGE_SIZE) as u64;
     VaRange::of_pages(first, UAREA_PAGES)

@@ -120,7 +120,10 @@ impl Amap {
     pub(crate) fn join(this: Ref<Self>) {
         // Counts per slot stay as they are; only the number of references sinks.
         let inner = this.lock();
-        debug_assert!(!matches!(inner.runs, Runs::Uniform), "joined what was never split");
+        debug_assert!(
+            !matches!(inner.runs, Runs::Uniform),
+            "joined what was never split"
+        );
         drop(inner);
     }
 
@@ -129,7 +132,9 @@ impl Amap {
     pub(crate) fn unreference(this: Ref<Self>, uvm: &Uvm, slot: u64, len: u64) {
         let mut inner = this.lock();
         let slots = inner.slots;
-        if Ref::count(&this) > 1 && (!matches!(inner.runs, Runs::Uniform) || (slot, len) != (0, slots)) {
+        if Ref::count(&this) > 1
+            && (!matches!(inner.runs, Runs::Uniform) || (slot, len) != (0, slots))
+        {
             inner.runs.materialise(uvm, slots, Ref::count(&this));
             inner.runs.add(uvm, slot, len, -1);
             let AmapInner { anons, runs, .. } = &mut *inner;
@@ -149,7 +154,9 @@ impl Amap {
             return false;
         }
         for _ in 0..budget {
-            let Some((at, _)) = inner.anons.next_from(0) else { return false };
+            let Some((at, _)) = inner.anons.next_from(0) else {
+                return false;
+            };
             inner.anons.remove(at);
         }
         !inner.anons.is_empty()
@@ -161,13 +168,24 @@ impl Amap {
     ///
     /// # Errors
     /// [`OutOfMemory`]; nothing has changed.
-    pub(crate) fn copy(this: &Ref<Self>, uvm: &Uvm, slot: u64, len: u64) -> Result<Ref<Self>, OutOfMemory> {
+    pub(crate) fn copy(
+        this: &Ref<Self>,
+        uvm: &Uvm,
+        slot: u64,
+        len: u64,
+    ) -> Result<Ref<Self>, OutOfMemory> {
         let copy = Self::new(uvm, len)?;
         let source = this.lock();
         let mut target = copy.lock();
         let shared = this.is_shared();
-        for (at, anon) in source.anons.iter_from(slot).take_while(|&(at, _)| at < slot + len) {
-            target.anons.insert(at - slot, anon.clone(), uvm, &uvm.upper.slot_nodes)?;
+        for (at, anon) in source
+            .anons
+            .iter_from(slot)
+            .take_while(|&(at, _)| at < slot + len)
+        {
+            target
+                .anons
+                .insert(at - slot, anon.clone(), uvm, &uvm.upper.slot_nodes)?;
             if shared && let Some(frame) = anon.lock().frame {
                 uvm.page_protect(frame, Prot::READ | Prot::EXEC);
             }
@@ -191,6 +209,10 @@ impl Amap {
 
     /// How many of the `len` slots from `slot` on have an anon.
     pub(crate) fn used(&self, slot: u64, len: u64) -> u64 {
-        self.lock().anons.iter_from(slot).take_while(|&(at, _)| at < slot + len).count() as u64
+        self.lock()
+            .anons
+            .iter_from(slot)
+            .take_while(|&(at, _)| at < slot + len)
+            .count() as u64
     }
 }

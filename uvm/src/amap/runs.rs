@@ -38,7 +38,11 @@ impl Runs {
     pub(crate) fn materialise(&mut self, uvm: &Uvm, slots: u64, count: u32) {
         if matches!(self, Self::Uniform) {
             let mut tree = Tree::new();
-            let run = Run { start: 0, end: slots, count };
+            let run = Run {
+                start: 0,
+                end: slots,
+                count,
+            };
             *self = match uvm.upper.runs.alloc(uvm, Node::new(run)) {
                 Ok(node) => {
                     tree.insert(node);
@@ -60,7 +64,9 @@ impl Runs {
         while at < slot + len
             && let Some((start, end)) = tree.from(at).map(|run| (run.start, run.end))
         {
-            tree.modify(start, |run| run.count = run.count.saturating_add_signed(delta));
+            tree.modify(start, |run| {
+                run.count = run.count.saturating_add_signed(delta)
+            });
             at = end;
         }
         // From one before to one after: what became equal becomes one run again.
@@ -69,7 +75,10 @@ impl Runs {
             if start >= slot + len {
                 break;
             }
-            match tree.from(end).map(|next| (next.start, next.end, next.count)) {
+            match tree
+                .from(end)
+                .map(|next| (next.start, next.end, next.count))
+            {
                 Some((next, next_end, next_count)) if next_count == count => {
                     tree.remove(next);
                     tree.modify(start, |run| run.end = next_end);
@@ -104,14 +113,24 @@ impl Runs {
 
 /// Makes a run begin at `at`.
 fn cut(tree: &mut Tree<Run>, uvm: &Uvm, at: u64) -> Result<(), OutOfMemory> {
-    let Some((start, end, count)) = tree.find(at).map(|n| n.value()).map(|r| (r.start, r.end, r.count))
+    let Some((start, end, count)) = tree
+        .find(at)
+        .map(|n| n.value())
+        .map(|r| (r.start, r.end, r.count))
     else {
         return Ok(());
     };
     if start == at {
         return Ok(());
     }
-    let upper = uvm.upper.runs.alloc(uvm, Node::new(Run { start: at, end, count }))?;
+    let upper = uvm.upper.runs.alloc(
+        uvm,
+        Node::new(Run {
+            start: at,
+            end,
+            count,
+        }),
+    )?;
     tree.modify(start, |run| run.end = at);
     tree.insert(upper);
     Ok(())

@@ -75,7 +75,10 @@ impl MapEntry {
     /// Its addresses.
     #[must_use]
     pub fn range(&self) -> VaRange {
-        VaRange::new(VirtAddr::new_truncate(self.start), VirtAddr::new_truncate(self.end))
+        VaRange::new(
+            VirtAddr::new_truncate(self.start),
+            VirtAddr::new_truncate(self.end),
+        )
     }
 
     /// Its length in pages.
@@ -108,7 +111,9 @@ impl MapEntry {
             && self.wired == next.wired
             && match (&self.object, &next.object) {
                 (None, None) => true,
-                (Some(a), Some(b)) => Ref::ptr_eq(a, b) && self.offset + self.pages() == next.offset,
+                (Some(a), Some(b)) => {
+                    Ref::ptr_eq(a, b) && self.offset + self.pages() == next.offset
+                }
                 _ => false,
             }
     }

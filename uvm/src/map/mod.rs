@@ -52,7 +52,10 @@ pub struct VmMap {
 impl VmMap {
     pub(crate) fn new() -> Self {
         Self {
-            inner: SpinRwLock::new(MapInner { tree: Tree::new(), size: 0 }),
+            inner: SpinRwLock::new(MapInner {
+                tree: Tree::new(),
+                size: 0,
+            }),
             version: AtomicU64::new(0),
             hint: AtomicPtr::new(ptr::null_mut()),
             busy: Mutex::new(()),

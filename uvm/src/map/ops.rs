@@ -14,7 +14,8 @@ impl MapInner {
     pub(crate) fn place(&self, placement: Placement, len: u64, top: u64) -> Result<u64, VmError> {
         let free = |start: u64| {
             let end = start.checked_add(len)?;
-            (start >= USER_MIN && end <= USER_MAX && !self.tree.overlaps(start, end)).then_some(start)
+            (start >= USER_MIN && end <= USER_MAX && !self.tree.overlaps(start, end))
+                .then_some(start)
         };
         match placement {
             Placement::Anywhere(hint) => hint
@@ -38,7 +39,9 @@ impl MapInner {
 
     /// Makes an entry begin at `at`, if one covers it.
     pub(crate) fn clip(&mut self, uvm: &Uvm, at: u64) -> Result<(), OutOfMemory> {
-        let Some(entry) = self.tree.find(at).map(Node::value) else { return Ok(()) };
+        let Some(entry) = self.tree.find(at).map(Node::value) else {
+            return Ok(());
+        };
         let start = entry.start;
         if start == at {
             return Ok(());
@@ -102,8 +105,15 @@ impl MapInner {
     ) -> Result<(), OutOfMemory> {
         self.clip(uvm, start)?;
         self.clip(uvm, end)?;
-        while let Some(at) = self.tree.from(start).map(|e| e.start).filter(|&at| at < end) {
-            let Some(node) = self.tree.remove(at) else { break };
+        while let Some(at) = self
+            .tree
+            .from(start)
+            .map(|e| e.start)
+            .filter(|&at| at < end)
+        {
+            let Some(node) = self.tree.remove(at) else {
+                break;
+            };
             self.size -= node.value().end - node.value().start;
             out.insert(node);
         }
@@ -111,10 +121,19 @@ impl MapInner {
     }
 
     /// Whether all of `start..end` is mapped, and every entry in it passes `test`.
-    pub(crate) fn covers(&self, start: u64, end: u64, test: impl Fn(&MapEntry) -> Result<(), VmError>) -> Result<(), VmError> {
+    pub(crate) fn covers(
+        &self,
+        start: u64,
+        end: u64,
+        test: impl Fn(&MapEntry) -> Result<(), VmError>,
+    ) -> Result<(), VmError> {
         let mut at = start;
         while at < end {
-            let entry = self.tree.from(at).filter(|e| e.start <= at).ok_or(VmError::Unmapped)?;
+            let entry = self
+                .tree
+                .from(at)
+                .filter(|e| e.start <= at)
+                .ok_or(VmError::Unmapped)?;
             test(entry)?;
             at = entry.end;
         }
@@ -132,8 +151,11 @@ impl MapInner {
         self.clip(uvm, start)?;
         self.clip(uvm, end)?;
         let mut at = start;
-        while let Some((from, to)) =
-            self.tree.from(at).map(|e| (e.start, e.end)).filter(|&(from, _)| from < end)
+        while let Some((from, to)) = self
+            .tree
+            .from(at)
+            .map(|e| (e.start, e.end))
+            .filter(|&(from, _)| from < end)
         {
             self.tree.modify(from, &mut f);
             at = to;
@@ -190,7 +212,8 @@ impl MapEntry {
         match (&self.amap, &next.amap) {
             (None, None) => true,
             (Some(a), Some(b)) => {
-                Ref::ptr_eq(a, b) && self.slot + ((self.end - self.start) >> PAGE_SHIFT) == next.slot
+                Ref::ptr_eq(a, b)
+                    && self.slot + ((self.end - self.start) >> PAGE_SHIFT) == next.slot
             }
             _ => false,
         }

@@ -80,7 +80,10 @@ impl MapRequest {
     /// `len` bytes of `object` from page `offset` on, private, anywhere.
     #[must_use]
     pub fn object(object: Ref<UvmObject>, offset: PageIndex, len: usize, prot: Prot) -> Self {
-        Self { backing: Backing::Object { object, offset }, ..Self::anonymous(len, prot) }
+        Self {
+            backing: Backing::Object { object, offset },
+            ..Self::anonymous(len, prot)
+        }
     }
 
     /// The same, elsewhere.

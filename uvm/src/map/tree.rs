@@ -42,7 +42,15 @@ impl<T: Span> Node<T> {
     /// A node outside any tree, to be put into a pool and then inserted.
     pub fn new(value: T) -> Self {
         let (first, last) = (value.start(), value.end());
-        Self { value, left: None, right: None, height: 1, first, last, hole: 0 }
+        Self {
+            value,
+            left: None,
+            right: None,
+            height: 1,
+            first,
+            last,
+            hole: 0,
+        }
     }
 
     /// The value.
@@ -80,7 +88,9 @@ impl<T: Span> Node<T> {
 }
 
 fn rotate_right<T: Span>(mut node: PoolBox<Node<T>>) -> PoolBox<Node<T>> {
-    let Some(mut up) = node.left.take() else { return node };
+    let Some(mut up) = node.left.take() else {
+        return node;
+    };
     node.left = up.right.take();
     node.refresh();
     up.right = Some(node);
@@ -89,7 +99,9 @@ fn rotate_right<T: Span>(mut node: PoolBox<Node<T>>) -> PoolBox<Node<T>> {
 }
 
 fn rotate_left<T: Span>(mut node: PoolBox<Node<T>>) -> PoolBox<Node<T>> {
-    let Some(mut up) = node.right.take() else { return node };
+    let Some(mut up) = node.right.take() else {
+        return node;
+    };
     node.right = up.left.take();
     node.refresh();
     up.left = Some(node);
@@ -295,7 +307,8 @@ impl<T: Span> Tree<T> {
             if max(node.hole, max(node.first - a, b - node.last)) < len {
                 return None;
             }
-            go(&node.right, node.value.end(), b, q).or_else(|| go(&node.left, a, node.value.start(), q))
+            go(&node.right, node.value.end(), b, q)
+                .or_else(|| go(&node.left, a, node.value.start(), q))
         }
         go(&self.root, 0, u64::MAX, &(len, low, high))
     }
@@ -314,7 +327,8 @@ impl<T: Span> Tree<T> {
             if max(node.hole, max(node.first - a, b - node.last)) < len {
                 return None;
             }
-            go(&node.left, a, node.value.start(), q).or_else(|| go(&node.right, node.value.end(), b, q))
+            go(&node.left, a, node.value.start(), q)
+                .or_else(|| go(&node.right, node.value.end(), b, q))
         }
         go(&self.root, 0, u64::MAX, &(len, low, high))
     }

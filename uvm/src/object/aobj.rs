@@ -28,7 +28,9 @@ pub(crate) fn zero_page(
     uvm: &Uvm,
     index: PageIndex,
 ) -> Result<Frame, OutOfMemory> {
-    let frame = uvm.alloc_frame(AllocFor::User, Zero::Yes).ok_or(OutOfMemory)?;
+    let frame = uvm
+        .alloc_frame(AllocFor::User, Zero::Yes)
+        .ok_or(OutOfMemory)?;
     if let Err(error) = UvmObject::insert(object, pages, uvm, index, frame) {
         uvm.free_frame(frame);
         return Err(error);

@@ -100,7 +100,11 @@ unsafe impl PageOwner for UvmObject {
 }
 
 const fn resident_gauge(anonymous: bool) -> Gauge {
-    if anonymous { Gauge::Anonpages } else { Gauge::Filepages }
+    if anonymous {
+        Gauge::Anonpages
+    } else {
+        Gauge::Filepages
+    }
 }
 
 /// What an object has at an index.
@@ -179,7 +183,9 @@ impl UvmObject {
         index: PageIndex,
         frame: Frame,
     ) -> Result<(), OutOfMemory> {
-        let old = pages.frames.insert(index.0, frame, uvm, &uvm.upper.page_nodes)?;
+        let old = pages
+            .frames
+            .insert(index.0, frame, uvm, &uvm.upper.page_nodes)?;
         debug_assert!(old.is_none(), "two pages at one index");
         // SAFETY: `finalize`, `remove` clear the owner before the object's memory goes.
         unsafe { uvm.page(frame).set_owner(Ref::as_ptr(this), index) };
@@ -265,7 +271,10 @@ impl PageHold {
     /// Holds a page. The caller has the owner locked.
     pub(crate) fn new(uvm: &Arc<Uvm>, frame: Frame) -> Self {
         uvm.page(frame).loan();
-        Self { uvm: uvm.clone(), frame }
+        Self {
+            uvm: uvm.clone(),
+            frame,
+        }
     }
 
     /// Holds a page that was found through a translation, unless its owner is letting it go.

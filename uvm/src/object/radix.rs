@@ -31,11 +31,17 @@ pub struct Radix<V, const N: usize> {
 
 impl<V, const N: usize> Node<V, N> {
     fn leaf() -> Self {
-        Self { used: 0, slots: Slots::Leaf([const { None }; N]) }
+        Self {
+            used: 0,
+            slots: Slots::Leaf([const { None }; N]),
+        }
     }
 
     fn inner() -> Self {
-        Self { used: 0, slots: Slots::Inner([const { None }; N]) }
+        Self {
+            used: 0,
+            slots: Slots::Inner([const { None }; N]),
+        }
     }
 }
 
@@ -53,7 +59,11 @@ impl<V, const N: usize> Radix<V, N> {
 
     /// An empty array.
     pub const fn new() -> Self {
-        Self { root: None, height: 0, len: 0 }
+        Self {
+            root: None,
+            height: 0,
+            len: 0,
+        }
     }
 
     /// Number of elements.
@@ -207,14 +217,18 @@ impl<V, const N: usize> Radix<V, N> {
             level: u8,
         ) -> Option<(u64, &V)> {
             let bits = Radix::<V, N>::BITS * u32::from(level);
-            let first = if from <= base { 0 } else { Radix::<V, N>::digit(from, level) };
+            let first = if from <= base {
+                0
+            } else {
+                Radix::<V, N>::digit(from, level)
+            };
             for digit in first..N {
                 let here = base + ((digit as u64) << bits);
                 let found = match &node.slots {
                     Slots::Leaf(values) => values[digit].as_ref().map(|v| (here, v)),
-                    Slots::Inner(children) => {
-                        children[digit].as_deref().and_then(|c| go(c, from, here, level - 1))
-                    }
+                    Slots::Inner(children) => children[digit]
+                        .as_deref()
+                        .and_then(|c| go(c, from, here, level - 1)),
                 };
                 if found.is_some() {
                     return found;
@@ -244,5 +258,12 @@ fn new_node<V, const N: usize>(
     uvm: &Uvm,
     pool: &NodePool<V, N>,
 ) -> Result<PoolBox<Node<V, N>>, OutOfMemory> {
-    pool.alloc(uvm, if level == 0 { Node::leaf() } else { Node::inner() })
+    pool.alloc(
+        uvm,
+        if level == 0 {
+            Node::leaf()
+        } else {
+            Node::inner()
+        },
+    )
 }

@@ -19,7 +19,9 @@ use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, PageIndex};
-use crate::io::{BlockDevice, Claim, Finish, IoError, MAX_CHAIN, MAX_SEGMENTS, Op, Piece, Request, Segment};
+use crate::io::{
+    BlockDevice, Claim, Finish, IoError, MAX_CHAIN, MAX_SEGMENTS, Op, Piece, Request, Segment,
+};
 use crate::map::Advice;
 use crate::meter::{Counter, Gauge};
 use crate::object::{Behind, PageHold, Pager, PagerError, Resident, UvmObject};
@@ -78,7 +80,9 @@ impl VnodeObject {
     /// [`OutOfMemory`].
     pub fn new(uvm: &Uvm, file: Arc<dyn FileMap>, size: u64) -> Result<Arc<Self>, OutOfMemory> {
         let pager = Arc::new(VnodePager { file });
-        Ok(Arc::new(Self { object: UvmObject::make(uvm, Behind::Pager(pager), size)? }))
+        Ok(Arc::new(Self {
+            object: UvmObject::make(uvm, Behind::Pager(pager), size)?,
+        }))
     }
 
     /// What to map ([`crate::map::Backing::Object`]).
@@ -231,7 +235,9 @@ impl VnodePager {
             Extent::Run { pages, .. } => (*pages).min(max),
             Extent::Blocks(_) | Extent::Hole { .. } => 1,
         };
-        let limit = (limit as u64).min(object.pages().saturating_sub(wanted.0)).max(1);
+        let limit = (limit as u64)
+            .min(object.pages().saturating_sub(wanted.0))
+            .max(1);
         let mut frames = ArrayVec::<Frame, CLUSTER>::new();
         {
             let mut pages = object.lock();
@@ -246,7 +252,9 @@ impl VnodePager {
                 if !matches!(pages.at(uvm, index), Resident::Missing) {
                     break;
                 }
-                let Some(next) = uvm.alloc_frame(AllocFor::User, Zero::No) else { break };
+                let Some(next) = uvm.alloc_frame(AllocFor::User, Zero::No) else {
+                    break;
+                };
                 if UvmObject::insert(object, &mut pages, uvm, index, next).is_err() {
                     uvm.free_frame(next);
                     break;
@@ -259,8 +267,14 @@ impl VnodePager {
             }
         }
         let next = wanted + frames.len() as u64;
-        uvm.meter().raise_with_max(Gauge::PagingIn, Gauge::PagingInMax, frames.len() as u64);
-        let read = PageIn { uvm: uvm.clone(), object: object.clone(), first: wanted, frames };
+        uvm.meter()
+            .raise_with_max(Gauge::PagingIn, Gauge::PagingInMax, frames.len() as u64);
+        let read = PageIn {
+            uvm: uvm.clone(),
+            object: object.clone(),
+            first: wanted,
+            frames,
+        };
         match (extent, claim) {
             (Extent::Run { offset, .. }, Some(claim)) => {
                 let segments = read.frames.iter().map(|&f| Segment::page(f)).collect();
@@ -301,7 +315,11 @@ impl VnodePager {
                         Some(last) => last.segment.len += len as u32,
                         None => pieces.push(Piece {
                             offset,
-                            segment: Segment { frame, offset: (i * len) as u32, len: len as u32 },
+                            segment: Segment {
+                                frame,
+                                offset: (i * len) as u32,
+                                len: len as u32,
+                            },
                         }),
                     }
                 }
@@ -315,8 +333,11 @@ impl VnodePager {
             return;
         }
         let first = pieces.remove(0);
-        let request =
-            Request::transfer(Op::Read, first.offset, [first.segment].into_iter().collect());
+        let request = Request::transfer(
+            Op::Read,
+            first.offset,
+            [first.segment].into_iter().collect(),
+        );
         self.submit(uvm, claim, request, pieces.into_iter().collect(), read);
     }
 
@@ -349,7 +370,9 @@ impl VnodePager {
             let (expected, window) = pages.ahead;
             let window = match advice {
                 Advice::Random => 0,
-                _ if expected == wanted && wanted.0 > 0 => (window * 2).clamp(CLUSTER as u16, AHEAD_MAX),
+                _ if expected == wanted && wanted.0 > 0 => {
+                    (window * 2).clamp(CLUSTER as u16, AHEAD_MAX)
+                }
                 Advice::Sequential => CLUSTER as u16,
                 Advice::Normal => 0,
             };
@@ -360,11 +383,19 @@ impl VnodePager {
         let mut at = next;
         while at < end && uvm.memory_is_plenty() {
             let max = CLUSTER.min((end - at) as usize);
-            let Ok(extent) = self.file.bmap(at, max).await else { break };
-            let Some(claim) = uvm.io().try_claim() else { break };
-            let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) else { break };
+            let Ok(extent) = self.file.bmap(at, max).await else {
+                break;
+            };
+            let Some(claim) = uvm.io().try_claim() else {
+                break;
+            };
+            let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) else {
+                break;
+            };
             let frame = Fresh { uvm, frame };
-            let Ok(read) = self.start(uvm, object, at, max, &extent, Some(claim), frame) else { break };
+            let Ok(read) = self.start(uvm, object, at, max, &extent, Some(claim), frame) else {
+                break;
+            };
             at = read;
         }
         if at > next {
@@ -376,7 +407,12 @@ impl VnodePager {
 impl PageIn {
     /// The read has ended: makes its pages valid, or takes them out. Wakes all who await them. Never waits.
     pub(crate) fn finish(self, result: Result<(), IoError>) {
-        let Self { uvm, object, first, frames } = self;
+        let Self {
+            uvm,
+            object,
+            first,
+            frames,
+        } = self;
         let size = object.size();
         uvm.meter().lower(Gauge::PagingIn, frames.len() as u64);
         {
@@ -388,7 +424,8 @@ impl PageIn {
                     let tail = size.saturating_sub(index.bytes());
                     if tail < PAGE_SIZE as u64 {
                         // What the last block has after the file's end must not be seen in a mapping.
-                        uvm.bytes(frame).clear(tail as usize, PAGE_SIZE - tail as usize);
+                        uvm.bytes(frame)
+                            .clear(tail as usize, PAGE_SIZE - tail as usize);
                     }
                     page.clear(PageFlags::FAKE | PageFlags::ZERO);
                     page.set(PageFlags::CLEAN);

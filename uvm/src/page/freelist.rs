@@ -1,32 +1,38 @@
 //! Free frames: who gets the last ones, and how most allocations touch no shared lock.
 //!
 //! # What this owns
-//! Every frame whose page has the FREE flag. They are on one of two global lists (zeroed, dirty) or in a
-//! CPU's *magazine*: up to [`MAGAZINE`] zeroed and as many dirty frames, refilled from and flushed to
-//! the lists half a magazine at a time.
+//! Every frame whose page has the FREE flag. They are on one of two global lists (zeroed, dirty) or
+//! in a CPU's *magazine*: up to [`MAGAZINE`] zeroed and as many dirty frames, refilled from and
+//! flushed to the lists half a magazine at a time.
 //!
 //! # Reserves
 //! One frame is for the pagedaemon alone and five more for the kernel (UVM's numbers). Magazines
-//! must not blur that: when the global lists fall to [`SCARCE`] frames a machine-wide *scarce* mode begins:
-//! all magazines are emptied into the lists, and until there is twice as much again every allocation
-//! and every free goes through the lock, one frame at a time, where the count is exact. A magazine
-//! holds frames only while there are more than enough. So ordinary allocation fails exactly when no more than the
-//! reserves are left, and the hot path needs no test for it: in scarce mode the magazine is empty.
+//! must not blur that: when the global lists fall to [`SCARCE`] frames a machine-wide *scarce* mode
+//! begins: all magazines are emptied into the lists, and until there is twice as much again every
+//! allocation and every free goes through the lock, one frame at a time, where the count is exact.
+//! A magazine holds frames only while there are more than enough. So ordinary allocation fails
+//! exactly when no more than the reserves are left, and the hot path needs no test for it: in
+//! scarce mode the magazine is empty.
 //!
 //! # How it synchronises
-//! A lock for each magazine, taken by its CPU (never contended) and by whoever empties it; then the lock of
-//! the lists. Order: magazine, lists. `alloc` never waits; who wants to wait uses [`Uvm::wait_for_free`].
+//! A lock for each magazine, taken by its CPU (never contended) and by whoever empties it; then the
+//! lock of the lists. Order: magazine, lists. `alloc` never waits; who wants to wait uses
+//! [`Uvm::wait_for_free`].
 
-use alloc::boxed::Box;
+mod lists;
+mod wait;
+
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::exec::{SpinLock, WaitQueue};
 use arrayvec::ArrayVec;
 
+use self::lists::{Lists, Rounds};
 use crate::Uvm;
 use crate::addr::Frame;
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, PageArray, PageFlags};
+use crate::percpu::PerCpu;
 
 /// Frames that only the pagedaemon may take.
 pub const RESERVE_PAGEDAEMON: usize = 1;
@@ -102,7 +108,7 @@ impl FreeCounts {
 pub(crate) struct FreeList {
     lists: SpinLock<Lists>,
     scarce: AtomicBool,
-    magazines: Box<[Magazine]>,
+    magazines: PerCpu<Magazine>,
     /// Tasks in `wait_for_free`, and how many.
     waiters: WaitQueue,
     waiting: AtomicUsize,
@@ -113,117 +119,10 @@ pub(crate) struct FreeList {
     zeroer_sleeps: AtomicBool,
 }
 
-#[derive(Default)]
-struct Lists {
-    zeroed: List,
-    dirty: List,
-}
-
-/// Doubly linked through the pages, so that a frame can be taken out of the middle.
-#[derive(Default)]
-struct List {
-    head: u32,
-    count: usize,
-}
-
 #[repr(align(64))]
 struct Magazine(SpinLock<Rounds>);
 
 type Batch = ArrayVec<Frame, BATCH>;
-
-#[derive(Default)]
-struct Rounds {
-    zeroed: ArrayVec<Frame, MAGAZINE>,
-    dirty: ArrayVec<Frame, MAGAZINE>,
-}
-
-impl Rounds {
-    #[inline]
-    fn pop(&mut self, zero: Zero) -> Option<(Frame, PageFlags)> {
-        match zero {
-            Zero::Yes => Self::zero(self.zeroed.pop()),
-            Zero::Any => Self::zero(self.zeroed.pop()).or_else(|| Self::dirty(self.dirty.pop())),
-            Zero::No => Self::dirty(self.dirty.pop()).or_else(|| Self::zero(self.zeroed.pop())),
-        }
-    }
-
-    #[inline]
-    fn zero(frame: Option<Frame>) -> Option<(Frame, PageFlags)> {
-        frame.map(|f| (f, PageFlags::ZERO))
-    }
-
-    #[inline]
-    fn dirty(frame: Option<Frame>) -> Option<(Frame, PageFlags)> {
-        frame.map(|f| (f, PageFlags::empty()))
-    }
-}
-
-impl Lists {
-    fn total(&self) -> usize {
-        self.zeroed.count + self.dirty.count
-    }
-
-    fn of(&mut self, flags: PageFlags) -> &mut List {
-        if flags.contains(PageFlags::ZERO) {
-            &mut self.zeroed
-        } else {
-            &mut self.dirty
-        }
-    }
-
-    /// The list that a request is served from.
-    fn pick(&mut self, zero: Zero) -> (&mut List, PageFlags) {
-        let zeroed = match zero {
-            Zero::Yes | Zero::Any => self.zeroed.count > 0,
-            Zero::No => self.dirty.count == 0,
-        };
-        if zeroed {
-            (&mut self.zeroed, PageFlags::ZERO)
-        } else {
-            (&mut self.dirty, PageFlags::empty())
-        }
-    }
-}
-
-impl List {
-    fn push(&mut self, pages: &PageArray, frame: Frame, flags: PageFlags) {
-        let page = pages.page(frame);
-        page.reset_flags(PageFlags::FREE.union(flags));
-        page.prev.store(NIL, Relaxed);
-        page.next.store(self.head, Relaxed);
-        if self.head != NIL {
-            pages
-                .page(Frame::new(self.head))
-                .prev
-                .store(frame.number(), Relaxed);
-        }
-        self.head = frame.number();
-        self.count += 1;
-    }
-
-    fn pop(&mut self, pages: &PageArray) -> Option<Frame> {
-        if self.head == NIL {
-            return None;
-        }
-        let frame = Frame::new(self.head);
-        self.remove(pages, frame);
-        Some(frame)
-    }
-
-    fn remove(&mut self, pages: &PageArray, frame: Frame) {
-        let page = pages.page(frame);
-        let (next, prev) = (page.next.load(Relaxed), page.prev.load(Relaxed));
-        if prev == NIL {
-            self.head = next;
-        } else {
-            pages.page(Frame::new(prev)).next.store(next, Relaxed);
-        }
-        if next != NIL {
-            pages.page(Frame::new(next)).prev.store(prev, Relaxed);
-        }
-        self.count -= 1;
-    }
-}
 
 impl FreeList {
     /// All frames of `pages`, dirty.
@@ -236,7 +135,7 @@ impl FreeList {
         Self {
             lists: SpinLock::new(lists),
             scarce: AtomicBool::new(false),
-            magazines: (0..cpus).map(|_| Magazine(SpinLock::default())).collect(),
+            magazines: PerCpu::new(cpus, || Magazine(SpinLock::default())),
             waiters: WaitQueue::new("free frame"),
             waiting: AtomicUsize::new(0),
             pressure: WaitQueue::new("pagedaemon: nothing to do"),
@@ -259,7 +158,7 @@ impl FreeList {
 
     /// Empties all magazines.
     fn drain(&self, uvm: &Uvm) {
-        for magazine in &self.magazines {
+        for magazine in self.magazines.iter() {
             let mut rounds = magazine.0.lock();
             let rounds = &mut *rounds;
             for (frames, flags) in [
@@ -313,7 +212,7 @@ impl FreeList {
             }
             break (first, flags);
         };
-        let mut rounds = self.magazines[uvm.cpu()].0.lock();
+        let mut rounds = self.magazines.get(uvm.cpu()).0.lock();
         if !self.scarce.load(Relaxed) {
             let rounds = if flags.contains(PageFlags::ZERO) {
                 &mut rounds.zeroed
@@ -322,8 +221,6 @@ impl FreeList {
             };
             while rounds.len() < MAGAZINE {
                 let Some(frame) = batch.pop() else { break };
-                uvm.page(frame)
-                    .reset_flags(PageFlags::FREE.union(PageFlags::CACHED).union(flags));
                 rounds.push(frame);
             }
         }
@@ -347,29 +244,39 @@ impl FreeList {
 }
 
 impl Uvm {
-    /// Takes a free frame, or returns `None` when no more than the reserves are left; never waits. The page is
-    /// BUSY, CLEAN and FAKE (UVM's state of a fresh page), and ZERO if its bytes are known to be zero;
-    /// it has no owner, is on no queue, and all counts are 0. Wakes the pagedaemon when memory gets short.
+    /// Takes a free frame, or returns `None` when no more than the reserves are left; never waits.
+    /// The page is BUSY, CLEAN and FAKE (UVM's state of a fresh page), and ZERO if its bytes are
+    /// known to be zero; it has no owner, is on no queue, and all counts are 0. Wakes the
+    /// pagedaemon when memory gets short.
     #[inline]
     pub fn alloc_frame(&self, who: AllocFor, zero: Zero) -> Option<Frame> {
         let cpu = self.cpu();
-        let taken = self.free.magazines[cpu].0.lock().pop(zero);
-        let (frame, flags) = match taken {
-            Some(taken) => taken,
-            None => match self.free.refill(self, who, zero) {
-                Some(taken) => taken,
-                None => {
-                    self.count(Counter::Pgallocfail);
-                    return None;
-                }
-            },
-        };
+        let taken = self.free.magazines.get(cpu).0.lock().pop(zero);
+        match taken {
+            Some((frame, flags)) => Some(self.given(cpu, frame, flags, zero)),
+            None => self.alloc_slowly(who, zero),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, who: AllocFor, zero: Zero) -> Option<Frame> {
+        let taken = self.free.refill(self, who, zero);
+        if taken.is_none() {
+            self.count(Counter::Pgallocfail);
+        }
+        taken.map(|(frame, flags)| self.given(self.cpu(), frame, flags, zero))
+    }
+
+    /// Makes a frame off the lists a fresh page.
+    #[inline]
+    fn given(&self, cpu: usize, frame: Frame, flags: PageFlags, zero: Zero) -> Frame {
         self.meter().add(cpu, Counter::Pgalloc, 1);
         if zero == Zero::Yes && !flags.contains(PageFlags::ZERO) {
-            return Some(self.zero_late(frame));
+            return self.zero_late(frame);
         }
         self.page(frame).reset_flags(FRESH.union(flags));
-        Some(frame)
+        frame
     }
 
     #[cold]
@@ -382,9 +289,9 @@ impl Uvm {
         frame
     }
 
-    /// Frees a frame. The page has no owner, no mapping, no wiring, no loan; it is taken off its paging
-    /// queue here. If it is busy and wanted, the waiters are woken. Stale TLB entries must be gone: call
-    /// [`crate::pmap::Pmap::update`] first.
+    /// Frees a frame. The page has no owner, no mapping, no wiring, no loan; it is taken off its
+    /// paging queue here. If it is busy and wanted, the waiters are woken. Stale TLB entries must
+    /// be gone: call [`crate::pmap::Pmap::update`] first.
     ///
     /// # Panics
     /// If it is free already, or not a page that can be freed.
@@ -405,7 +312,7 @@ impl Uvm {
         }
         let cpu = self.cpu();
         self.meter().add(cpu, Counter::Pgfree, 1);
-        let mut rounds = self.free.magazines[cpu].0.lock();
+        let mut rounds = self.free.magazines.get(cpu).0.lock();
         if self.free.scarce.load(Relaxed) {
             drop(rounds);
             self.free.flush(self, &[frame]);
@@ -438,8 +345,9 @@ impl Uvm {
         self.free_frame(frame);
     }
 
-    /// Takes `n` frames in a row for the kernel, for boot and for what hardware wants in one piece. Walks all
-    /// of memory. The frames are marked as the kernel's; they are freed one by one by [`Self::free_contiguous`].
+    /// Takes `n` frames in a row for the kernel, for boot and for what hardware wants in one piece.
+    /// Walks all of memory. The frames are marked as the kernel's; they are freed one by one by
+    /// [`Self::free_contiguous`].
     pub fn alloc_contiguous(&self, n: usize) -> Option<Frame> {
         self.free.drain(self);
         self.count(Counter::FreelistLocks);
@@ -495,7 +403,7 @@ impl Uvm {
             zeroed: 0,
             dirty: 0,
         };
-        for magazine in &self.free.magazines {
+        for magazine in self.free.magazines.iter() {
             let rounds = magazine.0.lock();
             counts.zeroed += rounds.zeroed.len();
             counts.dirty += rounds.dirty.len();
@@ -518,92 +426,6 @@ impl Uvm {
         self.free_frames() >= n + who.leaves()
     }
 
-    /// Waits until `n` frames could be had by an ordinary allocation, in order of arrival. They are not
-    /// reserved: the caller tries again, and may wait again. Wakes the pagedaemon.
-    pub async fn wait_for_free(&self, n: usize) {
-        if self.can_allocate(AllocFor::User, n) {
-            return;
-        }
-        let waiting = Waiting::new(self);
-        self.wake_pagedaemon();
-        self.free
-            .waiters
-            .wait_until(|| self.can_allocate(AllocFor::User, n).then_some(()))
-            .await;
-        drop(waiting);
-        // A wake-up is for one, but there may be enough for the next as well.
-        if self.has_free_waiters() {
-            self.wake_one_free_waiter();
-        }
-    }
-
-    /// Wakes all who wait for frames: each looks whether there are enough for it. For the pagedaemon, at the end of a pass.
-    pub fn wake_free_waiters(&self) {
-        self.free.waiters.wake_all();
-    }
-
-    /// Whether anybody waits for a frame.
-    #[inline]
-    #[must_use]
-    pub fn has_free_waiters(&self) -> bool {
-        self.free.waiting.load(Relaxed) != 0
-    }
-
-    #[cold]
-    fn wake_one_free_waiter(&self) {
-        self.free.waiters.wake_one();
-    }
-
-    /// Waits, as the pagedaemon, until `needed` (asked at every hint of shortage) says that memory is short.
-    pub async fn wait_pressure(&self, needed: impl Fn() -> bool) {
-        self.free
-            .pressure
-            .wait_until(|| needed().then_some(()))
-            .await;
-    }
-
-    /// Makes the pagedaemon ask itself whether memory is short.
-    pub fn wake_pagedaemon(&self) {
-        self.free.pressure.wake_one();
-    }
-
-    /// Zeroes free frames ahead of need, for ever: the future of an `Idle`-class task. One frame a poll. Some stay
-    /// dirty, for those who overwrite them anyway.
-    pub async fn zero_idle_task(&self) -> ! {
-        loop {
-            if self.zero_one() {
-                crate::exec::yield_now().await;
-                continue;
-            }
-            self.free.zeroer_sleeps.store(true, Relaxed);
-            self.free
-                .dirt
-                .wait_until(|| self.worth_zeroing().then_some(()))
-                .await;
-            self.free.zeroer_sleeps.store(false, Relaxed);
-        }
-    }
-
-    fn worth_zeroing(&self) -> bool {
-        !self.free.scarce.load(Relaxed) && self.free.lists.lock().dirty.count > KEEP_DIRTY
-    }
-
-    /// Zeroes one free frame; `false` if there is none worth it. While memory is scarce none is: each must be on the lists, to
-    /// be counted and found.
-    pub(crate) fn zero_one(&self) -> bool {
-        if !self.worth_zeroing() {
-            return false;
-        }
-        let Some(frame) = self.free.lists.lock().dirty.pop(self.pages()) else {
-            return false;
-        };
-        // SAFETY: managed RAM, off the lists: plain bytes that are ours.
-        unsafe { self.phys().bytes(frame) }.zero();
-        self.count(Counter::Zeroidle);
-        self.free.give_back(self, &[frame], PageFlags::ZERO);
-        true
-    }
-
     /// Calls `f` with each free frame, for `check`. Nothing may allocate or free meanwhile.
     pub fn for_each_free(&self, mut f: impl FnMut(Frame)) {
         self.free.drain(self);
@@ -615,22 +437,6 @@ impl Uvm {
                 number = self.page(Frame::new(number)).next.load(Relaxed);
             }
         }
-    }
-}
-
-/// Counts a task in `wait_for_free`, also when that is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(uvm: &'a Uvm) -> Self {
-        uvm.free.waiting.fetch_add(1, Relaxed);
-        Self(&uvm.free.waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -6,8 +6,8 @@
 //! It does not own page *contents* (see [`crate::phys`]) nor decide what is evicted.
 //!
 //! # How it synchronises
-//! All fields of a `Page` are atomics, so that everything here is safe Rust; where a lock protects a field
-//! the accesses are `Relaxed`, which on x86 are plain moves. Which lock that is:
+//! All fields of a `Page` are atomics, so that everything here is safe Rust; where a lock protects
+//! a field the accesses are `Relaxed`, which on x86 are plain moves. Which lock that is:
 //!
 //! | field | lock |
 //! |---|---|
@@ -20,11 +20,14 @@
 //!
 //! # What holding a `&Page` does not prove
 //! Nothing about the frame. `Page`s live as long as the machine: the frame may be free, owned by
-//! someone else by now, or busy. Look only after taking the lock of the owner that you expect, and check
-//! that it still is the owner.
+//! someone else by now, or busy. Look only after taking the lock of the owner that you expect, and
+//! check that it still is the owner.
 
+mod array;
 pub mod freelist;
 pub mod queues;
+
+pub use array::{MAX_RANGES, PageArray};
 
 use core::ptr::NonNull;
 use core::sync::atomic::{
@@ -32,17 +35,10 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use crate::exec::KeyedWaitQueue;
-use arrayvec::ArrayVec;
 use bitflags::bitflags;
 
-use crate::Uvm;
-use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PageIndex, PhysRange};
-use crate::phys::{PageBytes, PhysMem};
+use crate::addr::PageIndex;
 use crate::pmap::pv::PvEntry;
-
-/// Most separate ranges of RAM that can be managed.
-pub const MAX_RANGES: usize = 16;
 
 bitflags! {
     /// State of a page (UVM's PG_ flags).
@@ -74,7 +70,7 @@ bitflags! {
         const KERNEL = 1 << 11;
         /// Not usable: a page array lives here.
         const RESERVED = 1 << 12;
-        /// Free, and in some CPU's magazine rather than on the global list.
+        /// Free, but not on a global list: in some CPU's magazine, or on the way.
         const CACHED = 1 << 13;
         /// Text or other executable mapping of a file (for the pagedaemon's balance).
         const EXEC = 1 << 14;
@@ -111,8 +107,9 @@ pub enum OwnerKind {
 /// Something that can own pages.
 ///
 /// # Safety
-/// `KIND` is used by no other type. The address of an owner is a multiple of 8. A `Self` that is set as
-/// a page's owner ([`Page::set_owner`]) stays valid memory until [`Page::clear_owner`] has been called on all its pages.
+/// `KIND` is used by no other type. The address of an owner is a multiple of 8. A `Self` that is
+/// set as a page's owner ([`Page::set_owner`]) stays valid memory until [`Page::clear_owner`] has
+/// been called on all its pages.
 pub unsafe trait PageOwner: Sized {
     /// The kind, one per type.
     const KIND: OwnerKind;
@@ -169,60 +166,71 @@ impl Page {
     }
 
     /// The flags as of now.
+    #[inline]
     #[must_use]
     pub fn flags(&self) -> PageFlags {
         PageFlags::from_bits_retain(self.flags.load(Relaxed))
     }
 
     /// Whether all of `flags` are set.
+    #[inline]
     #[must_use]
     pub fn has(&self, flags: PageFlags) -> bool {
         self.flags().contains(flags)
     }
 
     /// Sets flags; returns those of before. Caller holds the owner's lock.
+    #[inline]
     pub fn set(&self, flags: PageFlags) -> PageFlags {
         PageFlags::from_bits_retain(self.flags.fetch_or(flags.bits(), Relaxed))
     }
 
-    /// Clears flags; returns those of before. Caller holds the owner's lock. For BUSY see [`Uvm::unbusy`].
+    /// Clears flags; returns those of before. Caller holds the owner's lock. For BUSY see
+    /// [`crate::Uvm::unbusy`].
+    #[inline]
     pub fn clear(&self, flags: PageFlags) -> PageFlags {
         PageFlags::from_bits_retain(self.flags.fetch_and(!flags.bits(), Relaxed))
     }
 
     /// Replaces all flags of a page of which nobody else knows.
+    #[inline]
     pub(crate) fn reset_flags(&self, flags: PageFlags) {
         self.flags.store(flags.bits(), Relaxed);
     }
 
     /// Replaces all flags; returns those of before.
+    #[inline]
     pub(crate) fn swap_flags(&self, flags: PageFlags) -> PageFlags {
         PageFlags::from_bits_retain(self.flags.swap(flags.bits(), Relaxed))
     }
 
     /// Whether someone has it busy.
+    #[inline]
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.has(PageFlags::BUSY)
     }
 
     /// Makes an unbusy page busy. Caller holds the owner's lock.
+    #[inline]
     pub fn set_busy(&self) {
         let old = self.set(PageFlags::BUSY);
         debug_assert!(!old.contains(PageFlags::BUSY), "page is busy already");
     }
 
     /// Makes it busy unless it is. Caller holds the owner's lock.
+    #[inline]
     #[must_use]
     pub fn try_busy(&self) -> bool {
         !self.set(PageFlags::BUSY).contains(PageFlags::BUSY)
     }
 
-    /// Makes `owner` the owner of a page that has none. Caller holds the owner's lock, or is its only
-    /// user yet.
+    /// Makes `owner` the owner of a page that has none. Caller holds the owner's lock, or is its
+    /// only user yet.
     ///
     /// # Safety
     /// `owner` fulfils [`PageOwner`]'s promise: it clears itself from the page before it dies.
+    #[inline]
     pub unsafe fn set_owner<T: PageOwner>(&self, owner: NonNull<T>, index: PageIndex) {
         debug_assert!(self.owner.load(Relaxed) == 0, "page has an owner");
         self.index.store(index.0, Relaxed);
@@ -241,6 +249,7 @@ impl Page {
     }
 
     /// Takes the owner off. Caller holds its lock. Waits out whoever is in [`Self::owner_ref`].
+    #[inline]
     pub fn clear_owner(&self) {
         let guard = self.lock_identity();
         self.owner.store(0, Relaxed);
@@ -248,6 +257,7 @@ impl Page {
     }
 
     /// What owns it as of now, without looking at the owner.
+    #[inline]
     #[must_use]
     pub fn owner_kind(&self) -> OwnerKind {
         match self.owner.load(Relaxed) & 7 {
@@ -260,6 +270,7 @@ impl Page {
     }
 
     /// Its offset in its owner.
+    #[inline]
     #[must_use]
     pub fn index(&self) -> PageIndex {
         PageIndex(self.index.load(Relaxed))
@@ -271,8 +282,9 @@ impl Page {
         self.owner.load(Acquire) == owner.as_ptr() as u64 | T::KIND as u64 && self.index() == index
     }
 
-    /// A counted reference to the owner, if it is a `T` and not dying: how the pagedaemon gets from a
-    /// frame to what to lock. The page may have left the owner by the time that it is locked; check again.
+    /// A counted reference to the owner, if it is a `T` and not dying: how the pagedaemon gets from
+    /// a frame to what to lock. The page may have left the owner by the time that it is locked;
+    /// check again.
     #[must_use]
     pub fn owner_ref<T: PageOwner>(&self) -> Option<T::Handle> {
         let _guard = self.lock_identity();
@@ -297,12 +309,14 @@ impl Page {
     }
 
     /// How many wirings hold it in memory.
+    #[inline]
     #[must_use]
     pub fn wire_count(&self) -> u16 {
         self.wire.load(Relaxed)
     }
 
     /// How many loans there are of it.
+    #[inline]
     #[must_use]
     pub fn loan_count(&self) -> u16 {
         self.loan.load(Relaxed) & !ORPHAN
@@ -313,8 +327,8 @@ impl Page {
         self.loan.fetch_add(1, Relaxed);
     }
 
-    /// One loan less, whoever owns the page by now. Whether the frame must be freed: it is an orphan, and this was
-    /// the last loan.
+    /// One loan less, whoever owns the page by now. Whether the frame must be freed: it is an
+    /// orphan, and this was the last loan.
     #[must_use]
     pub(crate) fn unloan(&self) -> bool {
         let last = self.loan.fetch_sub(1, AcqRel) == ORPHAN + 1;
@@ -324,8 +338,8 @@ impl Page {
         last
     }
 
-    /// Notes that the page has lost its owner for good. Whether the frame must be freed now; else the last
-    /// [`Self::unloan`] says so.
+    /// Notes that the page has lost its owner for good. Whether the frame must be freed now; else
+    /// the last [`Self::unloan`] says so.
     #[must_use]
     pub(crate) fn orphan(&self) -> bool {
         let free = self.loan.fetch_or(ORPHAN, AcqRel) == 0;
@@ -336,17 +350,21 @@ impl Page {
     }
 
     /// Modified and referenced as collected so far; page table entries may know more
-    /// ([`Uvm::is_modified`]).
+    /// ([`crate::Uvm::is_modified`]).
+    #[inline]
     #[must_use]
     pub fn attrs(&self) -> PageAttrs {
         PageAttrs::from_bits_retain(self.attrs.load(Relaxed))
     }
 
+    #[inline]
     pub(crate) fn set_wire_count(&self, n: u16) {
         self.wire.store(n, Relaxed);
     }
 
-    /// Takes a freed page's state down to nothing: the flags become `free`; those of before are returned.
+    /// Takes a freed page's state down to nothing: the flags become `free`; those of before are
+    /// returned.
+    #[inline]
     pub(crate) fn retire(&self, free: PageFlags) -> PageFlags {
         debug_assert!(self.owner.load(Relaxed) == 0, "freed page has an owner");
         debug_assert!(!self.is_mapped(), "freed page is mapped");
@@ -358,6 +376,7 @@ impl Page {
         self.swap_flags(free)
     }
 
+    #[inline]
     pub(crate) fn note_attrs(&self, attrs: PageAttrs) {
         // Loading first keeps the cache line shared when there is no news.
         if !self.attrs().contains(attrs) {
@@ -365,193 +384,9 @@ impl Page {
         }
     }
 
+    #[inline]
     pub(crate) fn clear_attrs(&self, attrs: PageAttrs) -> bool {
         self.attrs().intersects(attrs)
             && self.attrs.fetch_and(!attrs.bits(), Relaxed) & attrs.bits() != 0
     }
-}
-
-/// All pages, by frame number.
-///
-/// The array of a range stands in the last frames of that range, so that holes between ranges cost nothing.
-pub struct PageArray {
-    /// Largest range first: nearly all lookups end there.
-    ranges: ArrayVec<Range, MAX_RANGES>,
-    managed: usize,
-    busy: KeyedWaitQueue,
-}
-
-struct Range {
-    first: u32,
-    count: u32,
-    pages: NonNull<Page>,
-}
-
-// SAFETY: `pages` points to memory that the array owns for good, and `Page` is Sync.
-unsafe impl Send for Range {}
-// SAFETY: as above.
-unsafe impl Sync for Range {}
-
-impl PageArray {
-    /// Takes the given ranges over.
-    ///
-    /// # Safety
-    /// The ranges are RAM that nothing else uses, in the direct map, and stay that as long as the array exists.
-    pub(crate) unsafe fn new(phys: &PhysMem, ram: &[PhysRange]) -> Self {
-        let mut ranges = ArrayVec::<Range, MAX_RANGES>::new();
-        let mut managed = 0;
-        for range in ram {
-            let first = range.start.as_u64().div_ceil(PAGE_SIZE as u64).max(1) as u32;
-            let end = (range.end.as_u64() >> PAGE_SHIFT) as u32;
-            let frames = end.saturating_sub(first);
-            // Each usable frame needs itself and its `Page`.
-            let count = (frames as usize * PAGE_SIZE / (PAGE_SIZE + size_of::<Page>())) as u32;
-            if count == 0 {
-                continue;
-            }
-            let pages = NonNull::new(phys.ptr(Frame::new(first + count)).cast::<Page>())
-                .expect("the direct map is not at address 0");
-            for i in 0..count as usize {
-                // SAFETY: `count` was chosen so that the array fits behind the frames it describes; the memory
-                // is ours by the caller's promise.
-                unsafe { pages.add(i).write(Page::new(PageFlags::RESERVED)) };
-            }
-            managed += count as usize;
-            ranges.push(Range {
-                first,
-                count,
-                pages,
-            });
-        }
-        ranges.sort_unstable_by_key(|r| core::cmp::Reverse(r.count));
-        Self {
-            ranges,
-            managed,
-            busy: KeyedWaitQueue::new("busy page"),
-        }
-    }
-
-    /// Number of frames managed.
-    #[must_use]
-    pub fn managed(&self) -> usize {
-        self.managed
-    }
-
-    /// All managed frames.
-    pub fn frames(&self) -> impl DoubleEndedIterator<Item = Frame> + '_ {
-        self.ranges
-            .iter()
-            .flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
-    }
-
-    /// The page of a frame, `None` if the frame is not managed RAM (a device's, for example).
-    #[inline]
-    #[must_use]
-    pub fn get(&self, frame: Frame) -> Option<&Page> {
-        for range in &self.ranges {
-            let i = frame.number().wrapping_sub(range.first);
-            if i < range.count {
-                // SAFETY: in bounds, and initialised by `new`.
-                return Some(unsafe { range.pages.add(i as usize).as_ref() });
-            }
-        }
-        None
-    }
-
-    /// The page of a frame that is known to be managed.
-    #[inline]
-    pub(crate) fn page(&self, frame: Frame) -> &Page {
-        match self.get(frame) {
-            Some(page) => page,
-            None => unmanaged(frame),
-        }
-    }
-
-    /// Waits until the page is not busy. By then it may be busy again, freed or someone else's: the caller,
-    /// who must hold nothing (rule 3), looks everything up again.
-    pub async fn busy_wait(&self, frame: Frame) {
-        let Some(page) = self.get(frame) else { return };
-        self.busy
-            .wait(u64::from(frame.number()), || {
-                // WANTED before the look at BUSY: `unbusy` clears both at once and wakes if WANTED was there.
-                // A WANTED left behind here costs one idle wake and nothing else.
-                let idle =
-                    !page.is_busy() || !page.set(PageFlags::WANTED).contains(PageFlags::BUSY);
-                idle.then_some(())
-            })
-            .await;
-    }
-}
-
-impl Uvm {
-    /// All pages.
-    #[inline]
-    #[must_use]
-    pub fn pages(&self) -> &PageArray {
-        &self.pages
-    }
-
-    /// The page of a managed frame.
-    ///
-    /// # Panics
-    /// If the frame is not managed.
-    #[inline]
-    #[must_use]
-    pub fn page(&self, frame: Frame) -> &Page {
-        self.pages.page(frame)
-    }
-
-    /// The bytes of a data page. The caller has the page busy, or is its only user (see [`PageBytes`]).
-    ///
-    /// # Panics
-    /// If the frame holds objects of the kernel or is free.
-    #[must_use]
-    pub fn bytes(&self, frame: Frame) -> PageBytes {
-        let forbidden = PageFlags::KERNEL
-            .union(PageFlags::FREE)
-            .union(PageFlags::RESERVED);
-        assert!(
-            !self.page(frame).flags().intersects(forbidden),
-            "{frame:?} holds no data"
-        );
-        // SAFETY: managed RAM, and its flags say that it is a data page.
-        unsafe { self.phys.bytes(frame) }
-    }
-
-    /// Ends BUSY and wakes all who wait for it. Caller holds the owner's lock (waking under it is
-    /// harmless: woken tasks run later). Flags RELEASED and PAGEOUT are left to the caller.
-    #[inline]
-    pub fn unbusy(&self, frame: Frame) {
-        let old = self
-            .page(frame)
-            .clear(PageFlags::BUSY.union(PageFlags::WANTED));
-        self.wake_if_wanted(frame, old);
-    }
-
-    /// Ends BUSY with `flags` in place of all others, as one does with a fresh page: one
-    /// exchange. Otherwise like [`Self::unbusy`].
-    #[inline]
-    pub fn unbusy_with(&self, frame: Frame, flags: PageFlags) {
-        let old = self.page(frame).swap_flags(flags);
-        self.wake_if_wanted(frame, old);
-    }
-
-    #[inline]
-    fn wake_if_wanted(&self, frame: Frame, old: PageFlags) {
-        debug_assert!(old.contains(PageFlags::BUSY), "page is not busy");
-        if old.contains(PageFlags::WANTED) {
-            self.wake_busy(frame);
-        }
-    }
-
-    #[cold]
-    pub(crate) fn wake_busy(&self, frame: Frame) {
-        self.pages.busy.wake_all(u64::from(frame.number()));
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn unmanaged(frame: Frame) -> ! {
-    panic!("{frame:?} is not managed")
 }

@@ -5,12 +5,12 @@
 //! most one. It does not decide anything: that is `pdaemon` and `policy`.
 //!
 //! # How it synchronises
-//! One lock for both queues, which the fault path never takes: a change that it wants is written in the
-//! page (`Page::queue`) and noted in the CPU's *batch*; when the batch is full the lock is taken once for all of
-//! it. Whatever the page says by then is done, so a note about a page that was freed or changed its mind
-//! meanwhile is harmless. Order: batch, then queues; both are last in the order of locks.
+//! One lock for both queues, which the fault path never takes: a change that it wants is written in
+//! the page (`Page::queue`) and noted in the CPU's *batch*; when the batch is full the lock is
+//! taken once for all of it. Whatever the page says by then is done, so a note about a page that
+//! was freed or changed its mind meanwhile is harmless. Order: batch, then queues; both are last in
+//! the order of locks.
 
-use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::exec::SpinLock;
@@ -20,6 +20,7 @@ use crate::Uvm;
 use crate::addr::Frame;
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, Page, PageArray};
+use crate::percpu::PerCpu;
 
 /// Pages noted in a CPU's batch before the queue lock is taken.
 const BATCH: usize = 32;
@@ -54,7 +55,7 @@ const TO: u8 = TO_ACTIVE | TO_INACTIVE;
 /// Both queues and the batches.
 pub(crate) struct Queues {
     lists: SpinLock<Lists>,
-    batches: Box<[Batch]>,
+    batches: PerCpu<Batch>,
 }
 
 #[repr(align(64))]
@@ -143,22 +144,14 @@ impl Queues {
     pub(crate) fn new(cpus: usize) -> Self {
         Self {
             lists: SpinLock::default(),
-            batches: (0..cpus)
-                .map(|_| Batch(SpinLock::new(ArrayVec::new())))
-                .collect(),
+            batches: PerCpu::new(cpus, || Batch(SpinLock::new(ArrayVec::new()))),
         }
     }
 
-    /// Notes that `page` shall go where `to` says.
-    #[inline]
+    /// Notes that `page` shall go where `to` says, wherever it is.
     fn note(&self, uvm: &Uvm, frame: Frame, page: &Page, to: u8) {
-        let old = page.queue.load(Relaxed);
-        if old == 0 && page.queue.compare_exchange(0, to, Relaxed, Relaxed).is_ok() {
-            return self.batch(uvm, frame);
-        }
-        let old = page
-            .queue
-            .fetch_update(Relaxed, Relaxed, |state| Some(state & ON | to));
+        let noted = |state| Some(state & ON | to);
+        let old = page.queue.fetch_update(Relaxed, Relaxed, noted);
         if old.unwrap_or(0) & TO == 0 {
             self.batch(uvm, frame);
         }
@@ -166,10 +159,10 @@ impl Queues {
 
     #[inline]
     fn batch(&self, uvm: &Uvm, frame: Frame) {
-        let mut batch = self.batches[uvm.cpu()].0.lock();
-        batch.push(frame);
-        if batch.is_full() {
+        let mut batch = self.batches.get(uvm.cpu()).0.lock();
+        if batch.try_push(frame).is_err() {
             self.flush(uvm, &mut batch);
+            batch.push(frame);
         }
     }
 
@@ -185,20 +178,31 @@ impl Queues {
 }
 
 impl Uvm {
-    /// Puts a page at the young end of the active queue, unless it is wired. If it is active already nothing
-    /// changes. Takes no global lock, but for one in 32 calls. Caller holds the owner's lock.
+    /// Puts a page at the young end of the active queue, unless it is wired. If it is active
+    /// already nothing changes. Takes no global lock, but for one in 32 calls. Caller holds the
+    /// owner's lock.
     #[inline]
     pub fn activate(&self, frame: Frame) {
         let page = self.page(frame);
-        let state = page.queue.load(Relaxed);
+        if page.wire_count() != 0 {
+            return;
+        }
+        // A fresh page is nowhere yet.
+        match page.queue.compare_exchange(0, TO_ACTIVE, Relaxed, Relaxed) {
+            Ok(_) => self.queues.batch(self, frame),
+            Err(state) => self.activate_again(frame, page, state),
+        }
+    }
+
+    fn activate_again(&self, frame: Frame, page: &Page, state: u8) {
         let active = state & TO == TO_ACTIVE || state == ON_ACTIVE;
-        if !active && page.wire_count() == 0 {
+        if !active {
             self.queues.note(self, frame, page, TO_ACTIVE);
         }
     }
 
-    /// Puts a page at the young end of the inactive queue, unless it is wired or inactive already. Its referenced
-    /// bits are the caller's to clear. Caller holds the owner's lock.
+    /// Puts a page at the young end of the inactive queue, unless it is wired or inactive already.
+    /// Its referenced bits are the caller's to clear. Caller holds the owner's lock.
     pub fn deactivate(&self, frame: Frame) {
         let page = self.page(frame);
         let state = page.queue.load(Relaxed);
@@ -260,7 +264,8 @@ impl Uvm {
         }
     }
 
-    /// Wires a page once more: it leaves the queues with the first wiring. Caller holds the owner's lock.
+    /// Wires a page once more: it leaves the queues with the first wiring. Caller holds the owner's
+    /// lock.
     pub fn wire_page(&self, frame: Frame) {
         let page = self.page(frame);
         let wirings = page.wire_count();
@@ -293,10 +298,10 @@ impl Uvm {
         }
     }
 
-    /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the young
-    /// end and adds them to `out`, oldest first. Only hints: by the time they are looked at they may be
-    /// gone ([`Page::owner_ref`]). A scan of a whole queue ends after as many pages as the queue had when
-    /// it began.
+    /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the
+    /// young end and adds them to `out`, oldest first. Only hints: by the time they are looked at
+    /// they may be gone ([`Page::owner_ref`]). A scan of a whole queue ends after as many pages as
+    /// the queue had when it began.
     pub fn rotate<const N: usize>(&self, queue: Queue, out: &mut ArrayVec<Frame, N>) {
         self.flush_queue_batches();
         self.count(Counter::QueueLocks);
@@ -312,7 +317,7 @@ impl Uvm {
 
     /// Does all pending changes of all CPUs now.
     pub fn flush_queue_batches(&self) {
-        for batch in &self.queues.batches {
+        for batch in self.queues.batches.iter() {
             let mut batch = batch.0.lock();
             if !batch.is_empty() {
                 self.queues.flush(self, &mut batch);

@@ -1,10 +1,11 @@
 //! Deferred TLB flushes.
 //!
-//! Operations that take rights away only *note* what must be flushed; [`Pmap::update`] does it, once for all. Up to
-//! [`PAGES`] pages are flushed one by one, more by flushing the whole address space. Page tables that became
-//! empty are kept until then too, because hardware walkers may still hold them. All of it is under the pmap's
-//! lock, and so is the flush itself: who finds nothing pending knows that everything noted before has been done.
-//! (The CPUs that are asked to flush keep taking interrupts while they spin for the lock.)
+//! Operations that take rights away only *note* what must be flushed; [`Pmap::update`] does it,
+//! once for all. Up to [`PAGES`] pages are flushed one by one, more by flushing the whole address
+//! space. Page tables that became empty are kept until then too, because hardware walkers may still
+//! hold them. All of it is under the pmap's lock, and so is the flush itself: who finds nothing
+//! pending knows that everything noted before has been done. (The CPUs that are asked to flush keep
+//! taking interrupts while they spin for the lock.)
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -81,8 +82,8 @@ impl Pmap {
         }
     }
 
-    /// Does all deferred TLB flushes and then frees the page tables held back for them. Returns at once when nothing is
-    /// pending. No await may come between a removal and this.
+    /// Does all deferred TLB flushes and then frees the page tables held back for them. Returns at
+    /// once when nothing is pending. No await may come between a removal and this.
     #[inline]
     pub fn update(&self, uvm: &Uvm) {
         if self.pending.load(Relaxed) {

@@ -1,8 +1,9 @@
 //! Kernel addresses: `kenter`, `kremove`.
 //!
-//! The kernel's root table came from boot. These mappings are wired, belong to nobody's reverse map, and are seen by every
-//! address space at once, because all roots share the tables below their upper halves. Tables are never freed. One
-//! spin lock guards them; it comes last but for the free list's.
+//! The kernel's root table came from boot. These mappings are wired, belong to nobody's reverse
+//! map, and are seen by every address space at once, because all roots share the tables below their
+//! upper halves. Tables are never freed. One spin lock guards them; it comes last but for the free
+//! list's.
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -27,7 +28,8 @@ pub(crate) struct KernelPmap {
 }
 
 impl Uvm {
-    /// Maps kernel address `va`. Nothing is mapped there yet. Table pages come from the kernel's reserve.
+    /// Maps kernel address `va`. Nothing is mapped there yet. Table pages come from the kernel's
+    /// reserve.
     pub fn kenter(&self, va: VirtAddr, frame: Frame, prot: Prot) -> Result<(), OutOfMemory> {
         let _guard = self.kernel.pending.lock();
         let vpn = kernel_vpn(va);
@@ -40,7 +42,8 @@ impl Uvm {
         Ok(())
     }
 
-    /// Removes kernel translations. Call [`Self::kernel_update`] before the frames are freed or the addresses used again.
+    /// Removes kernel translations. Call [`Self::kernel_update`] before the frames are freed or the
+    /// addresses used again.
     pub fn kremove(&self, range: VaRange) {
         let mut pending = self.kernel.pending.lock();
         for i in 0..range.pages() {
@@ -86,7 +89,8 @@ impl Uvm {
         Some(frame)
     }
 
-    /// At boot: makes the root entries that `range` needs, because roots copied later must have them.
+    /// At boot: makes the root entries that `range` needs, because roots copied later must have
+    /// them.
     pub(crate) fn prepare_kernel_range(&self, range: VaRange) -> Result<(), OutOfMemory> {
         let slots = span(ROOT_LEVEL);
         let (first, pages) = (kernel_vpn(range.start()).number(), range.pages() as u64);
@@ -106,7 +110,8 @@ impl Uvm {
 
     /// Copies the kernel's half into a new root table.
     pub(super) fn copy_kernel_half(&self, root: Frame) {
-        // SAFETY: two different root tables; the kernel half of the kernel's does not change after boot.
+        // SAFETY: two different root tables; the kernel half of the kernel's does not change after
+        // boot.
         unsafe {
             let (from, to) = (self.phys().ptr(self.kernel_root), self.phys().ptr(root));
             core::ptr::copy_nonoverlapping(

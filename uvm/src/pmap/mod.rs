@@ -1,26 +1,28 @@
 //! x86_64 page tables as data, after pmap(9).
 //!
 //! # What this owns
-//! A [`Pmap`] owns the page tables of one address space's user half, and the reverse mappings ([`pv`]) of what it maps. Its
-//! upper half is a copy of the kernel's root table, whose entries never change. Kernel addresses are mapped by
-//! [`kernel`]. Whether something *should* be mapped is not known here: the map, amap and object layers can always enter it
-//! again, so that translations (except wired ones) are a cache.
+//! A [`Pmap`] owns the page tables of one address space's user half, and the reverse mappings
+//! ([`pv`]) of what it maps. Its upper half is a copy of the kernel's root table, whose entries
+//! never change. Kernel addresses are mapped by [`kernel`]. Whether something *should* be mapped is
+//! not known here: the map, amap and object layers can always enter it again, so that translations
+//! (except wired ones) are a cache.
 //!
-//! Page tables are memory in the direct map; the same code runs the machine and the simulation. Only the TLB
-//! differs ([`crate::Machine`]).
+//! Page tables are memory in the direct map; the same code runs the machine and the simulation.
+//! Only the TLB differs ([`crate::Machine`]).
 //!
 //! # How it synchronises
-//! - Each pmap has a spin lock. Whoever enters or removes holds it. It comes after all locks of maps, amaps, objects
-//!   and anons.
-//! - Below it comes the identity lock of a page ([`pv`]). The operations that start from a page ([`page_ops`]) hold only that,
-//!   and change table entries under it by atomic operations.
+//! - Each pmap has a spin lock. Whoever enters or removes holds it. It comes after all locks of
+//!   maps, amaps, objects and anons.
+//! - Below it comes the identity lock of a page ([`pv`]). The operations that start from a page
+//!   ([`page_ops`]) hold only that, and change table entries under it by atomic operations.
 //! - Sizes and the numbers of entries in each table are therefore atomics.
 //!
 //! # What must be flushed when
-//! An absent entry is never cached, so a first [`Pmap::enter`] needs no flush; nor does gaining rights (a CPU that still has the
-//! old entry takes a fault, and the hardware drops the entry). Replacing, removing and tightening notes the page, and
-//! [`Pmap::update`] flushes. Until then frames that were mapped must not be freed and rights must not be relied on.
-//! Operations on a page flush before they return.
+//! An absent entry is never cached, so a first [`Pmap::enter`] needs no flush; nor does gaining
+//! rights (a CPU that still has the old entry takes a fault, and the hardware drops the entry).
+//! Replacing, removing and tightening notes the page, and [`Pmap::update`] flushes. Until then
+//! frames that were mapped must not be freed and rights must not be relied on. Operations on a page
+//! flush before they return.
 
 pub mod flush;
 pub mod kernel;
@@ -35,7 +37,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Relaxed, Release},
 };
 
-use crate::exec::SpinLock;
+use crate::exec::{SpinLock, SpinLockGuard};
 use bitflags::bitflags;
 
 use self::flush::Pending;
@@ -105,7 +107,7 @@ pub struct Pmap {
 }
 
 struct Inner {
-    hint: Option<Leaf>,
+    hint: Leaf,
     pending: Pending,
 }
 
@@ -117,6 +119,15 @@ struct Leaf {
     table: *const Table,
     /// Its frame's page, which counts the entries in use.
     page: *const Page,
+}
+
+impl Leaf {
+    /// No table: no page has this tag.
+    const NONE: Self = Self {
+        tag: u64::MAX,
+        table: core::ptr::null(),
+        page: core::ptr::null(),
+    };
 }
 
 // SAFETY: the pointers are only followed under the pmap's lock, while the table is linked in.
@@ -176,7 +187,7 @@ impl Pmap {
             wired: AtomicU32::new(0),
             tables: AtomicU32::new(1),
             inner: SpinLock::new(Inner {
-                hint: None,
+                hint: Leaf::NONE,
                 pending: Pending::default(),
             }),
         };
@@ -210,9 +221,10 @@ impl Pmap {
         }
     }
 
-    /// Maps `frame` at `va`, in place of whatever is there. A managed frame is entered in its reverse map; the caller holds its owner's
-    /// lock. Entering the frame that is there already changes its rights; gaining some needs no flush.
-    /// Replacing and tightening need [`Self::update`]. Never waits; on failure nothing has changed.
+    /// Maps `frame` at `va`, in place of whatever is there. A managed frame is entered in its
+    /// reverse map; the caller holds its owner's lock. Entering the frame that is there already
+    /// changes its rights; gaining some needs no flush. Replacing and tightening need
+    /// [`Self::update`]. Never waits; on failure nothing has changed.
     #[inline]
     pub fn enter(
         &self,
@@ -225,33 +237,63 @@ impl Pmap {
         debug_assert!(va.as_u64() < USER_END && !prot.is_empty());
         let vpn = Vpn::containing(va);
         let new = Pte::user(frame, prot, flags);
-        let mut inner = self.inner.lock();
-        let leaf = match inner.hint {
-            Some(leaf) if leaf.tag == vpn.number() >> 9 => leaf,
-            _ => self.find_leaf(uvm, &mut inner, vpn)?,
-        };
-        // SAFETY: the table is linked in while the hint names it, and pages live for ever; the lock is held.
-        let (table, page) = unsafe { (&*leaf.table, &*leaf.page) };
+        let inner = self.inner.lock();
+        if inner.hint.tag == vpn.number() >> 9
+            && !flags.contains(EnterFlags::WIRED)
+            && let Some(page) = uvm.pages().get(frame)
+        {
+            // SAFETY: the table is linked in while the hint names it, and pages live for ever; the
+            // lock is held.
+            let (table, used) = unsafe { (&*inner.hint.table, &*inner.hint.page) };
+            let slot = &table.0[index(vpn, 0)];
+            if slot.load(Relaxed) == 0 && page.pv_insert_first(self.root, vpn) {
+                self.add(slot, used, new);
+                return Ok(());
+            }
+        }
+        self.enter_slowly(uvm, inner, vpn, new)
+    }
+
+    /// `enter` where the table must be found, the page is mapped elsewhere, or something is mapped
+    /// here.
+    #[inline(never)]
+    fn enter_slowly(
+        &self,
+        uvm: &Uvm,
+        mut inner: SpinLockGuard<'_, Inner>,
+        vpn: Vpn,
+        new: Pte,
+    ) -> Result<(), OutOfMemory> {
+        let leaf = self.find_leaf(uvm, &mut inner, vpn)?;
+        // SAFETY: as in `enter`.
+        let (table, used) = unsafe { (&*leaf.table, &*leaf.page) };
         let slot = &table.0[index(vpn, 0)];
         if slot.load(Relaxed) != 0 {
             return self.enter_again(uvm, &mut inner, slot, vpn, new);
         }
-        if let Some(managed) = uvm.pages().get(frame) {
-            managed.pv_insert(uvm, self.root, vpn)?;
+        if let Some(page) = uvm.pages().get(new.frame()) {
+            page.pv_insert(uvm, self.root, vpn)?;
         }
-        slot.store(new.0, Release);
-        page.prev.fetch_add(1, Relaxed);
-        self.resident.fetch_add(1, Relaxed);
-        if flags.contains(EnterFlags::WIRED) {
+        self.add(slot, used, new);
+        if new.is_wired() {
             self.wired.fetch_add(1, Relaxed);
         }
         Ok(())
     }
 
+    /// Writes an entry that was absent, after it has been listed.
+    #[inline]
+    fn add(&self, slot: &AtomicU64, used: &Page, new: Pte) {
+        slot.store(new.0, Release);
+        used.prev.fetch_add(1, Relaxed);
+        self.resident.fetch_add(1, Relaxed);
+    }
+
     /// Finds or makes the leaf table for `vpn` and remembers it.
-    #[cold]
-    #[inline(never)]
     fn find_leaf(&self, uvm: &Uvm, inner: &mut Inner, vpn: Vpn) -> Result<Leaf, OutOfMemory> {
+        if inner.hint.tag == vpn.number() >> 9 {
+            return Ok(inner.hint);
+        }
         let make = || {
             let frame = uvm.alloc_frame(AllocFor::User, Zero::Yes)?;
             uvm.count(Counter::PmapTables);
@@ -268,7 +310,7 @@ impl Pmap {
             table,
             page: uvm.page(frame),
         };
-        inner.hint = Some(leaf);
+        inner.hint = leaf;
         Ok(leaf)
     }
 

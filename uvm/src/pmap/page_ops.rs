@@ -1,8 +1,8 @@
 //! Operations that start from a page: what pagedaemon and pagers ask of every mapping at once.
 //!
 //! They hold the page's identity lock and change entries under it, without the pmap's lock (see
-//! [`super::pv`] for why that is safe). TLBs are flushed after the lock is released and before the operation
-//! returns. The address spaces concerned are kept alive by counted references until then.
+//! [`super::pv`] for why that is safe). TLBs are flushed after the lock is released and before the
+//! operation returns. The address spaces concerned are kept alive by counted references until then.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -38,7 +38,8 @@ impl Uvm {
         self.page(frame).is_mapped()
     }
 
-    /// Calls `f` with root table and address of each mapping of a page, under its identity lock. For `check`.
+    /// Calls `f` with root table and address of each mapping of a page, under its identity lock.
+    /// For `check`.
     pub fn for_each_mapping(&self, frame: Frame, mut f: impl FnMut(Frame, VirtAddr)) {
         for (root, vpn) in self.page(frame).lock_identity().mappings() {
             f(root, vpn.addr());
@@ -68,8 +69,8 @@ impl Uvm {
         seen || page.attrs().contains(attr)
     }
 
-    /// Clears the modified bit everywhere and flushes, so that every later write is noticed; returns
-    /// whether it was set. For pagers, before they start writing the page out.
+    /// Clears the modified bit everywhere and flushes, so that every later write is noticed;
+    /// returns whether it was set. For pagers, before they start writing the page out.
     pub fn clear_modified(&self, frame: Frame) -> bool {
         let mut set = false;
         self.change_all(
@@ -84,8 +85,9 @@ impl Uvm {
         set
     }
 
-    /// Clears the referenced bit everywhere; returns whether it was set. It does not flush: uses through
-    /// cached translations may go unnoticed for a while, which only makes the page look idle.
+    /// Clears the referenced bit everywhere; returns whether it was set. It does not flush: uses
+    /// through cached translations may go unnoticed for a while, which only makes the page look
+    /// idle.
     pub fn clear_reference(&self, frame: Frame) -> bool {
         let page = self.page(frame);
         let identity = page.lock_identity();
@@ -102,8 +104,9 @@ impl Uvm {
         set | page.clear_attrs(PageAttrs::REFERENCED)
     }
 
-    /// Takes rights away from a page in every address space; without READ in `prot` all its translations go, and their modified
-    /// and referenced bits have arrived in the page. Flushed on return: nobody can use the rights any more.
+    /// Takes rights away from a page in every address space; without READ in `prot` all its
+    /// translations go, and their modified and referenced bits have arrived in the page. Flushed on
+    /// return: nobody can use the rights any more.
     pub fn page_protect(&self, frame: Frame, prot: Prot) {
         if !prot.contains(Prot::READ) {
             return self.remove_mappings(frame);
@@ -115,7 +118,8 @@ impl Uvm {
         self.change_all(frame, PageAttrs::empty(), tighten, &mut false);
     }
 
-    /// Changes all entries of a page by `new`, flushing those that changed; `clear` is cleared in the page first. `set` is set if any of it was.
+    /// Changes all entries of a page by `new`, flushing those that changed; `clear` is cleared in
+    /// the page first. `set` is set if any of it was.
     fn change_all(
         &self,
         frame: Frame,
@@ -128,7 +132,8 @@ impl Uvm {
             let mut flushes = Flushes::new();
             let pass = {
                 let identity = page.lock_identity();
-                // Under the lock: what a removal hands over later was set before this began, or is news.
+                // Under the lock: what a removal hands over later was set before this began, or is
+                // news.
                 *set |= page.clear_attrs(clear);
                 self.change_some(&identity, frame, &new, &mut flushes)
             };
@@ -249,8 +254,8 @@ impl Uvm {
     /// A reference to the pmap of a listed mapping, unless it is going away.
     fn listed_pmap(&self, _identity: &Identity<'_>, root: Frame) -> Option<Ref<Pmap>> {
         let pmap = self.page(root).owner_ptr::<Pmap>()?;
-        // SAFETY: a pmap takes all its mappings off the lists before its memory goes, and this one is
-        // listed while the identity lock is held.
+        // SAFETY: a pmap takes all its mappings off the lists before its memory goes, and this one
+        // is listed while the identity lock is held.
         unsafe { Ref::try_from_ptr(pmap) }
     }
 
@@ -266,7 +271,8 @@ impl Uvm {
         }
     }
 
-    /// A mapping of this page that another CPU has removed but not flushed yet is on no list any more. Rare: flush everything.
+    /// A mapping of this page that another CPU has removed but not flushed yet is on no list any
+    /// more. Rare: flush everything.
     fn flush_stragglers(&self) {
         if self.flushes_pending.load(SeqCst) != 0 {
             self.count(Counter::TlbFlushAll);

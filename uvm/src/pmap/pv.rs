@@ -8,19 +8,21 @@
 //!     LOCK   MORE     root frame      virtual page number        0 = not mapped
 //! ```
 //!
-//! The root table's frame names the pmap (its page's owner). Further mappings are [`PvEntry`]s from a pool, in a
-//! list that `more` heads; MORE says that there are any. `pv` is 0 exactly if there is no mapping at all.
+//! The root table's frame names the pmap (its page's owner). Further mappings are [`PvEntry`]s from
+//! a pool, in a list that `more` heads; MORE says that there are any. `pv` is 0 exactly if there is
+//! no mapping at all.
 //!
 //! # How it synchronises
-//! LOCK is the page's *identity lock*, a spin bit that also guards the page's owner word. It comes after the pmap's lock: enter
-//! and remove take both. The first mapping of a page goes in, and the only one comes out, by one
-//! compare-and-swap without taking it.
+//! LOCK is the page's *identity lock*, a spin bit that also guards the page's owner word. It comes
+//! after the pmap's lock: enter and remove take both. The first mapping of a page goes in, and the
+//! only one comes out, by one compare-and-swap without taking it.
 //!
-//! Who goes the other way, from a page to its mappings ([`Uvm::page_protect`] and the modified and referenced bits), holds only the
-//! identity lock, and may change page table entries under it. This is safe because a mapping is
-//! listed here *before* its entry is written and taken off *after* its entry is cleared: while it is listed,
-//! and the lock is held, the tables on the way to it cannot go. An entry that is listed but not there is
-//! being entered or removed by another CPU this very moment, and the walker lets go and tries again.
+//! Who goes the other way, from a page to its mappings ([`Uvm::page_protect`] and the modified and
+//! referenced bits), holds only the identity lock, and may change page table entries under it. This
+//! is safe because a mapping is listed here *before* its entry is written and taken off *after* its
+//! entry is cleared: while it is listed, and the lock is held, the tables on the way to it cannot
+//! go. An entry that is listed but not there is being entered or removed by another CPU this very
+//! moment, and the walker lets go and tries again.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -95,18 +97,22 @@ impl Page {
         self.pv.load(Relaxed) & !LOCK != 0
     }
 
-    /// Lists a mapping. It must not be listed yet. The caller holds the pmap's lock.
+    /// Lists a mapping of a page that has none; `false` if it has some. The caller holds the pmap's
+    /// lock.
     #[inline]
-    pub(crate) fn pv_insert(&self, uvm: &Uvm, root: Frame, vpn: Vpn) -> Result<(), OutOfMemory> {
+    pub(crate) fn pv_insert_first(&self, root: Frame, vpn: Vpn) -> bool {
         let mapping = pack(root, vpn);
-        if self
-            .pv
+        self.pv
             .compare_exchange(0, mapping, Release, Relaxed)
             .is_ok()
-        {
+    }
+
+    /// Lists a mapping. It must not be listed yet. The caller holds the pmap's lock.
+    pub(crate) fn pv_insert(&self, uvm: &Uvm, root: Frame, vpn: Vpn) -> Result<(), OutOfMemory> {
+        if self.pv_insert_first(root, vpn) {
             return Ok(());
         }
-        self.pv_insert_more(uvm, mapping)
+        self.pv_insert_more(uvm, pack(root, vpn))
     }
 
     #[cold]
@@ -156,7 +162,8 @@ impl Identity<'_> {
             None
         };
         first.into_iter().chain(core::iter::from_fn(move || {
-            // SAFETY: entries in the list are alive while the identity lock is held, which `self` does.
+            // SAFETY: entries in the list are alive while the identity lock is held, which `self`
+            // does.
             let entry = unsafe { next?.as_ref() };
             next = entry.next;
             Some(unpack(entry.mapping))
@@ -188,8 +195,8 @@ impl Identity<'_> {
         }
         let mut head = NonNull::new(self.page.more.load(Relaxed));
         let mut link: *mut Option<NonNull<PvEntry>> = &raw mut head;
-        // SAFETY: `link` points to `head` or into an entry of the list, all alive and ours under the
-        // identity lock.
+        // SAFETY: `link` points to `head` or into an entry of the list, all alive and ours under
+        // the identity lock.
         unsafe {
             while let Some(entry) = *link {
                 if (*entry.as_ptr()).mapping == mapping {

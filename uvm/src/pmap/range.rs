@@ -6,14 +6,14 @@ use core::sync::atomic::{
 };
 
 use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span, walk};
-use super::{Inner, Mapping, Pmap};
+use super::{Inner, Leaf, Mapping, Pmap};
 use crate::Uvm;
 use crate::addr::{Frame, USER_END, VaRange, VirtAddr, Vpn};
 use crate::prot::Prot;
 
 impl Pmap {
-    /// Removes all translations in the range; modified and referenced go to the pages. Call [`Self::update`]
-    /// before any of the frames is freed.
+    /// Removes all translations in the range; modified and referenced go to the pages. Call
+    /// [`Self::update`] before any of the frames is freed.
     pub fn remove(&self, uvm: &Uvm, range: VaRange) {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, range, |inner, entries, first, table| {
@@ -43,14 +43,15 @@ impl Pmap {
         });
     }
 
-    /// Removes all translations of the user half, and all tables but the root (exit). Call [`Self::update`].
+    /// Removes all translations of the user half, and all tables but the root (exit). Call
+    /// [`Self::update`].
     pub fn remove_all(&self, uvm: &Uvm) {
         self.remove(uvm, user_half());
         self.collect(uvm);
     }
 
-    /// Takes rights away: those not in `prot`; never adds any (a write to a page that may be written again faults,
-    /// and `enter` decides). Without READ it removes. Call [`Self::update`].
+    /// Takes rights away: those not in `prot`; never adds any (a write to a page that may be
+    /// written again faults, and `enter` decides). Without READ it removes. Call [`Self::update`].
     pub fn protect(&self, uvm: &Uvm, range: VaRange, prot: Prot) {
         if !prot.contains(Prot::READ) {
             return self.remove(uvm, range);
@@ -69,7 +70,8 @@ impl Pmap {
         });
     }
 
-    /// Calls `f` for each translation, in order of addresses, under the lock. For `check` and `pmap PID`.
+    /// Calls `f` for each translation, in order of addresses, under the lock. For `check` and `pmap
+    /// PID`.
     pub fn for_each(&self, uvm: &Uvm, mut f: impl FnMut(VirtAddr, Mapping)) {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, user_half(), |_, entries, first, _| {
@@ -82,7 +84,8 @@ impl Pmap {
         });
     }
 
-    /// Frees page tables that map nothing any more (the pagedaemon may have emptied them). Call [`Self::update`].
+    /// Frees page tables that map nothing any more (the pagedaemon may have emptied them). Call
+    /// [`Self::update`].
     pub fn collect(&self, uvm: &Uvm) {
         let inner = &mut *self.inner.lock();
         self.collect_below(uvm, inner, self.root, ROOT_LEVEL, Vpn::new(0));
@@ -96,7 +99,8 @@ impl Pmap {
             ENTRIES
         };
         for i in 0..entries {
-            // SAFETY: a table of ours; the lock is held. It is not freed below: only the ones it leads to are.
+            // SAFETY: a table of ours; the lock is held. It is not freed below: only the ones it
+            // leads to are.
             let table = unsafe { uvm.phys().table(frame) };
             let entry = Pte(table.0[i as usize].load(Relaxed));
             if !entry.is_present() {
@@ -115,7 +119,8 @@ impl Pmap {
         }
     }
 
-    /// Calls `f(inner, entries, first page, table frame)` for the part of each leaf table that lies in the range.
+    /// Calls `f(inner, entries, first page, table frame)` for the part of each leaf table that lies
+    /// in the range.
     fn each_leaf(
         &self,
         uvm: &Uvm,
@@ -161,9 +166,10 @@ impl Pmap {
         }
     }
 
-    /// Keeps an unlinked table until the next flush, which must drop what walkers remember of it: any flush of a page does.
+    /// Keeps an unlinked table until the next flush, which must drop what walkers remember of it:
+    /// any flush of a page does.
     fn hold(&self, uvm: &Uvm, inner: &mut Inner, table: Frame, vpn: Vpn) {
-        inner.hint = None;
+        inner.hint = Leaf::NONE;
         self.note(uvm, inner, vpn);
         inner.pending.hold_table(uvm, table);
         self.mark_pending(uvm);

@@ -1,7 +1,7 @@
 //! Which address space each CPU has loaded.
 //!
-//! A CPU keeps the last one loaded, with a reference, until it switches to another: switching to the kernel's own tables would cost a
-//! flush for nothing. Only exit goes back to them explicitly.
+//! A CPU keeps the last one loaded, with a reference, until it switches to another: switching to
+//! the kernel's own tables would cost a flush for nothing. Only exit goes back to them explicitly.
 
 use core::sync::atomic::{
     AtomicU32,
@@ -26,20 +26,21 @@ pub(crate) struct CpuSpace {
 }
 
 impl Uvm {
-    /// Makes `pmap` the address space of this CPU, unless it is already. For the start of each poll.
+    /// Makes `pmap` the address space of this CPU, unless it is already. For the start of each
+    /// poll.
     #[inline]
     pub fn pmap_activate(&self, pmap: &Ref<Pmap>) {
         let cpu = self.cpu();
-        if self.spaces[cpu].root.load(Relaxed) != pmap.root().number() {
+        if self.spaces.get(cpu).root.load(Relaxed) != pmap.root().number() {
             self.switch_to(cpu, Some(pmap.clone()));
         }
     }
 
-    /// Leaves `pmap` if this CPU is in it, for the kernel's own root table. Exit does so before the address space
-    /// goes; otherwise it would live until the CPU switches.
+    /// Leaves `pmap` if this CPU is in it, for the kernel's own root table. Exit does so before the
+    /// address space goes; otherwise it would live until the CPU switches.
     pub fn pmap_deactivate(&self, pmap: &Pmap) {
         let cpu = self.cpu();
-        if self.spaces[cpu].root.load(Relaxed) == pmap.root().number() {
+        if self.spaces.get(cpu).root.load(Relaxed) == pmap.root().number() {
             self.switch_to(cpu, None);
         }
     }
@@ -47,7 +48,7 @@ impl Uvm {
     #[cold]
     #[inline(never)]
     fn switch_to(&self, cpu: usize, pmap: Option<Ref<Pmap>>) {
-        let space = &self.spaces[cpu];
+        let space = self.spaces.get(cpu);
         let bit = 1 << cpu;
         let (number, root) = match &pmap {
             Some(pmap) => {
@@ -69,7 +70,7 @@ impl Uvm {
 
     /// At the end of the `Uvm`: gives up what a CPU had loaded.
     pub(crate) fn forget_space(&mut self, cpu: usize) {
-        if let Some(pmap) = self.spaces[cpu].pmap.get_mut().take() {
+        if let Some(pmap) = self.spaces.get_mut(cpu).pmap.get_mut().take() {
             pmap.active.fetch_and(!(1 << cpu), SeqCst);
         }
     }

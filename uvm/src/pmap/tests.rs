@@ -156,7 +156,8 @@ fn removal_is_seen_only_after_update() {
     enter(&host, &pmap, 3, f, Prot::RW);
     host.machine.store(va(3), 9).unwrap();
     pmap.remove(&host.uvm, range(3, 1));
-    // The stale translation still works: this is what `update` is for, and that the TLBs here can show it.
+    // The stale translation still works: this is what `update` is for, and that the TLBs here can
+    // show it.
     assert_eq!(host.machine.load(va(3)), Ok(9));
     pmap.update(&host.uvm);
     let fault = host.machine.load(va(3)).unwrap_err();
@@ -262,9 +263,9 @@ fn page_protect_reaches_every_address_space_and_cpu() {
     for (i, pmap) in pmaps.iter().enumerate() {
         enter(&host, pmap, i as u64, f, Prot::RW);
     }
-    for cpu in 0..2 {
+    for (cpu, pmap) in pmaps.iter().enumerate().take(2) {
         on_cpu(cpu);
-        host.uvm.pmap_activate(&pmaps[cpu]);
+        host.uvm.pmap_activate(pmap);
         host.machine.store(va(cpu as u64), 1).unwrap();
     }
     check_reverse_maps(&host, &pmaps.iter().collect::<Vec<_>>());
@@ -276,10 +277,10 @@ fn page_protect_reaches_every_address_space_and_cpu() {
     }
     host.uvm.page_protect(f, Prot::empty());
     assert!(host.uvm.is_modified(f));
-    for cpu in 0..2 {
+    for (cpu, pmap) in pmaps.iter().enumerate().take(2) {
         on_cpu(cpu);
         assert!(!host.machine.load(va(cpu as u64)).unwrap_err().present);
-        host.uvm.pmap_deactivate(&pmaps[cpu]);
+        host.uvm.pmap_deactivate(pmap);
     }
     on_cpu(0);
     check_reverse_maps(&host, &pmaps.iter().collect::<Vec<_>>());

@@ -1,8 +1,8 @@
 //! Page table entries, and walks from the root to a leaf table.
 //!
-//! Owns no state. Entries are changed by atomic operations wherever the hardware may set the accessed
-//! and dirty bits at the same time, so that no such bit is ever lost. Table frames' pages use `prev` for
-//! the number of entries in use and `next` to link tables that wait to be freed.
+//! Owns no state. Entries are changed by atomic operations wherever the hardware may set the
+//! accessed and dirty bits at the same time, so that no such bit is ever lost. Table frames' pages
+//! use `prev` for the number of entries in use and `next` to link tables that wait to be freed.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -50,7 +50,8 @@ impl Pte {
         Self(bits)
     }
 
-    /// A kernel mapping. Accessed and dirty from the start: nobody asks, and it saves the hardware's writes.
+    /// A kernel mapping. Accessed and dirty from the start: nobody asks, and it saves the
+    /// hardware's writes.
     pub(super) fn kernel(frame: Frame, prot: Prot) -> Self {
         Self(Self::bits(frame, prot) | ACCESSED | DIRTY | WIRED)
     }
@@ -161,7 +162,8 @@ impl Pte {
     }
 }
 
-/// Changes an entry by compare-and-swap until it sticks; `None` from `change` leaves it. Returns the old value if it was changed.
+/// Changes an entry by compare-and-swap until it sticks; `None` from `change` leaves it. Returns
+/// the old value if it was changed.
 pub(super) fn change(slot: &AtomicU64, mut change: impl FnMut(Pte) -> Option<Pte>) -> Option<Pte> {
     slot.fetch_update(Relaxed, Relaxed, |old| change(Pte(old)).map(|new| new.0))
         .ok()
@@ -192,8 +194,8 @@ pub(super) enum Walk<'a> {
 /// Walks from `root` to the leaf table for `vpn`.
 ///
 /// # Safety
-/// `root` is a root table, and no table on the way is freed during `'a`: the caller holds the pmap's
-/// lock, or the identity lock of a page that is listed as mapped here.
+/// `root` is a root table, and no table on the way is freed during `'a`: the caller holds the
+/// pmap's lock, or the identity lock of a page that is listed as mapped here.
 pub(super) unsafe fn walk<'a>(phys: &PhysMem, root: Frame, vpn: Vpn) -> Walk<'a> {
     let mut frame = root;
     for level in (1..=ROOT_LEVEL).rev() {
@@ -213,7 +215,8 @@ pub(super) unsafe fn walk<'a>(phys: &PhysMem, root: Frame, vpn: Vpn) -> Walk<'a>
     Walk::Leaf(unsafe { phys.table(frame) }, frame)
 }
 
-/// The same, making the tables that are missing.  `make` returns a zeroed frame for a table. Returns `None` if it could not.
+/// The same, making the tables that are missing.  `make` returns a zeroed frame for a table.
+/// Returns `None` if it could not.
 ///
 /// # Safety
 /// As for [`walk`], and the caller holds the pmap's lock.

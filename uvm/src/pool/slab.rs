@@ -1,9 +1,9 @@
 //! Slabs: frames cut into objects of one size.
 //!
-//! [`super::Pool`] puts types on top; [`crate::km::Heap`] uses them untyped, one [`Slabs`] per size class.
-//! Synchronisation as in the parent module: a lock per CPU's magazine, then one for the slabs.
+//! [`super::Pool`] puts types on top; [`crate::km::Heap`] uses them untyped, one [`Slabs`] per size
+//! class. Synchronisation as in the parent module: a lock per CPU's magazine, then one for the
+//! slabs.
 
-use alloc::boxed::Box;
 use core::num::NonZero;
 use core::ptr::{self, NonNull};
 
@@ -14,6 +14,7 @@ use crate::Uvm;
 use crate::addr::PAGE_SIZE;
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
+use crate::percpu::PerCpu;
 
 /// Most objects in a magazine.
 const MAGAZINE: usize = 16;
@@ -33,7 +34,7 @@ pub(crate) struct Slabs {
     capacity: usize,
     /// Objects that a magazine holds at most.
     rounds: usize,
-    magazines: Box<[Magazine]>,
+    magazines: PerCpu<Magazine>,
     inner: SpinLock<Inner>,
 }
 
@@ -85,7 +86,8 @@ impl Header {
         object.map_addr(page).cast()
     }
 
-    /// The part that is under the lock. A raw pointer, because others may read `slabs` and `uvm` meanwhile.
+    /// The part that is under the lock. A raw pointer, because others may read `slabs` and `uvm`
+    /// meanwhile.
     fn links(slab: NonNull<Header>) -> *mut Links {
         // SAFETY: only an address inside the slab.
         unsafe { &raw mut (*slab.as_ptr()).links }
@@ -106,9 +108,7 @@ impl Slabs {
             capacity,
             // Large objects: not more than two slabs' worth idle per CPU.
             rounds: MAGAZINE.min(2 * capacity),
-            magazines: (0..cpus)
-                .map(|_| Magazine(SpinLock::new(ArrayVec::new())))
-                .collect(),
+            magazines: PerCpu::new(cpus, || Magazine(SpinLock::new(ArrayVec::new()))),
             inner: SpinLock::default(),
         }
     }
@@ -124,16 +124,18 @@ impl Slabs {
     /// Memory for one object; never waits.
     #[inline]
     pub(crate) fn alloc(&self, uvm: &Uvm, who: AllocFor) -> Option<NonNull<u8>> {
-        let object = self.magazines[uvm.cpu()].0.lock().pop();
-        match object {
-            Some(object) => Some(object),
-            None => self.refill(uvm, who),
-        }
+        self.alloc_cached(uvm).or_else(|| self.refill(uvm, who))
+    }
+
+    /// Memory for one object if this CPU's magazine has any.
+    #[inline]
+    pub(super) fn alloc_cached(&self, uvm: &Uvm) -> Option<NonNull<u8>> {
+        self.magazines.get(uvm.cpu()).0.lock().pop()
     }
 
     #[cold]
     #[inline(never)]
-    fn refill(&self, uvm: &Uvm, who: AllocFor) -> Option<NonNull<u8>> {
+    pub(super) fn refill(&self, uvm: &Uvm, who: AllocFor) -> Option<NonNull<u8>> {
         uvm.count(Counter::PoolLocks);
         let mut inner = self.inner.lock();
         let mut object = inner.take();
@@ -152,7 +154,7 @@ impl Slabs {
             spare.push(object);
         }
         drop(inner);
-        let mut magazine = self.magazines[uvm.cpu()].0.lock();
+        let mut magazine = self.magazines.get(uvm.cpu()).0.lock();
         while magazine.len() < self.rounds {
             let Some(object) = spare.pop() else { break };
             magazine.push(object);
@@ -168,7 +170,7 @@ impl Slabs {
     /// It came from these slabs' `alloc`, and nothing uses it any more.
     #[inline]
     pub(crate) unsafe fn free(&self, uvm: &Uvm, object: NonNull<u8>) {
-        let mut magazine = self.magazines[uvm.cpu()].0.lock();
+        let mut magazine = self.magazines.get(uvm.cpu()).0.lock();
         if magazine.len() < self.rounds {
             magazine.push(object);
             return;
@@ -241,7 +243,7 @@ impl Slabs {
 
     /// Gives all empty slabs back; returns how many.
     pub(crate) fn reclaim(&self, uvm: &Uvm) -> usize {
-        for magazine in &self.magazines {
+        for magazine in self.magazines.iter() {
             let rounds = core::mem::take(&mut *magazine.0.lock());
             self.put_back(uvm, &rounds);
         }
@@ -289,7 +291,8 @@ impl Inner {
         }
         let slab = self.partial?;
         let links = Header::links(slab);
-        // SAFETY: listed slabs are alive and, under the lock of the slabs, ours; a listed slab has a free object.
+        // SAFETY: listed slabs are alive and, under the lock of the slabs, ours; a listed slab has
+        // a free object.
         unsafe {
             let object = (*links).free;
             (*links).free = (*object).next;
@@ -302,8 +305,8 @@ impl Inner {
         }
     }
 
-    /// Gives an object back to its slab. Returns the slab, on no list any more, if that is empty now and
-    /// enough others are.
+    /// Gives an object back to its slab. Returns the slab, on no list any more, if that is empty
+    /// now and enough others are.
     fn put(&mut self, object: NonNull<u8>, capacity: usize) -> Option<NonNull<Header>> {
         let slab = Header::of(object);
         let links = Header::links(slab);

@@ -1,1 +1,99 @@
-//! t
+//! Counts of the u-area cache, and its slots of addresses.
+
+use std::vec::Vec;
+
+use super::*;
+use crate::testing::Host;
+
+#[test]
+fn cached_after_the_first() {
+    let host = Host::new(512);
+    let (uarea, source) = host.uvm.uarea_alloc().unwrap();
+    assert_eq!(source, Source::Fresh);
+    // SAFETY: it is ours.
+    unsafe { uarea.base().write_bytes(0xff, UAREA_SIZE) };
+    let base = uarea.base();
+    host.uvm.uarea_free(uarea);
+    let (uarea, source) = host.uvm.uarea_alloc().unwrap();
+    assert_eq!((source, uarea.base()), (Source::Cached, base));
+    host.uvm.uarea_free(uarea);
+    let count = |c| host.uvm.meter().get(c);
+    assert_eq!(
+        (count(Counter::UareaFresh), count(Counter::UareaHits)),
+        (1, 1)
+    );
+}
+
+#[test]
+fn drain_releases_the_excess() {
+    let host = Host::new(512);
+    let before = host.uvm.free_frames();
+    let uareas: Vec<_> = (0..40).map(|_| host.uvm.uarea_alloc().unwrap().0).collect();
+    uareas.into_iter().for_each(|u| host.uvm.uarea_free(u));
+    assert_eq!(host.uvm.uarea_cached(), 40);
+    while host.uvm.release_one(UAREA_KEEP) {}
+    assert_eq!(host.uvm.uarea_cached(), UAREA_KEEP);
+    assert_eq!(host.uvm.meter().get(Counter::UareaDrained), 24);
+    while host.uvm.release_one(0) {}
+    assert_eq!(host.uvm.free_frames(), before);
+}
+
+#[test]
+fn no_memory_is_an_error() {
+    let host = Host::new(64);
+    let _hog: Vec<_> =
+        core::iter::from_fn(|| host.uvm.alloc_frame(AllocFor::User, Zero::No)).collect();
+    assert_eq!(host.uvm.uarea_alloc().map(|_| ()), Err(OutOfMemory));
+}
+
+#[test]
+fn slots_keep_a_guard_page_between() {
+    let host = Host::new(512);
+    let kva = VaRange::of_pages(VirtAddr::new(0xffff_c000_0000_0000), 20);
+    let before = host.uvm.free_frames();
+    let slots = (0..6).map(|i| slot_range(kva, i));
+    for (i, slot) in slots.clone().enumerate() {
+        assert_eq!((slot.start() - kva.start()) as usize / PAGE_SIZE, 3 * i + 1);
+        assert!(slot.end() < kva.end());
+    }
+    // Slots 0 to 5 fit; the next would have no guard page behind it.
+    let state = Uareas::new(Some(kva), 512).state;
+    let taken: Vec<_> = core::iter::from_fn(|| state.lock().take_slot()).collect();
+    assert_eq!(taken, [0, 1, 2, 3, 4, 5]);
+    state.lock().free_slot(3);
+    assert_eq!(state.lock().take_slot(), Some(3));
+    assert_eq!(host.uvm.free_frames(), before);
+}
+
+#[test]
+fn mapped_u_areas_map_and_unmap() {
+    let host = Host::new(512);
+    let kva = VaRange::of_pages(VirtAddr::new(0xffff_c000_0000_0000), 64);
+    let tables = {
+        let before = host.uvm.free_frames();
+        host.uvm.prepare_kernel_range(kva).unwrap();
+        before - host.uvm.free_frames()
+    };
+    assert_eq!(tables, 3);
+    let before = host.uvm.free_frames();
+    let uvm = &host.uvm;
+    uvm.uareas.state.lock().slots = Uareas::new(Some(kva), 512).state.into_inner().slots;
+    let uarea = uvm.make_mapped(kva).unwrap();
+    let base = VirtAddr::from_ptr(uarea.base().as_ptr());
+    for page in 0..UAREA_PAGES as u64 {
+        assert!(uvm.kextract(base + page * 4096).is_some());
+    }
+    assert!(
+        uvm.kextract(base - 4096).is_none() && uvm.kextract(base + UAREA_SIZE as u64).is_none()
+    );
+    host.machine
+        .translate(base, crate::prot::Access::Write, false)
+        .unwrap();
+    uvm.unmake_mapped(kva, uarea);
+    assert!(
+        host.machine
+            .translate(base, crate::prot::Access::Write, false)
+            .is_err()
+    );
+    assert_eq!(uvm.free_frames(), before);
+}

@@ -1,1 +1,103 @@
-//! t
+//! Order, laziness and wiring.
+
+use std::vec::Vec;
+
+use super::*;
+use crate::page::freelist::{AllocFor, Zero};
+use crate::testing::Host;
+
+fn frames(host: &Host, n: usize) -> Vec<Frame> {
+    (0..n)
+        .map(|_| host.uvm.alloc_frame(AllocFor::User, Zero::No).unwrap())
+        .collect()
+}
+
+fn queued(host: &Host, queue: Queue) -> Vec<Frame> {
+    let mut all = Vec::new();
+    host.uvm.for_each_queued(queue, |f| all.push(f));
+    all
+}
+
+#[test]
+fn oldest_first() {
+    let host = Host::new(256);
+    let f = frames(&host, 4);
+    f.iter().for_each(|&f| host.uvm.activate(f));
+    assert_eq!(queued(&host, Queue::Active), f);
+    host.uvm.activate(f[0]);
+    assert_eq!(
+        queued(&host, Queue::Active),
+        f,
+        "active already: it keeps its place"
+    );
+    host.uvm.requeue(f[0]);
+    assert_eq!(queued(&host, Queue::Active), [f[1], f[2], f[3], f[0]]);
+    host.uvm.deactivate(f[2]);
+    assert_eq!(host.uvm.queue_of(f[2]), Some(Queue::Inactive));
+    assert_eq!(queued(&host, Queue::Active), [f[1], f[3], f[0]]);
+    assert_eq!(queued(&host, Queue::Inactive), [f[2]]);
+    let mut two = ArrayVec::<Frame, 2>::new();
+    host.uvm.rotate(Queue::Active, &mut two);
+    assert_eq!(two.as_slice(), [f[1], f[3]]);
+    assert_eq!(queued(&host, Queue::Active), [f[0], f[1], f[3]]);
+    assert_eq!(
+        host.uvm.queue_counts(),
+        QueueCounts {
+            active: 3,
+            inactive: 1
+        }
+    );
+}
+
+#[test]
+fn a_note_about_a_page_that_has_gone_means_nothing() {
+    let host = Host::new(256);
+    let f = frames(&host, 3);
+    f.iter().for_each(|&f| host.uvm.activate(f));
+    // Before the batch is looked at: freed, changed its mind, freed and used again.
+    host.uvm.free_frame(f[0]);
+    host.uvm.deactivate(f[1]);
+    host.uvm.free_frame(f[2]);
+    let again = host.uvm.alloc_frame(AllocFor::User, Zero::No).unwrap();
+    assert_eq!(again, f[2]);
+    host.uvm.activate(again);
+    assert_eq!(queued(&host, Queue::Active), [again]);
+    assert_eq!(queued(&host, Queue::Inactive), [f[1]]);
+    host.uvm.free_frame(again);
+    host.uvm.free_frame(f[1]);
+    assert_eq!(
+        host.uvm.queue_counts(),
+        QueueCounts {
+            active: 0,
+            inactive: 0
+        }
+    );
+}
+
+#[test]
+fn wired_pages_are_on_no_queue() {
+    let host = Host::new(256);
+    let f = frames(&host, 1)[0];
+    host.uvm.activate(f);
+    host.uvm.wire_page(f);
+    host.uvm.wire_page(f);
+    assert_eq!(host.uvm.queue_of(f), None);
+    host.uvm.activate(f);
+    host.uvm.deactivate(f);
+    assert_eq!(host.uvm.queue_of(f), None);
+    assert_eq!(host.uvm.meter().gauge(Gauge::Wired), 1);
+    host.uvm.unwire_page(f);
+    assert_eq!(host.uvm.queue_of(f), None);
+    host.uvm.unwire_page(f);
+    assert_eq!(host.uvm.queue_of(f), Some(Queue::Active));
+    assert_eq!(host.uvm.meter().gauge(Gauge::Wired), 0);
+}
+
+#[test]
+fn one_lock_for_a_batch() {
+    let host = Host::new(600);
+    let f = frames(&host, 320);
+    f.iter().for_each(|&f| host.uvm.activate(f));
+    assert_eq!(host.uvm.meter().get(Counter::QueueLocks), 9);
+    assert_eq!(host.uvm.queue_counts().active, 320);
+}

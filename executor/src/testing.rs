@@ -1,0 +1,205 @@
+//! The executor on the host: one CPU, a virtual clock, and, with a seed, a choice of the next task by chance.
+//!
+//! A run is exact: the same seed and the same tasks give the same order of polls. Time passes only when nothing is ready; then the clock
+//! jumps to the next deadline. For tests of this crate and of those built on it.
+
+use alloc::sync::Arc;
+use alloc::{format, string::String};
+use core::fmt;
+use core::future::Future;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use core::time::Duration;
+
+use crate::info::Report;
+use crate::{Class, Executor, Platform};
+
+/// A virtual clock, in nanoseconds.
+#[derive(Debug, Default)]
+pub struct Clock(AtomicU64);
+
+impl Clock {
+    /// The time now.
+    pub fn now(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, duration: Duration) {
+        self.0.fetch_add(duration.as_nanos() as u64, Relaxed);
+    }
+}
+
+struct Host(Arc<Clock>);
+
+impl Platform for Host {
+    fn now(&self) -> u64 {
+        self.0.now()
+    }
+
+    fn arm(&self, _deadline: Option<u64>) {
+        // The driver looks at the executor's deadlines itself.
+    }
+
+    fn idle(&self, _idle_ok: &dyn Fn() -> bool) {}
+
+    fn cpu(&self) -> usize {
+        0
+    }
+
+    fn cpus(&self) -> usize {
+        1
+    }
+
+    fn kick(&self, _cpu: usize) {}
+
+    fn stalled(&self, report: &dyn fmt::Display) {
+        panic!("nothing can run any more:\n{report}");
+    }
+}
+
+/// An executor with the loop around it. Dropping it drops all its tasks.
+pub struct Driver {
+    executor: Arc<Executor>,
+    clock: Arc<Clock>,
+    /// State of the generator that chooses; `None` runs tasks as a CPU does.
+    random: Option<u64>,
+}
+
+impl Driver {
+    /// Runs tasks in the order in which a CPU does.
+    #[allow(
+        clippy::new_without_default,
+        reason = "a driver is a machine, not a value"
+    )]
+    pub fn new() -> Self {
+        let clock = Arc::new(Clock::default());
+        Self {
+            executor: Executor::new(Arc::new(Host(clock.clone()))),
+            clock,
+            random: None,
+        }
+    }
+
+    /// Chooses the next task by chance, from a seed.
+    pub fn seeded(seed: u64) -> Self {
+        // Zero is the one state that the generator does not leave.
+        let mut driver = Self::new();
+        driver.random = Some(seed.wrapping_mul(2).wrapping_add(1));
+        driver
+    }
+
+    /// The executor.
+    pub fn executor(&self) -> &Arc<Executor> {
+        &self.executor
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    /// Polls one task that is ready. Says whether there was one.
+    pub fn step(&mut self) -> bool {
+        self.executor.expire(self.clock.now());
+        let cpu = self.executor.first_cpu();
+        let task = match &mut self.random {
+            None => cpu.pick(),
+            Some(state) => cpu.pick_by(&mut |below| {
+                *state ^= *state << 13;
+                *state ^= *state >> 7;
+                *state ^= *state << 17;
+                (*state % below as u64) as usize
+            }),
+        };
+        let Some(task) = task else { return false };
+        // SAFETY: it was taken from this CPU's queue just now.
+        unsafe { self.executor.poll(cpu, task, self.clock.now()) };
+        true
+    }
+
+    /// Polls tasks until none is ready. The clock stands still.
+    pub fn run_ready(&mut self) {
+        while self.step() {}
+    }
+
+    /// Polls tasks, and lets time pass when none is ready, until nothing is left that could happen.
+    pub fn run_until_stalled(&mut self) {
+        loop {
+            self.run_ready();
+            if !self.jump() {
+                return;
+            }
+        }
+    }
+
+    /// Polls tasks and lets time pass until `future` is done.
+    ///
+    /// # Panics
+    /// If nothing can run any more before; the message lists all tasks.
+    pub fn run_until<F>(&mut self, future: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let mut handle = core::pin::pin!(self.executor.spawn(Class::User, "test", future));
+        loop {
+            if handle.is_finished() {
+                let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
+                if let core::task::Poll::Ready(output) = handle.as_mut().poll(&mut cx) {
+                    return output;
+                }
+            }
+            if !self.step() && !self.jump() {
+                panic!("nothing can run any more:\n{}", self.report());
+            }
+        }
+    }
+
+    /// Lets `duration` pass, running what comes due on the way.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.clock.now() + duration.as_nanos() as u64;
+        loop {
+            self.run_ready();
+            let next = self.executor.next_deadline.load(Relaxed);
+            if next > end {
+                self.clock.0.store(end, Relaxed);
+                return self.run_ready();
+            }
+            self.clock.0.fetch_max(next, Relaxed);
+        }
+    }
+
+    /// Every task that is not done, a line each.
+    pub fn report(&self) -> String {
+        format!("{}", Report(&self.executor))
+    }
+
+    /// Whether the executor would report a stall.
+    pub fn is_stalled(&self) -> bool {
+        self.executor.is_stalled()
+    }
+
+    /// Moves the clock to the next deadline. Says whether there is one.
+    fn jump(&self) -> bool {
+        let next = self.executor.next_deadline.load(Relaxed);
+        if next != u64::MAX {
+            self.clock.0.fetch_max(next, Relaxed);
+        }
+        next != u64::MAX
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.executor.shutdown();
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("now", &self.clock.now())
+            .finish_non_exhaustive()
+    }
+}

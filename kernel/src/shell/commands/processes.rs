@@ -1,0 +1,186 @@
+//! Commands about programs: `run`, `ps`, `kill`.
+
+use super::{Command, FAILED, NOT_FOUND, Status, run, usage};
+use crate::fs::FsError;
+use crate::fs::file::OpenFlags;
+use crate::proc::exec::ExecError;
+use crate::proc::signal::Signal;
+use crate::proc::{Child, ExitStatus, Life, Pid, Program, SpawnError};
+use crate::shell::Context;
+use crate::system::System;
+use alloc::{string::String, sync::Arc, vec::Vec};
+use executor::Class;
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "run",
+        usage: "PATH [ARG]...",
+        summary: "run a program and wait for it",
+        details: "The program gets the console as its standard files. The status is the program's, or 128 and the number of the \
+                  signal that ended it; 127 if there is no such program, 126 if it cannot be run. `run PATH &` does not wait.",
+        run: run!(run_program),
+    },
+    Command {
+        name: "ps",
+        usage: "",
+        summary: "list processes",
+        details: "TIME is processor time in seconds, RSS resident memory in KiB. STATE: A alive, T stopped, Z ended and not waited for.",
+        run: run!(ps),
+    },
+    Command {
+        name: "kill",
+        usage: "[-SIGNAL] PID...",
+        summary: "send a signal to processes",
+        details: "SIGNAL is a name, with or without SIG, or a number; TERM unless told.",
+        run: run!(kill),
+    },
+];
+
+/// A program could not be run although its file is there.
+const NOT_EXECUTABLE: Status = 126;
+/// What programs find in their environment.
+const ENVIRONMENT: &[&[u8]] = &[b"PATH=/bin:/sbin:/usr/bin:/programs", b"HOME=/", b"TERM=linux", b"USER=root"];
+
+async fn run_program(shell: Context, args: Vec<String>) -> Status {
+    let Some(path) = args.first().cloned() else {
+        return usage(&shell, "run", format_args!("a path is missing"));
+    };
+    let child = match start(&shell, args).await {
+        Ok(child) => child,
+        Err(error) => {
+            shell.say(format_args!("run: {path}: {error}"));
+            return status_of(error);
+        }
+    };
+    let foreground = shell.take_terminal(child.pid());
+    let status = child.wait().await;
+    drop(foreground);
+    if let ExitStatus::Killed(signal) = status
+        && signal != Signal::INT
+        && signal != Signal::PIPE
+    {
+        shell.say(format_args!("run: {path}: ended by {signal}"));
+    }
+    status.shell_status()
+}
+
+/// Starts the program in a task of its own, because a start that was begun must not be dropped halfway. One that nobody waits for
+/// any more (Ctrl-C) is ended as soon as it is there.
+async fn start(shell: &Context, args: Vec<String>) -> Result<Child, SpawnError> {
+    let wanted = Arc::new(());
+    let still_wanted = Arc::downgrade(&wanted);
+    let system = shell.system_handle();
+    let start = system.executor.clone().spawn(Class::Daemon, "run", async move {
+        let child = load(&system, &args).await?;
+        if still_wanted.strong_count() == 0 {
+            system.processes.kill(child.pid(), Signal::KILL);
+        }
+        Ok(child)
+    });
+    let started = start.await;
+    drop(wanted);
+    started
+}
+
+async fn load(system: &System, args: &[String]) -> Result<Child, SpawnError> {
+    let root = system.vfs.root()?;
+    let console = system
+        .vfs
+        .open(&root, b"/dev/console", OpenFlags::READ | OpenFlags::WRITE)
+        .await?;
+    let argv: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
+    let files = [console.clone(), console.clone(), console];
+    let program = Program {
+        path: argv[0],
+        argv: &argv,
+        env: ENVIRONMENT,
+        cwd: root,
+        files: &files,
+    };
+    system.processes.spawn(program).await
+}
+
+/// As other shells have it.
+fn status_of(error: SpawnError) -> Status {
+    match error {
+        SpawnError::Exec(ExecError::File(FsError::NotFound)) => NOT_FOUND,
+        _ => NOT_EXECUTABLE,
+    }
+}
+
+async fn ps(shell: Context, args: Vec<String>) -> Status {
+    if !args.is_empty() {
+        return usage(&shell, "ps", format_args!("takes no arguments"));
+    }
+    shell.say(format_args!(
+        "{:>7}{:>7}{:>7} STATE{:>10}{:>11} COMMAND",
+        "PID", "PPID", "PGID", "RSS", "TIME"
+    ));
+    let page = uvm::PAGE_SIZE as u64 / 1024;
+    for row in shell.system().processes.list() {
+        let times = row.process.usage().times();
+        let time = times.user + times.system;
+        let resident = row.process.space().map_or(0, |space| space.resident_pages() as u64 * page);
+        let state = match row.life {
+            Life::Alive => 'A',
+            Life::Stopped(_) => 'T',
+            Life::Zombie(_) => 'Z',
+        };
+        shell.say(format_args!(
+            "{:>7}{:>7}{:>7} {state:<5}{resident:>10}{:>7}.{:03} {}",
+            row.process.pid().0,
+            row.parent.0,
+            row.group.0,
+            time / 1_000_000_000,
+            time / 1_000_000 % 1000,
+            row.process.name(),
+        ));
+    }
+    0
+}
+
+async fn kill(shell: Context, args: Vec<String>) -> Status {
+    let mut words = args.iter().map(String::as_str).peekable();
+    let mut signal = Signal::TERM;
+    if let Some(word) = words.next_if(|word| word.starts_with('-')) {
+        let name = &word[1..];
+        let found = match name.parse::<u64>() {
+            Ok(number) => Signal::new(number),
+            Err(_) => Signal::by_name(name),
+        };
+        match found {
+            Some(found) => signal = found,
+            None => return usage(&shell, "kill", format_args!("`{name}` is not a signal")),
+        }
+    }
+    if words.peek().is_none() {
+        return usage(&shell, "kill", format_args!("a process number is missing"));
+    }
+    let mut status = 0;
+    for word in words {
+        let Ok(pid) = word.parse::<u32>() else {
+            return usage(&shell, "kill", format_args!("`{word}` is not a process number"));
+        };
+        let pid = Pid(pid);
+        if pid == Pid::INIT {
+            shell.say(format_args!("kill: 1 is the kernel's own process and takes no signals"));
+            status = FAILED;
+        } else if !shell.system().processes.kill(pid, signal) {
+            shell.say(format_args!("kill: there is no process {word}; `ps` lists them"));
+            status = FAILED;
+        }
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_of_programs_that_did_not_start() {
+        assert_eq!(status_of(ExecError::File(FsError::NotFound).into()), NOT_FOUND);
+        assert_eq!(status_of(ExecError::File(FsError::IsDirectory).into()), NOT_EXECUTABLE);
+        assert_eq!(status_of(SpawnError::OutOfMemory), NOT_EXECUTABLE);
+    }
+}

@@ -1,0 +1,117 @@
+//! What waits at the free list: tasks for frames, the pagedaemon for shortage, the zeroing task for
+//! dirt.
+//!
+//! Each has a wait queue, which holds no state: everybody looks at the lists again when woken.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::{AllocFor, KEEP_DIRTY};
+use crate::Uvm;
+use crate::meter::Counter;
+use crate::page::PageFlags;
+
+impl Uvm {
+    /// Waits until `n` frames could be had by an ordinary allocation, in order of arrival. They are
+    /// not reserved: the caller tries again, and may wait again. Wakes the pagedaemon.
+    pub async fn wait_for_free(&self, n: usize) {
+        if self.can_allocate(AllocFor::User, n) {
+            return;
+        }
+        let waiting = Waiting::new(self);
+        self.wake_pagedaemon();
+        self.free
+            .waiters
+            .wait_until(|| self.can_allocate(AllocFor::User, n).then_some(()))
+            .await;
+        drop(waiting);
+        // A wake-up is for one, but there may be enough for the next as well.
+        if self.has_free_waiters() {
+            self.wake_one_free_waiter();
+        }
+    }
+
+    /// Wakes all who wait for frames: each looks whether there are enough for it. For the
+    /// pagedaemon, at the end of a pass.
+    pub fn wake_free_waiters(&self) {
+        self.free.waiters.wake_all();
+    }
+
+    /// Whether anybody waits for a frame.
+    #[inline]
+    #[must_use]
+    pub fn has_free_waiters(&self) -> bool {
+        self.free.waiting.load(Relaxed) != 0
+    }
+
+    #[cold]
+    pub(super) fn wake_one_free_waiter(&self) {
+        self.free.waiters.wake_one();
+    }
+
+    /// Waits, as the pagedaemon, until `needed` (asked at every hint of shortage) says that memory
+    /// is short.
+    pub async fn wait_pressure(&self, needed: impl Fn() -> bool) {
+        self.free
+            .pressure
+            .wait_until(|| needed().then_some(()))
+            .await;
+    }
+
+    /// Makes the pagedaemon ask itself whether memory is short.
+    pub fn wake_pagedaemon(&self) {
+        self.free.pressure.wake_one();
+    }
+
+    /// Zeroes free frames ahead of need, for ever: the future of an `Idle`-class task. One frame a
+    /// poll. Some stay dirty, for those who overwrite them anyway.
+    pub async fn zero_idle_task(&self) -> ! {
+        loop {
+            if self.zero_one() {
+                crate::exec::yield_now().await;
+                continue;
+            }
+            self.free.zeroer_sleeps.store(true, Relaxed);
+            self.free
+                .dirt
+                .wait_until(|| self.worth_zeroing().then_some(()))
+                .await;
+            self.free.zeroer_sleeps.store(false, Relaxed);
+        }
+    }
+
+    fn worth_zeroing(&self) -> bool {
+        !self.free.scarce.load(Relaxed) && self.free.lists.lock().dirty.count > KEEP_DIRTY
+    }
+
+    /// Zeroes one free frame; `false` if there is none worth it. While memory is scarce none is:
+    /// each must be on the lists, to be counted and found.
+    pub(crate) fn zero_one(&self) -> bool {
+        if !self.worth_zeroing() {
+            return false;
+        }
+        let Some(frame) = self.free.lists.lock().dirty.pop(self.pages()) else {
+            return false;
+        };
+        // SAFETY: managed RAM, off the lists: plain bytes that are ours.
+        unsafe { self.phys().bytes(frame) }.zero();
+        self.count(Counter::Zeroidle);
+        self.free.give_back(self, &[frame], PageFlags::ZERO);
+        true
+    }
+}
+
+/// Counts a task in `wait_for_free`, also when that is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(uvm: &'a Uvm) -> Self {
+        uvm.free.waiting.fetch_add(1, Relaxed);
+        Self(&uvm.free.waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
