@@ -136,10 +136,13 @@ impl VmSpace {
     async fn fault_wait(&self, va: u64, access: Access) -> Result<(), FaultError> {
         let uvm = self.uvm();
         // Kept over the next pass, so that what was waited for is still there.
-        let mut _held = None;
+        let mut held = None;
         loop {
             match resident(self, va, access, Pass::Again) {
-                Attempt::Done => return Ok(()),
+                Attempt::Done => {
+                    self.remember(held);
+                    return Ok(());
+                }
                 Attempt::Error(error) => {
                     uvm.count(Counter::FaultErrors);
                     return Err(error);
@@ -152,7 +155,7 @@ impl VmSpace {
                 Attempt::NeedBusy(hold) => {
                     uvm.count(Counter::FltPgwait);
                     hold.settled().await.map_err(|_| FaultError::Io)?;
-                    _held = Some(hold);
+                    held = Some(hold);
                 }
                 Attempt::NeedIo(object, index, advice) => {
                     uvm.count(Counter::FltGet);
@@ -510,3 +513,6 @@ impl Fault<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,9 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use arrayvec::ArrayVec;
 
 use crate::exec::SpinLock;
 
@@ -36,6 +38,9 @@ use crate::prot::{Access, Prot};
 const BUDGET: usize = 256;
 /// Bytes of address space whose translations are removed between two such looks: 1 GiB, mostly holes.
 const PART: u64 = 1 << 30;
+
+/// Pages just waited for that are exempt from eviction: one instruction may need six (rule 11 of awaiting).
+const RECENT: usize = 8;
 
 /// How far an address space may grow, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,9 @@ pub struct VmSpace {
     limits: SpinLock<Limits>,
     /// Mappings are placed below this address.
     top: AtomicU64,
+    /// Pages that threads waited for lately, while memory is short.
+    recent: SpinLock<ArrayVec<PageHold, RECENT>>,
+    has_recent: AtomicBool,
 }
 impl VmSpace {
     /// An empty address space. Never waits.
@@ -88,8 +96,10 @@ impl VmSpace {
             heap: SpinLock::new(Heap { start: 0, end: 0 }),
             limits: SpinLock::new(Limits::UNLIMITED),
             top: AtomicU64::new(USER_MAX),
+            recent: SpinLock::new(ArrayVec::new()),
+            has_recent: AtomicBool::new(false),
         });
-        uvm.upper.spaces.lock().add(&space);
+        uvm.list_space(&space)?;
         Ok(space)
     }
 
@@ -122,6 +132,39 @@ impl VmSpace {
     /// Leaves it, if this CPU is in it. Before [`Self::teardown`].
     pub fn deactivate(&self) {
         self.uvm.pmap_deactivate(&self.pmap);
+    }
+
+    /// Exempts a page that a thread has just waited for from eviction, while memory is short: else it might be gone
+    /// before the instruction that needs it, and others, can run.
+    pub(crate) fn remember(&self, page: Option<PageHold>) {
+        let Some(page) = page else { return };
+        if self.uvm.memory_is_plenty() && !self.uvm.torture_evict() {
+            return;
+        }
+        let mut recent = self.recent.lock();
+        let oldest = recent.is_full().then(|| recent.remove(0));
+        recent.push(page);
+        self.has_recent.store(true, Relaxed);
+        drop(recent);
+        drop(oldest);
+    }
+
+    /// A thread has got further in ring 3 than the instruction that faulted, or has ended its copy: pages it waited for may be
+    /// evicted again. Cheap when there are none.
+    #[inline]
+    pub fn made_progress(&self) {
+        if self.has_recent.load(Relaxed) {
+            self.forget_recent();
+        }
+    }
+
+    #[cold]
+    fn forget_recent(&self) {
+        let recent = {
+            self.has_recent.store(false, Relaxed);
+            core::mem::take(&mut *self.recent.lock())
+        };
+        drop(recent);
     }
 
     /// How far it may grow.
@@ -469,6 +512,7 @@ impl VmSpace {
     /// Removes everything, as exec and exit do: on return all memory is free. No other thread uses the space. Awaits
     /// its turn between parts. The page tables go with the last reference.
     pub async fn teardown(&self) {
+        self.forget_recent();
         let _busy = self.map.busy.lock().await;
         let dead = {
             let mut map = self.map.write();
@@ -615,7 +659,7 @@ impl VmSpace {
 
 impl Drop for VmSpace {
     fn drop(&mut self) {
-        self.uvm.upper.spaces.lock().remove(self);
+        self.uvm.unlist_space(self);
         // Torn down already unless making it failed half-way.
         let mut dead = core::mem::take(&mut self.map.write().tree);
         if !dead.is_empty() {

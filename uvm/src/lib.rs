@@ -83,6 +83,7 @@ pub mod uarea;
 // Upper half: what a program sees.
 pub mod amap;
 pub mod anon;
+pub mod check;
 pub mod fault;
 pub mod glue;
 pub mod io;
@@ -90,6 +91,8 @@ pub mod map;
 pub mod object;
 pub mod pdaemon;
 pub mod policy;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
 mod upper;
 
 use alloc::sync::Arc;

@@ -14,10 +14,10 @@ use crate::anon::Anon;
 use crate::glue::VmSpace;
 use crate::io::IoSlots;
 use crate::map::MapEntry;
-use crate::map::tree::Node;
+use crate::map::tree::{Node, Span, Tree};
 use crate::object::{PageNodes, UvmObject};
 use crate::pdaemon::Hope;
-use crate::pool::Pool;
+use crate::pool::{OutOfMemory, Pool};
 
 /// The upper half's state.
 pub(crate) struct Upper {
@@ -30,6 +30,7 @@ pub(crate) struct Upper {
     pub(crate) page_nodes: PageNodes,
     pub(crate) io: IoSlots,
     pub(crate) hope: Hope,
+    pub(crate) listed: Pool<Node<Listed>>,
     pub(crate) spaces: SpinLock<Spaces>,
 }
 
@@ -45,32 +46,47 @@ impl Upper {
             page_nodes: Pool::new("object nodes", cpus),
             io: IoSlots::new(executor),
             hope: Hope::new(),
-            spaces: SpinLock::new(Spaces(Vec::new())),
+            listed: Pool::new("address spaces", cpus),
+            spaces: SpinLock::new(Spaces(Tree::new())),
         }
     }
 }
 
-/// All address spaces, for `check`.
-pub(crate) struct Spaces(Vec<Weak<VmSpace>>);
+/// All address spaces, for `check`, by their addresses.
+pub(crate) struct Spaces(Tree<Listed>);
 
-impl Spaces {
-    /// Room for one more. Called with nothing locked that an allocation may need.
-    pub(crate) fn add(&mut self, space: &Arc<VmSpace>) {
-        // A space that does not fit in is only not checked.
-        if self.0.try_reserve(1).is_ok() {
-            self.0.push(Arc::downgrade(space));
-        }
+/// A node of [`Spaces`]: one address space.
+pub(crate) struct Listed(Weak<VmSpace>);
+
+impl Span for Listed {
+    fn start(&self) -> u64 {
+        self.0.as_ptr() as u64
+    }
+    fn end(&self) -> u64 {
+        self.start() + 1
+    }
+}
+
+impl Uvm {
+    /// Lists a new space.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub(crate) fn list_space(&self, space: &Arc<VmSpace>) -> Result<(), OutOfMemory> {
+        let node = self.upper.listed.alloc(self, Node::new(Listed(Arc::downgrade(space))))?;
+        self.upper.spaces.lock().0.insert(node);
+        Ok(())
     }
 
-    pub(crate) fn remove(&mut self, space: &VmSpace) {
-        if let Some(at) = self.0.iter().position(|s| core::ptr::eq(s.as_ptr(), space)) {
-            self.0.swap_remove(at);
-        }
+    /// Forgets a space that is going away.
+    pub(crate) fn unlist_space(&self, space: &VmSpace) {
+        let node = self.upper.spaces.lock().0.remove(core::ptr::from_ref(space) as u64);
+        drop(node);
     }
 
-    /// Those that are alive.
-    pub(crate) fn alive(&self) -> Vec<Arc<VmSpace>> {
-        self.0.iter().filter_map(Weak::upgrade).collect()
+    /// The spaces that are alive.
+    pub(crate) fn spaces(&self) -> Vec<Arc<VmSpace>> {
+        self.upper.spaces.lock().0.iter().filter_map(|listed| listed.0.upgrade()).collect()
     }
 }
 
@@ -91,5 +107,6 @@ impl Uvm {
             + u.anons.reclaim(self)
             + u.objects.reclaim(self)
             + u.page_nodes.reclaim(self)
+            + u.listed.reclaim(self)
     }
 }

@@ -1,54 +1,35 @@
-//! The kernel's heap: a region taken at boot, handed out upwards.
+//! The kernel's heap: uvm's, as Rust's global allocator. Until uvm exists it lives on a region taken at boot.
 
-use core::alloc::{GlobalAlloc, Layout};
-use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use ::uvm::Uvm;
+use ::uvm::km::Heap;
 
 use super::paging;
 use crate::memmap::MemoryMap;
 
 const PAGE: u64 = 4096;
-/// Bytes taken at boot.
-const EARLY_SIZE: u64 = 8 << 20;
-
-struct Bump {
-    next: AtomicUsize,
-    end: AtomicUsize,
-}
-
-// SAFETY: each call takes a range of its own off a region that nobody else uses.
-unsafe impl GlobalAlloc for Bump {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let end = self.end.load(Ordering::Acquire);
-        let take = |next: usize| {
-            let start = next.next_multiple_of(layout.align());
-            (start + layout.size() <= end).then_some(start + layout.size())
-        };
-        match self
-            .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-        {
-            Ok(before) => before.next_multiple_of(layout.align()) as *mut u8,
-            Err(_) => ptr::null_mut(),
-        }
-    }
-
-    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
-}
+/// Bytes taken at boot: for the command line, the executor, drivers' queues and uvm itself.
+const EARLY_SIZE: u64 = 1 << 20;
 
 #[global_allocator]
-static HEAP: Bump = Bump {
-    next: AtomicUsize::new(0),
-    end: AtomicUsize::new(0),
-};
+static HEAP: Heap = Heap::new();
 
-/// Gives the heap its region. The final page tables must be in use.
+/// Gives the heap its first region. Once, with the final page tables in use.
 pub fn init(memory: &mut MemoryMap) {
     let start = memory
         .take(EARLY_SIZE, PAGE, u64::MAX)
         .expect("no memory for the kernel's heap");
-    let start = paging::phys_to_virt(start) as usize;
-    HEAP.next.store(start, Ordering::Relaxed);
-    HEAP.end
-        .store(start + EARLY_SIZE as usize, Ordering::Release);
+    // SAFETY: taken for the heap just now, in the direct map.
+    unsafe { HEAP.init(paging::phys_to_virt(start), EARLY_SIZE as usize) };
+}
+
+/// From now on the heap grows with `uvm`'s memory. Once.
+pub fn attach(uvm: &'static Uvm) {
+    log::info!("heap: {} of {} early bytes used", HEAP.early_used(), EARLY_SIZE);
+    // SAFETY: `uvm` lives for good, and does not move.
+    unsafe { HEAP.attach(uvm) };
+}
+
+/// Says that boot is over: large blocks are counted from now on.
+pub fn seal() {
+    HEAP.seal();
 }

@@ -1,0 +1,396 @@
+//! `check`: looks at everything and says what contradicts itself.
+//!
+//! Owns nothing. Walks all pages, address spaces, amaps and page tables; time and memory grow with the machine's.
+//! It takes the locks it needs one by one, so what it compares is only comparable while nothing else
+//! runs: between two polls of a single CPU. Operations that await meanwhile may *own more* than the structures show: a frame being
+//! filled, the entries of a mapping being torn down. That is counted ([`CheckReport::floating`]), and zero when nothing is
+//! under way; owning *less* is an error at any time.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ptr::NonNull;
+
+use crate::Uvm;
+use crate::addr::{Frame, VirtAddr};
+use crate::amap::{Amap, Runs};
+use crate::anon::Anon;
+use crate::glue::VmSpace;
+use crate::map::MapEntry;
+use crate::meter::Gauge;
+use crate::object::UvmObject;
+use crate::page::queues::Queue;
+use crate::page::{OwnerKind, PageFlags};
+use crate::pmap::Mapping;
+use crate::pool::Ref;
+use crate::prot::Prot;
+
+/// Contradictions that are described; further ones are only counted.
+const MAX_ERRORS: usize = 20;
+
+/// What there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Frames managed.
+    pub frames: usize,
+    /// Of those, free.
+    pub free: usize,
+    /// Holding objects of the kernel.
+    pub kernel: usize,
+    /// Pages of anons.
+    pub anon: usize,
+    /// Pages of objects.
+    pub object: usize,
+    /// Frames that nobody owns at the moment: being filled, or held after they lost their owner.
+    pub in_transit: usize,
+    /// Address spaces.
+    pub spaces: usize,
+    /// Map entries in them.
+    pub entries: usize,
+    /// Amaps that entries refer to.
+    pub amaps: usize,
+    /// Anons that amaps refer to.
+    pub anons: usize,
+    /// Translations of user addresses.
+    pub mappings: usize,
+    /// References and pool objects beyond those that the structures account for.
+    pub floating: usize,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug)]
+pub struct CheckError {
+    /// Descriptions of the first contradictions.
+    pub errors: Vec<String>,
+    /// How many there are in all.
+    pub count: usize,
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} contradictions", self.count)?;
+        for error in &self.errors {
+            writeln!(f, "  {error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What was seen of something counted: how many references, and how many there should be.
+struct Seen<T> {
+    references: u32,
+    handle: T,
+}
+
+struct Checker<'a> {
+    uvm: &'a Uvm,
+    report: CheckReport,
+    errors: Vec<String>,
+    count: usize,
+    amaps: BTreeMap<NonNull<Amap>, Seen<Ref<Amap>>>,
+    anons: BTreeMap<NonNull<Anon>, Seen<u32>>,
+    objects: BTreeMap<NonNull<UvmObject>, Seen<u32>>,
+    /// For each amap, the ranges that entries show.
+    shown: BTreeMap<NonNull<Amap>, Vec<(u64, u64)>>,
+    anon_pages: BTreeMap<Frame, NonNull<Anon>>,
+}
+
+impl Uvm {
+    /// Verifies every invariant (see the module's docs). Never waits; takes time and heap in proportion to memory.
+    ///
+    /// # Errors
+    /// [`CheckError`] describes what contradicts itself: always a bug.
+    pub fn check(&self) -> Result<CheckReport, CheckError> {
+        let mut checker = Checker {
+            uvm: self,
+            report: CheckReport::default(),
+            errors: Vec::new(),
+            count: 0,
+            amaps: BTreeMap::new(),
+            anons: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            anon_pages: BTreeMap::new(),
+        };
+        let spaces = self.spaces();
+        for space in &spaces {
+            checker.space(space);
+        }
+        checker.amaps();
+        checker.references();
+        for space in &spaces {
+            checker.translations(space);
+        }
+        checker.pages();
+        checker.queues();
+        checker.report.spaces = spaces.len();
+        let Checker { report, errors, count, .. } = checker;
+        if count == 0 { Ok(report) } else { Err(CheckError { errors, count }) }
+    }
+}
+
+impl Checker<'_> {
+    fn error(&mut self, what: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(what());
+        }
+    }
+
+    fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.error(what);
+        }
+    }
+
+    /// `actual` is what is counted, `seen` what was found: more than found floats, less is an error.
+    fn compare(&mut self, actual: usize, seen: usize, what: impl FnOnce() -> String) {
+        if actual < seen {
+            self.error(|| format!("{}: counted {actual}, found {seen}", what()));
+        } else {
+            self.report.floating += actual - seen;
+        }
+    }
+
+    /// The entries of a map, and what they refer to.
+    fn space(&mut self, space: &Arc<VmSpace>) {
+        let map = space.map.read();
+        let (mut end, mut size, mut entries) = (0, 0, 0);
+        for entry in map.tree.iter() {
+            let range = entry.range();
+            self.expect(entry.start >= end && entry.end > entry.start, || {
+                format!("entry {range:?} overlaps the one before")
+            });
+            end = entry.end;
+            size += entry.end - entry.start;
+            entries += 1;
+            self.expect(entry.max_prot.contains(entry.prot), || {
+                format!("entry {range:?} allows more than its maximum")
+            });
+            self.expect(entry.needs_copy || entry.amap.is_some() || entry.object.is_some(), || {
+                format!("entry {range:?} shows nothing and will never get an amap")
+            });
+            if let Some(amap) = &entry.amap {
+                let at = Ref::as_ptr(amap);
+                let seen = self.amaps.entry(at).or_insert_with(|| Seen { references: 0, handle: amap.clone() });
+                seen.references += 1;
+                self.shown.entry(at).or_default().push((entry.slot, entry.slot + entry.pages()));
+            }
+            if let Some(object) = &entry.object {
+                let count = Ref::count(object);
+                let seen = self.objects.entry(Ref::as_ptr(object)).or_insert(Seen { references: 0, handle: count });
+                seen.references += 1;
+            }
+        }
+        let (len, counted) = (map.tree.len(), map.size);
+        self.expect(len == entries, || format!("map of {len} entries has {entries}"));
+        self.expect(counted == size, || format!("map of {counted} bytes has {size}"));
+        self.report.entries += entries;
+    }
+
+    /// The slots of each amap: who shows them, and the anons in them.
+    fn amaps(&mut self) {
+        let shown = core::mem::take(&mut self.shown);
+        for (at, ranges) in &shown {
+            let Some(amap) = self.amaps.get(at).map(|seen| seen.handle.clone()) else { continue };
+            let inner = amap.lock();
+            let slots = inner.slots;
+            for &(from, to) in ranges {
+                self.expect(to <= slots, || format!("entry shows slots {from}..{to} of {slots}"));
+            }
+            for (slot, anon) in inner.anons.iter_from(0) {
+                let covering = ranges.iter().filter(|&&(from, to)| (from..to).contains(&slot)).count();
+                if let Some(counted) = inner.runs.count_at(slot) {
+                    self.compare(counted as usize, covering, || format!("entries that show slot {slot}"));
+                }
+                self.expect(covering > 0 || matches!(inner.runs, Runs::Lost), || {
+                    format!("slot {slot} has an anon that no entry shows")
+                });
+                let count = Ref::count(anon);
+                let at = Ref::as_ptr(anon);
+                self.anons.entry(at).or_insert(Seen { references: 0, handle: count }).references += 1;
+                if let Some(frame) = anon.lock().frame {
+                    self.anon_pages.insert(frame, at);
+                }
+            }
+        }
+        self.shown = shown;
+    }
+
+    /// Reference counts, and how many of each kind the pools have given out.
+    fn references(&mut self) {
+        let uvm = self.uvm;
+        let amaps: Vec<_> =
+            self.amaps.values().map(|s| (Ref::count(&s.handle) - 1, s.references)).collect();
+        for (count, seen) in amaps {
+            self.compare(count as usize, seen as usize, || "references to an amap".into());
+        }
+        let anons: Vec<_> = self.anons.values().map(|s| (s.handle, s.references)).collect();
+        for (count, seen) in anons {
+            self.compare(count as usize, seen as usize, || "references to an anon".into());
+        }
+        // Files hold their objects as well: only fewer references than entries is wrong.
+        let objects: Vec<_> = self.objects.values().map(|s| (s.handle, s.references)).collect();
+        for (count, seen) in objects {
+            self.expect(count >= seen, || format!("object with {count} references has {seen} entries"));
+        }
+        (self.report.amaps, self.report.anons) = (self.amaps.len(), self.anons.len());
+        let (amaps, anons, entries) = (self.report.amaps, self.report.anons, self.report.entries);
+        self.compare(uvm.upper.amaps.in_use(), amaps, || "amaps in their pool".into());
+        self.compare(uvm.upper.anons.in_use(), anons, || "anons in their pool".into());
+        self.compare(uvm.upper.entries.in_use(), entries, || "entries in their pool".into());
+    }
+
+    /// Page tables against maps and reverse maps.
+    fn translations(&mut self, space: &Arc<VmSpace>) {
+        let mut all: Vec<(VirtAddr, Mapping)> = Vec::new();
+        space.pmap().for_each(self.uvm, |va, mapping| all.push((va, mapping)));
+        let resident = space.resident_pages();
+        self.expect(resident == all.len(), || {
+            format!("pmap counts {resident} pages and maps {}", all.len())
+        });
+        self.report.mappings += all.len();
+        let root = space.pmap().root();
+        let map = space.map.read();
+        for (va, mapping) in all {
+            let Some(entry) = map.tree.find(va.as_u64()).map(|node| node.value()) else {
+                self.error(|| format!("{va:?} is mapped without an entry"));
+                continue;
+            };
+            let frame = mapping.frame;
+            let mut listed = 0;
+            self.uvm.for_each_mapping(frame, |r, v| listed += usize::from(r == root && v == va));
+            self.expect(listed == 1, || format!("{va:?} stands {listed} times in the reverse map of {frame:?}"));
+            self.expect(entry.prot.contains(mapping.prot), || {
+                format!("{va:?} allows {:?}, its entry {:?}", mapping.prot, entry.prot)
+            });
+            self.shows(entry, va, &mapping);
+        }
+    }
+
+    /// A translation shows what the entry says, and can write only to what is its own.
+    fn shows(&mut self, entry: &MapEntry, va: VirtAddr, mapping: &Mapping) {
+        let writable = mapping.prot.contains(Prot::WRITE);
+        let slot = entry.slot_of(va.as_u64());
+        if let Some(amap) = &entry.amap {
+            let inner = amap.lock();
+            if let Some(anon) = inner.anons.get(slot) {
+                let (frame, count) = (anon.lock().frame, Ref::count(anon));
+                self.expect(frame == Some(mapping.frame), || {
+                    format!("{va:?} shows {:?}, its anon has {frame:?}", mapping.frame)
+                });
+                self.expect(!writable || (count == 1 && !entry.needs_copy), || {
+                    format!("{va:?} can write to an anon that {count} share")
+                });
+                return;
+            }
+        }
+        let frame = entry
+            .object
+            .as_ref()
+            .and_then(|object| object.lock().frames.get(entry.index_of(va.as_u64()).0).copied());
+        self.expect(frame == Some(mapping.frame), || {
+            format!("{va:?} shows {:?}, its object has {frame:?}", mapping.frame)
+        });
+        self.expect(!writable || !entry.copy_on_write, || {
+            format!("{va:?} can write to an object that it must copy")
+        });
+    }
+
+    /// Each frame is in exactly one place.
+    fn pages(&mut self) {
+        let uvm = self.uvm;
+        let mut free = BTreeSet::new();
+        let mut twice = 0;
+        uvm.for_each_free(|frame| twice += usize::from(!free.insert(frame)));
+        self.expect(twice == 0, || format!("{twice} frames are free twice"));
+        let (mut anon_objects, mut file) = (0, 0);
+        for frame in uvm.pages().frames() {
+            let page = uvm.page(frame);
+            let flags = page.flags();
+            self.report.frames += 1;
+            let is_free = flags.contains(PageFlags::FREE);
+            self.expect(is_free == free.contains(&frame), || {
+                format!("{frame:?} has flags {flags:?}; on a free list: {}", !is_free)
+            });
+            let kind = page.owner_kind();
+            if flags.intersects(PageFlags::FREE | PageFlags::KERNEL | PageFlags::RESERVED) {
+                let owned = matches!(kind, OwnerKind::Anon | OwnerKind::Object);
+                self.expect(!owned && !uvm.is_mapped(frame), || {
+                    format!("{frame:?} is {flags:?} and in use by {kind:?}")
+                });
+                self.report.free += usize::from(is_free);
+                self.report.kernel += usize::from(!is_free);
+                continue;
+            }
+            match kind {
+                OwnerKind::Anon => {
+                    self.report.anon += 1;
+                    if let Some(anon) = page.owner_ref::<Anon>() {
+                        let same = anon.lock().frame == Some(frame);
+                        self.expect(same, || format!("{frame:?} names an anon that has another page"));
+                        self.report.floating +=
+                            usize::from(!self.anon_pages.contains_key(&frame));
+                    }
+                }
+                OwnerKind::Object => {
+                    self.report.object += 1;
+                    if let Some(object) = page.owner_ref::<UvmObject>() {
+                        let there = object.lock().frames.get(page.index().0).copied();
+                        self.expect(there == Some(frame), || {
+                            format!("{frame:?} names an object that has {there:?} there")
+                        });
+                        *(if object.is_anonymous() { &mut anon_objects } else { &mut file }) += 1;
+                    }
+                }
+                _ => {
+                    self.report.in_transit += 1;
+                    self.expect(!uvm.is_mapped(frame), || format!("{frame:?} is mapped and has no owner"));
+                }
+            }
+        }
+        let counted = uvm.free_frames();
+        let free = self.report.free;
+        self.expect(counted == free, || format!("{counted} frames counted free, {free} found"));
+        let meter = uvm.meter();
+        for (gauge, found) in [
+            (Gauge::Anonpages, self.report.anon + anon_objects),
+            (Gauge::Filepages, file),
+        ] {
+            let counted = meter.gauge(gauge) as usize;
+            self.expect(counted == found, || {
+                format!("{} is {counted}, found {found}", gauge.name())
+            });
+        }
+    }
+
+    /// Every page that could be evicted some day is on one queue, and nothing else is.
+    fn queues(&mut self) {
+        let uvm = self.uvm;
+        let mut queued = BTreeSet::new();
+        for queue in [Queue::Active, Queue::Inactive] {
+            let mut frames = Vec::new();
+            uvm.for_each_queued(queue, |frame| frames.push(frame));
+            for frame in frames {
+                let fresh = queued.insert(frame);
+                self.expect(fresh, || format!("{frame:?} is queued twice"));
+                let kind = uvm.page(frame).owner_kind();
+                self.expect(matches!(kind, OwnerKind::Anon | OwnerKind::Object), || {
+                    format!("{frame:?} is queued and owned by {kind:?}")
+                });
+                let wired = uvm.page(frame).wire_count();
+                self.expect(wired == 0, || format!("{frame:?} is queued and wired {wired} times"));
+            }
+        }
+        for frame in uvm.pages().frames() {
+            let page = uvm.page(frame);
+            let owned = matches!(page.owner_kind(), OwnerKind::Anon | OwnerKind::Object);
+            if owned && !page.is_busy() && page.wire_count() == 0 {
+                self.expect(queued.contains(&frame), || format!("{frame:?} is on no queue"));
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The simulated machine's world: disks, files and programs for tests of the whole crate on the host.
+//!
+//! [`World`] puts a [`Host`] (RAM, CPUs with software TLBs) under an executor with a seeded choice of the next task and a virtual
+//! clock, and starts the pagedaemon. A "program" is a task that loads and stores through the software MMU and
+//! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
+
+pub mod disk;
+pub mod random;
+pub mod run;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::exec::{Class, Executor};
+
+use crate::addr::{PAGE_SIZE, VirtAddr};
+use crate::check::CheckReport;
+use crate::fault::FaultError;
+use crate::glue::VmSpace;
+use crate::object::vnode::{FileMap, VnodeObject};
+use crate::prot::Access;
+use crate::testing::{Host, HostConfig, HostMachine, PageFault};
+use crate::{Uvm, pagedaemon};
+
+/// Faults in a row after which an access is taken to make no progress.
+const PATIENCE: usize = 10_000;
+
+/// A machine, its executor and its pagedaemon.
+pub struct World {
+    /// The system under test.
+    pub uvm: Arc<Uvm>,
+    /// The machine below it.
+    pub machine: Arc<HostMachine>,
+    /// Who runs it all.
+    pub executor: Arc<Executor>,
+}
+
+impl World {
+    /// A machine of so many frames; tasks run in an order that `seed` decides.
+    #[must_use]
+    pub fn new(frames: usize, seed: u64) -> Self {
+        Self::with(&HostConfig { frames, ..HostConfig::default() }, seed)
+    }
+
+    /// A machine as described.
+    #[must_use]
+    pub fn with(config: &HostConfig, seed: u64) -> Self {
+        let executor = Executor::with_seed(seed);
+        let Host { uvm, machine } = Host::with_executor(config, executor.clone());
+        executor.spawn(Class::Daemon, "pagedaemon", pagedaemon(uvm.clone()));
+        Self { uvm, machine, executor }
+    }
+
+    /// An empty address space.
+    ///
+    /// # Panics
+    /// If there is no memory for one.
+    #[must_use]
+    pub fn space(&self) -> Arc<VmSpace> {
+        VmSpace::new(&self.uvm).expect("memory for an address space")
+    }
+
+    /// A file of `size` bytes as an object.
+    ///
+    /// # Panics
+    /// If there is no memory for one.
+    #[must_use]
+    pub fn file(&self, file: Arc<dyn FileMap>, size: u64) -> Arc<VnodeObject> {
+        VnodeObject::new(&self.uvm, file, size).expect("memory for an object")
+    }
+
+    /// A program in `space`.
+    #[must_use]
+    pub fn program(&self, space: &Arc<VmSpace>) -> Program {
+        Program { machine: self.machine.clone(), space: space.clone() }
+    }
+
+    /// Runs `f` to its end, and whatever else can run meanwhile.
+    pub fn run<T: Send + 'static>(&self, f: impl Future<Output = T> + Send + 'static) -> T {
+        self.executor.run_until(f)
+    }
+
+    /// Checks everything.
+    ///
+    /// # Panics
+    /// If something contradicts itself.
+    pub fn check(&self) -> CheckReport {
+        match self.uvm.check() {
+            Ok(report) => report,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Checks everything, and that nothing is under way.
+    ///
+    /// # Panics
+    /// As [`Self::check`].
+    pub fn check_quiet(&self) -> CheckReport {
+        let report = self.check();
+        assert_eq!((report.floating, report.in_transit), (0, 0), "under way: {report:?}");
+        report
+    }
+}
+
+/// What runs in ring 3: loads and stores, and the faults they take.
+#[derive(Clone)]
+pub struct Program {
+    machine: Arc<HostMachine>,
+    space: Arc<VmSpace>,
+}
+
+impl Program {
+    /// The address space that it runs in.
+    #[must_use]
+    pub fn space(&self) -> &Arc<VmSpace> {
+        &self.space
+    }
+
+    /// Repeats an access until it gets through or the fault routine refuses.
+    async fn access<T>(
+        &self,
+        va: u64,
+        access: Access,
+        f: impl Fn(&HostMachine, VirtAddr) -> Result<T, PageFault>,
+    ) -> Result<T, FaultError> {
+        let va = VirtAddr::new(va);
+        for _ in 0..PATIENCE {
+            self.space.activate();
+            match f(&self.machine, va) {
+                Ok(value) => {
+                    self.space.made_progress();
+                    return Ok(value);
+                }
+                Err(_) => self.space.fault(va, access).await?,
+            }
+        }
+        panic!("no progress at {va:?}");
+    }
+
+    /// Loads a byte.
+    ///
+    /// # Errors
+    /// [`FaultError`]: what the program would be killed for.
+    pub async fn load(&self, va: u64) -> Result<u8, FaultError> {
+        self.access(va, Access::Read, HostMachine::load).await
+    }
+
+    /// Stores a byte.
+    ///
+    /// # Errors
+    /// [`FaultError`]: what the program would be killed for.
+    pub async fn store(&self, va: u64, byte: u8) -> Result<(), FaultError> {
+        self.access(va, Access::Write, |machine, va| machine.store(va, byte)).await
+    }
+
+    /// Stores `byte` in each of `pages` pages from `va` on.
+    ///
+    /// # Errors
+    /// [`FaultError`] of the first that fails.
+    pub async fn touch(&self, va: u64, pages: usize, byte: u8) -> Result<(), FaultError> {
+        for page in 0..pages {
+            self.store(va + (page * PAGE_SIZE) as u64, byte).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads a byte of each of `pages` pages from `va` on.
+    ///
+    /// # Errors
+    /// [`FaultError`] of the first that fails.
+    pub async fn peek(&self, va: u64, pages: usize) -> Result<Vec<u8>, FaultError> {
+        let mut bytes = Vec::new();
+        for page in 0..pages {
+            bytes.push(self.load(va + (page * PAGE_SIZE) as u64).await?);
+        }
+        Ok(bytes)
+    }
+}
