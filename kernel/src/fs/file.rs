@@ -116,7 +116,7 @@ impl OpenFile {
         Arc::new(OpenFile {
             target,
             flags: AtomicU32::new(flags.bits()),
-            offset: Mutex::new(0),
+            offset: Mutex::new("file offset", 0),
         })
     }
 

@@ -58,7 +58,7 @@ impl VmMap {
             }),
             version: AtomicU64::new(0),
             hint: AtomicPtr::new(ptr::null_mut()),
-            busy: Mutex::new(()),
+            busy: Mutex::new("map busy", ()),
         }
     }
 

@@ -194,7 +194,7 @@ impl Page {
 
     /// Replaces all flags of a page of which nobody else knows.
     #[inline]
-    pub(crate) fn reset_flags(&self, flags: PageFlags) {
+    pub fn reset_flags(&self, flags: PageFlags) {
         self.flags.store(flags.bits(), Relaxed);
     }
 
