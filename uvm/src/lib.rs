@@ -91,6 +91,7 @@ pub mod object;
 pub mod pdaemon;
 pub mod policy;
 #[cfg(any(test, feature = "testing"))]
+#[cfg(any())]
 pub mod sim;
 mod upper;
 

@@ -31,7 +31,7 @@ pub mod namei;
 pub mod open;
 pub mod pipe;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod tty;
 pub mod ubc;
 pub mod vcache;

@@ -289,4 +289,4 @@ pub fn script(start: &[u8]) -> Option<Script<'_>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

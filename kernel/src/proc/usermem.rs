@@ -102,13 +102,16 @@ pub struct UserBuffer<'a> {
     /// The pieces behind `now`, last first.
     later: Vec<Piece>,
     remaining: usize,
+    /// Where the last copy into it stopped: up to 7 bytes further on than `now`, since copies go by words,
+    /// and so perhaps in the next page.
+    stopped_at: Option<u64>,
 }
 
 impl<'a> UserBuffer<'a> {
     /// The `len` bytes at `at`.
     #[must_use]
     pub fn new(space: &'a Arc<VmSpace>, at: u64, len: usize) -> UserBuffer<'a> {
-        UserBuffer { space, now: Piece { at, len: len as u64 }, later: Vec::new(), remaining: len }
+        UserBuffer { space, now: Piece { at, len: len as u64 }, later: Vec::new(), remaining: len, stopped_at: None }
     }
 
     /// The bytes of several pieces, one after the other. The sum of their lengths must fit an `isize`.
@@ -117,7 +120,7 @@ impl<'a> UserBuffer<'a> {
         let remaining = pieces.iter().map(|p| p.len as usize).sum();
         pieces.reverse();
         let now = pieces.pop().unwrap_or(Piece { at: 0, len: 0 });
-        let mut buffer = UserBuffer { space, now, later: pieces, remaining };
+        let mut buffer = UserBuffer { space, now, later: pieces, remaining, stopped_at: None };
         buffer.skip_empty();
         buffer
     }
@@ -153,7 +156,10 @@ impl UserBuffer<'_> {
             let step = (self.now.len as usize).min(len - done);
             let copied = match copy(self.now.at, done, step) {
                 Ok(()) => step,
-                Err(stop) => stop.done,
+                Err(stop) => {
+                    self.stopped_at = Some(stop.va);
+                    stop.done
+                }
             };
             self.moved(copied);
             done += copied;
@@ -188,7 +194,8 @@ impl IoSink for UserBuffer<'_> {
     }
 
     async fn fault_in(&mut self) -> Result<(), FsError> {
-        fault(self.space, self.now.at, Access::Write).await.map_err(|_| FsError::Fault)
+        let at = self.stopped_at.take().unwrap_or(self.now.at);
+        fault(self.space, at, Access::Write).await.map_err(|_| FsError::Fault)
     }
 }
 

@@ -3,7 +3,8 @@ use std::vec::Vec;
 
 const BUSYBOX: &str = "/bin/busybox";
 
-fn phdr(kind: u32, flags: u32, offset: u64, vaddr: u64, filesz: u64, memsz: u64) -> Vec<u8> {
+/// The bytes of a program header.
+pub(in crate::proc) fn phdr(kind: u32, flags: u32, offset: u64, vaddr: u64, filesz: u64, memsz: u64) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(kind.to_le_bytes());
     out.extend(flags.to_le_bytes());
@@ -13,7 +14,8 @@ fn phdr(kind: u32, flags: u32, offset: u64, vaddr: u64, filesz: u64, memsz: u64)
     out
 }
 
-fn file(kind: u16, entry: u64, phdrs: &[Vec<u8>]) -> Vec<u8> {
+/// The bytes of a file that is nothing but its headers.
+pub(in crate::proc) fn file(kind: u16, entry: u64, phdrs: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::from(*b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     out.extend(kind.to_le_bytes());
     out.extend(abi::EM_X86_64.to_le_bytes());

@@ -23,8 +23,9 @@ pub struct Fault {
 /// FPU registers as a signal frame holds them; the double has none.
 pub type FpuState = [u8; 0];
 
-/// Runs "ring 3" until its next trap: what the frame's `rip` stands for.
-pub type Program = Rc<dyn Fn(&mut TrapFrame) -> Trap>;
+/// Runs "ring 3" until its next trap. It is told its step: how many instructions of two bytes `rip` is behind
+/// the program's beginning. A system call moves on by one, as `syscall` does.
+pub type Program = Rc<dyn Fn(u64, &mut TrapFrame) -> Trap>;
 /// The byte at a user address of the space that is loaded, if it can be accessed so.
 pub type Memory = Box<dyn Fn(u64, Wants) -> Option<*mut u8>>;
 
@@ -43,9 +44,9 @@ std::thread_local! {
     static CLOCK: RefCell<u64> = const { RefCell::new(0) };
 }
 
-/// From now on, on this thread, ring 3 at `rip` is `program`.
-pub fn set_program(rip: u64, program: Program) {
-    PROGRAMS.with_borrow_mut(|all| all.insert(rip, program));
+/// From now on, on this thread, ring 3 from `start` on, up to the next one, is `program`.
+pub fn set_program(start: u64, program: Program) {
+    PROGRAMS.with_borrow_mut(|all| all.insert(start, program));
 }
 
 /// From now on, on this thread, user memory is what `memory` says.
@@ -141,20 +142,40 @@ impl LwpMachineState {
     pub fn run_user(self: Pin<&mut Self>) -> Trap {
         assert!(self.attached, "run_user before attach");
         let frame = &mut self.get_mut().frame;
-        let program = PROGRAMS.with_borrow(|all| all.get(&frame.rip).cloned());
-        match program {
-            Some(program) => program(frame),
-            None => Trap::PageFault { va: frame.rip, code: PageFaultCode::USER | PageFaultCode::FETCH },
+        let found = PROGRAMS.with_borrow(|all| {
+            let (start, program) = all.range(..=frame.rip).next_back()?;
+            Some((*start, program.clone()))
+        });
+        let Some((start, program)) = found else {
+            let code = PageFaultCode::USER | PageFaultCode::FETCH;
+            return Trap::PageFault { va: frame.rip, code };
+        };
+        let trap = program((frame.rip - start) / 2, frame);
+        if trap == Trap::Syscall {
+            frame.rip += 2;
         }
+        trap
     }
 }
 
+/// Copies by words of 8 bytes, as the machine does: what faults within a word is not copied at all.
 fn each(at: u64, len: usize, wants: Wants, mut f: impl FnMut(usize, *mut u8)) -> Result<(), Fault> {
     MEMORY.with_borrow(|memory| {
-        for done in 0..len {
+        let byte = |done: usize| {
             let va = at.wrapping_add(done as u64);
             let byte = (va < USER_END).then(|| memory.as_ref().and_then(|m| m(va, wants))).flatten();
-            f(done, byte.ok_or(Fault { va, done })?);
+            byte.ok_or(va)
+        };
+        let mut done = 0;
+        while done < len {
+            let step = if len - done >= 8 { 8 } else { 1 };
+            for i in done..done + step {
+                byte(i).map_err(|va| Fault { va, done })?;
+            }
+            for i in done..done + step {
+                byte(i).into_iter().for_each(|byte| f(i, byte));
+            }
+            done += step;
         }
         Ok(())
     })
