@@ -5,6 +5,7 @@
 //! measurement repeats exactly. Arithmetic is apart from port access and tested on the host.
 
 /// The 8254's input, in hertz.
+#[cfg(target_os = "none")]
 const PIT_HZ: u64 = 1_193_182;
 
 /// The rate of a counter, with conversions that cost a multiplication and a shift.

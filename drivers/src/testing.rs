@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread_local;
 use std::vec::Vec;
 
-use executor::testing::Simulation;
+use executor::testing::Driver;
 
 use crate::block::{DiskError, Done, Op, Request, Segment};
 use crate::{Dma, Interrupts, IntxPin, Message};
@@ -196,12 +196,12 @@ impl Interrupts for TestInterrupts {
 }
 
 /// Lets everything run until nothing is left to do now.
-pub(crate) fn settle(sim: &Simulation) {
+pub(crate) fn settle(sim: &Driver) {
     run_for(sim, 1);
 }
 
 /// Lets everything run while the virtual clock advances by `ns`.
-pub(crate) fn run_for(sim: &Simulation, ns: u64) {
+pub(crate) fn run_for(sim: &Driver, ns: u64) {
     let executor = sim.executor();
     sim.run_until(executor.sleep_until(executor.now() + ns));
 }

@@ -12,6 +12,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use crate::info::Report;
+use crate::sync::SpinLock;
 use crate::{Class, Executor, Platform};
 
 /// A virtual clock, in nanoseconds.
@@ -63,7 +64,7 @@ pub struct Driver {
     executor: Arc<Executor>,
     clock: Arc<Clock>,
     /// State of the generator that chooses; `None` runs tasks as a CPU does.
-    random: Option<u64>,
+    random: SpinLock<Option<u64>>,
 }
 
 impl Driver {
@@ -77,15 +78,15 @@ impl Driver {
         Self {
             executor: Executor::new(Arc::new(Host(clock.clone()))),
             clock,
-            random: None,
+            random: SpinLock::new(None),
         }
     }
 
     /// Chooses the next task by chance, from a seed.
     pub fn seeded(seed: u64) -> Self {
         // Zero is the one state that the generator does not leave.
-        let mut driver = Self::new();
-        driver.random = Some(seed.wrapping_mul(2).wrapping_add(1));
+        let driver = Self::new();
+        *driver.random.lock() = Some(seed.wrapping_mul(2).wrapping_add(1));
         driver
     }
 
@@ -100,10 +101,10 @@ impl Driver {
     }
 
     /// Polls one task that is ready. Says whether there was one.
-    pub fn step(&mut self) -> bool {
+    pub fn step(&self) -> bool {
         self.executor.expire(self.clock.now());
         let cpu = self.executor.first_cpu();
-        let task = match &mut self.random {
+        let task = match &mut *self.random.lock() {
             None => cpu.pick(),
             Some(state) => cpu.pick_by(&mut |below| {
                 *state ^= *state << 13;
@@ -119,12 +120,12 @@ impl Driver {
     }
 
     /// Polls tasks until none is ready. The clock stands still.
-    pub fn run_ready(&mut self) {
+    pub fn run_ready(&self) {
         while self.step() {}
     }
 
     /// Polls tasks, and lets time pass when none is ready, until nothing is left that could happen.
-    pub fn run_until_stalled(&mut self) {
+    pub fn run_until_stalled(&self) {
         loop {
             self.run_ready();
             if !self.jump() {
@@ -137,7 +138,7 @@ impl Driver {
     ///
     /// # Panics
     /// If nothing can run any more before; the message lists all tasks.
-    pub fn run_until<F>(&mut self, future: F) -> F::Output
+    pub fn run_until<F>(&self, future: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -156,8 +157,25 @@ impl Driver {
         }
     }
 
+    /// Polls a future that may borrow, here and not as a task, and runs tasks and lets time pass until it is done.
+    ///
+    /// # Panics
+    /// If nothing can run any more before; the message lists all tasks.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = core::pin::pin!(future);
+        let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
+        loop {
+            if let core::task::Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                return output;
+            }
+            if !self.step() && !self.jump() {
+                panic!("nothing can run any more:\n{}", self.report());
+            }
+        }
+    }
+
     /// Lets `duration` pass, running what comes due on the way.
-    pub fn run_for(&mut self, duration: Duration) {
+    pub fn run_for(&self, duration: Duration) {
         let end = self.clock.now() + duration.as_nanos() as u64;
         loop {
             self.run_ready();
@@ -191,7 +209,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    fn drop(&mut self) {
+    fn drop(&self) {
         self.executor.shutdown();
     }
 }

@@ -73,7 +73,9 @@ struct Interrupts {
 
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Console").field("audience", &self.audience).finish_non_exhaustive()
+        f.debug_struct("Console")
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,7 +146,10 @@ impl Console {
     pub fn raw(&self) -> Raw<'_> {
         let before = self.tty.termios();
         self.tty.set_termios(Termios::raw(), Typed::Keep);
-        Raw { tty: &self.tty, before }
+        Raw {
+            tty: &self.tty,
+            before,
+        }
     }
 }
 
@@ -169,7 +174,9 @@ impl Raw<'_> {
     pub async fn read_byte(&self) -> Result<u8, FsError> {
         loop {
             let mut sink = VecSink::new(1);
-            self.tty.read(&Uninterruptible, &mut sink, Wait::Allowed).await?;
+            self.tty
+                .read(&Uninterruptible, &mut sink, Wait::Allowed)
+                .await?;
             if let Some(&byte) = sink.bytes.first() {
                 return Ok(byte);
             }

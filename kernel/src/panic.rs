@@ -103,7 +103,11 @@ pub fn on_trap(frame: &TrapFrame, address: u64) -> ! {
 
 /// Nothing can ever run again: `report` says what waits for what.
 pub fn on_deadlock(report: &dyn fmt::Display) -> ! {
-    die(format_args!("deadlock: nothing can ever run again\n{report}"), None, 0)
+    die(
+        format_args!("deadlock: nothing can ever run again\n{report}"),
+        None,
+        0,
+    )
 }
 
 fn die(message: fmt::Arguments<'_>, rip: Option<u64>, rbp: u64) -> ! {

@@ -70,7 +70,10 @@ impl System {
     /// # Errors
     /// Those of a lookup, and what reading a directory can meet.
     pub async fn list_directory(&self, path: &[u8]) -> Result<Listing, FsError> {
-        let location = self.vfs.lookup(&self.vfs.root()?, path, Follow::Always).await?;
+        let location = self
+            .vfs
+            .lookup(&self.vfs.root()?, path, Follow::Always)
+            .await?;
         let mut listing = Listing::new();
         let mut from = 0;
         loop {

@@ -148,8 +148,17 @@ impl Uvm {
         checker.pages();
         checker.queues();
         checker.report.spaces = spaces.len();
-        let Checker { report, errors, count, .. } = checker;
-        if count == 0 { Ok(report) } else { Err(CheckError { errors, count }) }
+        let Checker {
+            report,
+            errors,
+            count,
+            ..
+        } = checker;
+        if count == 0 {
+            Ok(report)
+        } else {
+            Err(CheckError { errors, count })
+        }
     }
 }
 
@@ -191,24 +200,38 @@ impl Checker<'_> {
             self.expect(entry.max_prot.contains(entry.prot), || {
                 format!("entry {range:?} allows more than its maximum")
             });
-            self.expect(entry.needs_copy || entry.amap.is_some() || entry.object.is_some(), || {
-                format!("entry {range:?} shows nothing and will never get an amap")
-            });
+            self.expect(
+                entry.needs_copy || entry.amap.is_some() || entry.object.is_some(),
+                || format!("entry {range:?} shows nothing and will never get an amap"),
+            );
             if let Some(amap) = &entry.amap {
                 let at = Ref::as_ptr(amap);
-                let seen = self.amaps.entry(at).or_insert_with(|| Seen { references: 0, handle: amap.clone() });
+                let seen = self.amaps.entry(at).or_insert_with(|| Seen {
+                    references: 0,
+                    handle: amap.clone(),
+                });
                 seen.references += 1;
-                self.shown.entry(at).or_default().push((entry.slot, entry.slot + entry.pages()));
+                self.shown
+                    .entry(at)
+                    .or_default()
+                    .push((entry.slot, entry.slot + entry.pages()));
             }
             if let Some(object) = &entry.object {
                 let count = Ref::count(object);
-                let seen = self.objects.entry(Ref::as_ptr(object)).or_insert(Seen { references: 0, handle: count });
+                let seen = self.objects.entry(Ref::as_ptr(object)).or_insert(Seen {
+                    references: 0,
+                    handle: count,
+                });
                 seen.references += 1;
             }
         }
         let (len, counted) = (map.tree.len(), map.size);
-        self.expect(len == entries, || format!("map of {len} entries has {entries}"));
-        self.expect(counted == size, || format!("map of {counted} bytes has {size}"));
+        self.expect(len == entries, || {
+            format!("map of {len} entries has {entries}")
+        });
+        self.expect(counted == size, || {
+            format!("map of {counted} bytes has {size}")
+        });
         self.report.entries += entries;
     }
 
@@ -216,26 +239,42 @@ impl Checker<'_> {
     fn amaps(&mut self) {
         let shown = core::mem::take(&mut self.shown);
         for (at, ranges) in &shown {
-            let Some(seen) = self.amaps.get(at) else { continue };
+            let Some(seen) = self.amaps.get(at) else {
+                continue;
+            };
             // An entry that is being removed may still show what no entry in a map does. One reference is ours.
             let floats = Ref::count(&seen.handle) - 1 > seen.references;
             let amap = seen.handle.clone();
             let inner = amap.lock();
             let slots = inner.slots;
             for &(from, to) in ranges {
-                self.expect(to <= slots, || format!("entry shows slots {from}..{to} of {slots}"));
+                self.expect(to <= slots, || {
+                    format!("entry shows slots {from}..{to} of {slots}")
+                });
             }
             for (slot, anon) in inner.anons.iter_from(0) {
-                let covering = ranges.iter().filter(|&&(from, to)| (from..to).contains(&slot)).count();
+                let covering = ranges
+                    .iter()
+                    .filter(|&&(from, to)| (from..to).contains(&slot))
+                    .count();
                 if let Some(counted) = inner.runs.count_at(slot) {
-                    self.compare(counted as usize, covering, || format!("entries that show slot {slot}"));
+                    self.compare(counted as usize, covering, || {
+                        format!("entries that show slot {slot}")
+                    });
                 }
-                self.expect(covering > 0 || floats || matches!(inner.runs, Runs::Lost), || {
-                    format!("slot {slot} has an anon that no entry shows")
-                });
+                self.expect(
+                    covering > 0 || floats || matches!(inner.runs, Runs::Lost),
+                    || format!("slot {slot} has an anon that no entry shows"),
+                );
                 let count = Ref::count(anon);
                 let at = Ref::as_ptr(anon);
-                self.anons.entry(at).or_insert(Seen { references: 0, handle: count }).references += 1;
+                self.anons
+                    .entry(at)
+                    .or_insert(Seen {
+                        references: 0,
+                        handle: count,
+                    })
+                    .references += 1;
                 if let Some(frame) = anon.lock().frame {
                     self.anon_pages.insert(frame, at);
                 }
@@ -247,25 +286,48 @@ impl Checker<'_> {
     /// Reference counts, and how many of each kind the pools have given out.
     fn references(&mut self) {
         let uvm = self.uvm;
-        let amaps: Vec<_> =
-            self.amaps.values().map(|s| (Ref::count(&s.handle) - 1, s.references)).collect();
+        let amaps: Vec<_> = self
+            .amaps
+            .values()
+            .map(|s| (Ref::count(&s.handle) - 1, s.references))
+            .collect();
         for (count, seen) in amaps {
-            self.compare(count as usize, seen as usize, || "references to an amap".into());
+            self.compare(count as usize, seen as usize, || {
+                "references to an amap".into()
+            });
         }
-        let anons: Vec<_> = self.anons.values().map(|s| (s.handle, s.references)).collect();
+        let anons: Vec<_> = self
+            .anons
+            .values()
+            .map(|s| (s.handle, s.references))
+            .collect();
         for (count, seen) in anons {
-            self.compare(count as usize, seen as usize, || "references to an anon".into());
+            self.compare(count as usize, seen as usize, || {
+                "references to an anon".into()
+            });
         }
         // Files hold their objects as well: only fewer references than entries is wrong.
-        let objects: Vec<_> = self.objects.values().map(|s| (s.handle, s.references)).collect();
+        let objects: Vec<_> = self
+            .objects
+            .values()
+            .map(|s| (s.handle, s.references))
+            .collect();
         for (count, seen) in objects {
-            self.expect(count >= seen, || format!("object with {count} references has {seen} entries"));
+            self.expect(count >= seen, || {
+                format!("object with {count} references has {seen} entries")
+            });
         }
         (self.report.amaps, self.report.anons) = (self.amaps.len(), self.anons.len());
         let (amaps, anons, entries) = (self.report.amaps, self.report.anons, self.report.entries);
-        self.compare(uvm.upper.amaps.in_use(), amaps, || "amaps in their pool".into());
-        self.compare(uvm.upper.anons.in_use(), anons, || "anons in their pool".into());
-        self.compare(uvm.upper.entries.in_use(), entries, || "entries in their pool".into());
+        self.compare(uvm.upper.amaps.in_use(), amaps, || {
+            "amaps in their pool".into()
+        });
+        self.compare(uvm.upper.anons.in_use(), anons, || {
+            "anons in their pool".into()
+        });
+        self.compare(uvm.upper.entries.in_use(), entries, || {
+            "entries in their pool".into()
+        });
     }
 
     /// Page tables against maps and reverse maps.
@@ -276,7 +338,9 @@ impl Checker<'_> {
             return;
         }
         let mut all: Vec<(VirtAddr, Mapping)> = Vec::new();
-        space.pmap().for_each(self.uvm, |va, mapping| all.push((va, mapping)));
+        space
+            .pmap()
+            .for_each(self.uvm, |va, mapping| all.push((va, mapping)));
         let resident = space.resident_pages();
         self.expect(resident == all.len(), || {
             format!("pmap counts {resident} pages and maps {}", all.len())
@@ -291,10 +355,16 @@ impl Checker<'_> {
             };
             let frame = mapping.frame;
             let mut listed = 0;
-            self.uvm.for_each_mapping(frame, |r, v| listed += usize::from(r == root && v == va));
-            self.expect(listed == 1, || format!("{va:?} stands {listed} times in the reverse map of {frame:?}"));
+            self.uvm
+                .for_each_mapping(frame, |r, v| listed += usize::from(r == root && v == va));
+            self.expect(listed == 1, || {
+                format!("{va:?} stands {listed} times in the reverse map of {frame:?}")
+            });
             self.expect(entry.prot.contains(mapping.prot), || {
-                format!("{va:?} allows {:?}, its entry {:?}", mapping.prot, entry.prot)
+                format!(
+                    "{va:?} allows {:?}, its entry {:?}",
+                    mapping.prot, entry.prot
+                )
             });
             self.shows(entry, va, &mapping);
         }
@@ -317,10 +387,13 @@ impl Checker<'_> {
                 return;
             }
         }
-        let frame = entry
-            .object
-            .as_ref()
-            .and_then(|object| object.lock().frames.get(entry.index_of(va.as_u64()).0).copied());
+        let frame = entry.object.as_ref().and_then(|object| {
+            object
+                .lock()
+                .frames
+                .get(entry.index_of(va.as_u64()).0)
+                .copied()
+        });
         self.expect(frame == Some(mapping.frame), || {
             format!("{va:?} shows {:?}, its object has {frame:?}", mapping.frame)
         });
@@ -343,7 +416,10 @@ impl Checker<'_> {
             self.report.frames += 1;
             let is_free = flags.contains(PageFlags::FREE);
             self.expect(is_free == free.contains(&frame), || {
-                format!("{frame:?} has flags {flags:?}; on a free list: {}", !is_free)
+                format!(
+                    "{frame:?} has flags {flags:?}; on a free list: {}",
+                    !is_free
+                )
             });
             let kind = page.owner_kind();
             if flags.intersects(PageFlags::FREE | PageFlags::KERNEL | PageFlags::RESERVED) {
@@ -360,9 +436,10 @@ impl Checker<'_> {
                     self.report.anon += 1;
                     if let Some(anon) = page.owner_ref::<Anon>() {
                         let same = anon.lock().frame == Some(frame);
-                        self.expect(same, || format!("{frame:?} names an anon that has another page"));
-                        self.report.floating +=
-                            usize::from(!self.anon_pages.contains_key(&frame));
+                        self.expect(same, || {
+                            format!("{frame:?} names an anon that has another page")
+                        });
+                        self.report.floating += usize::from(!self.anon_pages.contains_key(&frame));
                     }
                 }
                 OwnerKind::Object => {
@@ -372,18 +449,26 @@ impl Checker<'_> {
                         self.expect(there == Some(frame), || {
                             format!("{frame:?} names an object that has {there:?} there")
                         });
-                        *(if object.is_anonymous() { &mut anon_objects } else { &mut file }) += 1;
+                        *(if object.is_anonymous() {
+                            &mut anon_objects
+                        } else {
+                            &mut file
+                        }) += 1;
                     }
                 }
                 _ => {
                     self.report.in_transit += 1;
-                    self.expect(!uvm.is_mapped(frame), || format!("{frame:?} is mapped and has no owner"));
+                    self.expect(!uvm.is_mapped(frame), || {
+                        format!("{frame:?} is mapped and has no owner")
+                    });
                 }
             }
         }
         let counted = uvm.free_frames();
         let free = self.report.free;
-        self.expect(counted == free, || format!("{counted} frames counted free, {free} found"));
+        self.expect(counted == free, || {
+            format!("{counted} frames counted free, {free} found")
+        });
         let meter = uvm.meter();
         for (gauge, found) in [
             (Gauge::Anonpages, self.report.anon + anon_objects),
@@ -411,14 +496,18 @@ impl Checker<'_> {
                     format!("{frame:?} is queued and owned by {kind:?}")
                 });
                 let wired = uvm.page(frame).wire_count();
-                self.expect(wired == 0, || format!("{frame:?} is queued and wired {wired} times"));
+                self.expect(wired == 0, || {
+                    format!("{frame:?} is queued and wired {wired} times")
+                });
             }
         }
         for frame in uvm.pages().frames() {
             let page = uvm.page(frame);
             let owned = matches!(page.owner_kind(), OwnerKind::Anon | OwnerKind::Object);
             if owned && !page.is_busy() && page.wire_count() == 0 {
-                self.expect(queued.contains(&frame), || format!("{frame:?} is on no queue"));
+                self.expect(queued.contains(&frame), || {
+                    format!("{frame:?} is on no queue")
+                });
             }
         }
     }

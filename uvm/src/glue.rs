@@ -242,7 +242,10 @@ impl VmSpace {
             // The new entry's memory first: what is removed cannot be put back.
             let node = self.uvm.upper.entries.alloc(&self.uvm, Node::new(entry))?;
             map.remove(&self.uvm, start, end, &mut dead)?;
-            self.pmap.remove(&self.uvm, VaRange::new(VirtAddr::new(start), VirtAddr::new(end)));
+            self.pmap.remove(
+                &self.uvm,
+                VaRange::new(VirtAddr::new(start), VirtAddr::new(end)),
+            );
             self.pmap.update(&self.uvm);
             map.insert_node(node);
         } else {

@@ -22,9 +22,9 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
+use arrayvec::ArrayVec;
 use executor::sync::{AtomicWaker, SpinLock, WaitQueue};
 use executor::{Executor, InFlight};
-use arrayvec::ArrayVec;
 
 use crate::addr::{Frame, PAGE_SIZE};
 use crate::object::vnode::PageIn;

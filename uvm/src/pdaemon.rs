@@ -26,8 +26,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::task::Poll;
 use core::time::Duration;
 
-use executor::sync::WaitQueue;
 use arrayvec::ArrayVec;
+use executor::sync::WaitQueue;
 
 use crate::Uvm;
 use crate::addr::Frame;
@@ -89,7 +89,8 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         if uvm.torture_evict() {
             uvm.executor().sleep(TORTURE_PAUSE).await;
         } else {
-            uvm.wait_pressure(|| uvm.memory_is_short() || uvm.has_free_waiters()).await;
+            uvm.wait_pressure(|| uvm.memory_is_short() || uvm.has_free_waiters())
+                .await;
         }
         uvm.count(Counter::Pdwoke);
         let pass = uvm.page_daemon_pass().await;

@@ -83,15 +83,7 @@ impl Host {
     /// A machine as described, with an executor of its own.
     #[must_use]
     pub fn with(config: &HostConfig) -> Self {
-<<<<<<< HEAD
-<<<<<<< HEAD
         Self::with_executor(config, executor::testing::Driver::new().executor().clone())
-=======
-        Self::with_executor(config, executor::testing::Simulation::new().executor().clone())
->>>>>>> uvmh
-=======
-        Self::with_executor(config, executor::testing::Driver::new().executor().clone())
->>>>>>> proc
     }
 
     /// A machine as described, under a given executor.

@@ -73,20 +73,34 @@ impl Uvm {
     /// # Errors
     /// [`OutOfMemory`].
     pub(crate) fn list_space(&self, space: &Arc<VmSpace>) -> Result<(), OutOfMemory> {
-        let node = self.upper.listed.alloc(self, Node::new(Listed(Arc::downgrade(space))))?;
+        let node = self
+            .upper
+            .listed
+            .alloc(self, Node::new(Listed(Arc::downgrade(space))))?;
         self.upper.spaces.lock().0.insert(node);
         Ok(())
     }
 
     /// Forgets a space that is going away.
     pub(crate) fn unlist_space(&self, space: &VmSpace) {
-        let node = self.upper.spaces.lock().0.remove(core::ptr::from_ref(space) as u64);
+        let node = self
+            .upper
+            .spaces
+            .lock()
+            .0
+            .remove(core::ptr::from_ref(space) as u64);
         drop(node);
     }
 
     /// The spaces that are alive.
     pub(crate) fn spaces(&self) -> Vec<Arc<VmSpace>> {
-        self.upper.spaces.lock().0.iter().filter_map(|listed| listed.0.upgrade()).collect()
+        self.upper
+            .spaces
+            .lock()
+            .0
+            .iter()
+            .filter_map(|listed| listed.0.upgrade())
+            .collect()
     }
 }
 

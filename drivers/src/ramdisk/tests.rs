@@ -5,13 +5,13 @@ use std::vec::Vec;
 use super::*;
 use crate::block::DiskError;
 use crate::testing::{Answer, TestMemory, answers, request, run_for, settle, successes};
-use executor::testing::Simulation;
+use executor::testing::Driver;
 
 const LEN: u64 = 64 * 1024;
 
 struct Machine {
     memory: &'static TestMemory,
-    sim: Simulation,
+    sim: Driver,
     disk: Arc<RamDisk>,
     /// Physical address of the disk's memory.
     base: u64,
@@ -29,7 +29,7 @@ fn machine(latency_ns: u64, depth: usize) -> Machine {
 
 fn machine_with(config: RamDiskConfig) -> Machine {
     let memory = TestMemory::new(64);
-    let sim = Simulation::new();
+    let sim = Driver::new();
     let (base, _) = memory.alloc_pages(16).unwrap();
     let (data, _) = memory.alloc_pages(16).unwrap();
     // SAFETY: the pages are the disk's alone; requests lend the tests' own.

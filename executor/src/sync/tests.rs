@@ -11,7 +11,7 @@ type Log = Arc<std::sync::Mutex<Vec<u32>>>;
 #[test]
 fn mutex_is_exclusive_and_fair_under_any_schedule() {
     for seed in 0..50 {
-        let mut driver = Driver::seeded(seed);
+        let driver = Driver::seeded(seed);
         let lock = Arc::new(Mutex::new("lock", 0_u32));
         let inside = Arc::new(AtomicBool::new(false));
         for _ in 0..10 {
@@ -33,7 +33,7 @@ fn mutex_is_exclusive_and_fair_under_any_schedule() {
 
 #[test]
 fn permits_go_first_in_first_out() {
-    let mut driver = Driver::new();
+    let driver = Driver::new();
     let semaphore = Arc::new(Semaphore::new("permits", 0));
     let log = Log::default();
     for (id, count) in [(1, 3), (2, 1), (3, 1)] {
@@ -62,7 +62,7 @@ fn permits_go_first_in_first_out() {
 
 #[test]
 fn permits_on_their_way_to_a_dropped_wait_go_to_the_next() {
-    let mut driver = Driver::new();
+    let driver = Driver::new();
     let semaphore = Arc::new(Semaphore::new("permits", 0));
     let got = Arc::new(AtomicU32::new(0));
     let mut dropped = std::boxed::Box::pin(semaphore.acquire(1));
@@ -85,7 +85,7 @@ fn permits_on_their_way_to_a_dropped_wait_go_to_the_next() {
 
 #[test]
 fn readers_share_and_a_waiting_writer_holds_back_later_readers() {
-    let mut driver = Driver::new();
+    let driver = Driver::new();
     let lock = Arc::new(RwLock::new("rwlock", 0));
     let log = Log::default();
     let executor = driver.executor().clone();
@@ -117,7 +117,7 @@ fn readers_share_and_a_waiting_writer_holds_back_later_readers() {
 
 #[test]
 fn a_queue_wakes_one_or_all_and_a_dropped_wake_is_passed_on() {
-    let mut driver = Driver::new();
+    let driver = Driver::new();
     let queue = Arc::new(WaitQueue::new("queue"));
     let tokens = Arc::new(AtomicUsize::new(0));
     let taken = Arc::new(AtomicUsize::new(0));
@@ -164,7 +164,7 @@ fn a_queue_wakes_one_or_all_and_a_dropped_wake_is_passed_on() {
 
 #[test]
 fn keyed_waits_wake_by_key() {
-    let mut driver = Driver::new();
+    let driver = Driver::new();
     let queue = Arc::new(KeyedWaitQueue::new("page"));
     let ready = Arc::new(AtomicUsize::new(usize::MAX));
     let mut handles = Vec::new();
@@ -189,7 +189,7 @@ fn keyed_waits_wake_by_key() {
 
 #[test]
 fn an_event_lets_everyone_on() {
-    let mut driver = Driver::seeded(1);
+    let driver = Driver::seeded(1);
     let event = Arc::new(Event::new("event"));
     let handles: Vec<_> = (0..20)
         .map(|_| {

@@ -9,7 +9,7 @@ const MS: Duration = Duration::from_millis(1);
 
 #[test]
 fn sleepers_wake_in_the_order_of_their_deadlines() {
-    let mut driver = Driver::new();
+    let driver = Driver::new();
     let log = Arc::new(Mutex::new(Vec::new()));
     for ms in [30, 10, 20, 10] {
         let (executor, log) = (driver.executor().clone(), log.clone());
@@ -33,7 +33,7 @@ fn sleepers_wake_in_the_order_of_their_deadlines() {
 
 #[test]
 fn a_thousand_sleepers_all_wake() {
-    let mut driver = Driver::seeded(3);
+    let driver = Driver::seeded(3);
     let mut handles = Vec::new();
     for i in 0..1000_u64 {
         let executor = driver.executor().clone();
@@ -47,7 +47,7 @@ fn a_thousand_sleepers_all_wake() {
 
 #[test]
 fn a_dropped_sleep_leaves_nothing_behind() {
-    let mut driver = Driver::new();
+    let driver = Driver::new();
     let executor = driver.executor().clone();
     let result = driver.run_until(async move {
         let slow = executor.sleep(100 * MS);

@@ -1,9 +1,10 @@
 //! What the tests of files share: a small machine, a disk in memory, and images made by mke2fs.
 
 use alloc::sync::Arc;
-use executor::sync::SpinLock;
-use executor::{Class, JoinHandle};
 use core::future::Future;
+use executor::sync::SpinLock;
+use executor::testing::Driver;
+use executor::{Class, JoinHandle};
 use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,8 +13,8 @@ use std::sync::Once;
 use std::vec::Vec;
 use std::{format, fs};
 use uvm::Uvm;
-use uvm::testing::Host;
 use uvm::io::{BlockDevice, IoError, Op, PageIo};
+use uvm::testing::{Host, HostConfig};
 
 /// A disk in the test's memory that completes at once, when told, or with an error.
 pub struct MemoryDisk {
@@ -199,14 +200,21 @@ impl super::tty::Console for NoConsole {
 pub struct SmallMachine {
     /// Its memory system.
     pub uvm: Arc<Uvm>,
+    driver: Driver,
     _host: Host,
 }
 
 /// A machine with `mib` MiB of memory.
 pub fn small_machine(mib: usize) -> SmallMachine {
-    let host = Host::new(mib * 256);
+    let driver = Driver::new();
+    let config = HostConfig {
+        frames: mib * 256,
+        ..HostConfig::default()
+    };
+    let host = Host::with_executor(&config, driver.executor().clone());
     SmallMachine {
         uvm: host.uvm.clone(),
+        driver,
         _host: host,
     }
 }
@@ -214,7 +222,7 @@ pub fn small_machine(mib: usize) -> SmallMachine {
 impl SmallMachine {
     /// Runs `task` to its end.
     pub fn run<T>(&self, task: impl Future<Output = T>) -> T {
-        self.uvm.executor().run_until(task)
+        self.driver.block_on(task)
     }
 
     /// A task that runs whenever the machine does.
@@ -227,10 +235,13 @@ impl SmallMachine {
 
     /// Runs all tasks until none can go on.
     pub fn run_until_stalled(&self) {
-        self.uvm.executor().run_until_stalled();
+        self.driver.run_until_stalled();
     }
 
     /// Verifies the invariants of its memory.
     pub fn check(&self) {
+        if let Err(error) = self.uvm.check() {
+            panic!("{error}");
+        }
     }
 }

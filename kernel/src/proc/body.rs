@@ -167,7 +167,12 @@ impl Current {
 
     /// Enters a new program: registers and address space; the old space is returned as
     /// [`Process::replace_space`] says.
-    pub(super) fn enter(&mut self, space: Arc<VmSpace>, entry: u64, sp: u64) -> Option<Arc<VmSpace>> {
+    pub(super) fn enter(
+        &mut self,
+        space: Arc<VmSpace>,
+        entry: u64,
+        sp: u64,
+    ) -> Option<Arc<VmSpace>> {
         self.machine.pin().reset(entry, sp);
         self.alt_stack = AltStack::default();
         self.clear_tid = 0;
@@ -197,7 +202,9 @@ impl Current {
                 Trap::PageFault { va, code } => {
                     let access = access_of(code);
                     let outcome = match VirtAddr::try_new(va) {
-                        Ok(at) if va < machine::USER_END => self.space.fault(at, access).await.map_err(Some),
+                        Ok(at) if va < machine::USER_END => {
+                            self.space.fault(at, access).await.map_err(Some)
+                        }
                         _ => Err(None),
                     };
                     if let Err(error) = outcome {
@@ -259,23 +266,30 @@ pub(super) fn thread(
 ) -> impl Future<Output = ()> + Send + 'static {
     let system = system.clone();
     let (uvm, executor) = (system.uvm().clone(), system.executor().clone());
-    UareaBox::new(uarea, machine, lwp.clone(), uvm, executor, move |mut machine| {
-        if let Some(child) = inherited.registers {
-            child.apply(machine.pin());
-        }
-        body(Current {
-            lwp,
-            system,
-            space,
-            machine,
-            alt_stack: inherited.alt_stack,
-            saved_mask: None,
-            restart: None,
-            exit: None,
-            clear_tid: inherited.clear_tid,
-            fault_address: 0,
-        })
-    })
+    UareaBox::new(
+        uarea,
+        machine,
+        lwp.clone(),
+        uvm,
+        executor,
+        move |mut machine| {
+            if let Some(child) = inherited.registers {
+                child.apply(machine.pin());
+            }
+            body(Current {
+                lwp,
+                system,
+                space,
+                machine,
+                alt_stack: inherited.alt_stack,
+                saved_mask: None,
+                restart: None,
+                exit: None,
+                clear_tid: inherited.clear_tid,
+                fault_address: 0,
+            })
+        },
+    )
 }
 
 /// What a new thread has from the one that made it.

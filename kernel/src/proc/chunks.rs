@@ -22,7 +22,10 @@ impl Chunks {
     /// The empty string; allocates nothing.
     #[must_use]
     pub const fn new() -> Chunks {
-        Chunks { pieces: Vec::new(), len: 0 }
+        Chunks {
+            pieces: Vec::new(),
+            len: 0,
+        }
     }
 
     /// Length in bytes.
@@ -45,7 +48,9 @@ impl Chunks {
         while !bytes.is_empty() {
             if self.len.is_multiple_of(PAGE_SIZE) {
                 let mut piece = Vec::new();
-                piece.try_reserve_exact(PAGE_SIZE).map_err(|_| OutOfMemory)?;
+                piece
+                    .try_reserve_exact(PAGE_SIZE)
+                    .map_err(|_| OutOfMemory)?;
                 self.pieces.try_reserve(1).map_err(|_| OutOfMemory)?;
                 self.pieces.push(piece);
             }
@@ -99,7 +104,10 @@ mod tests {
         c.extend(&bytes[..5000]).unwrap();
         c.extend(&bytes[5000..]).unwrap();
         assert_eq!(c.len(), 10_000);
-        assert_eq!(c.pieces().map(<[u8]>::len).collect::<Vec<_>>(), [4096, 4096, 1808]);
+        assert_eq!(
+            c.pieces().map(<[u8]>::len).collect::<Vec<_>>(),
+            [4096, 4096, 1808]
+        );
         assert!(c.bytes().eq(bytes.iter().copied()));
         let mut d = Chunks::new();
         d.word(7).unwrap();

@@ -28,7 +28,9 @@ pub(super) async fn pending(current: &mut Current) -> Option<ExitStatus> {
     loop {
         current.lwp().look();
         let process = current.process().clone();
-        let Some((info, action)) = take(&process, current.lwp().mask()) else { break };
+        let Some((info, action)) = take(&process, current.lwp().mask()) else {
+            break;
+        };
         match action.disposition {
             Disposition::Ignore => {}
             Disposition::Handler(_) => {
@@ -55,7 +57,11 @@ pub(super) async fn pending(current: &mut Current) -> Option<ExitStatus> {
 
 /// Delivers a signal that the program cannot go on without: a fault's. `Some` ends the process.
 pub(super) async fn force(current: &mut Current, info: SigInfo) -> Option<ExitStatus> {
-    let action = current.process().signals().lock().force(info, current.lwp().mask());
+    let action = current
+        .process()
+        .signals()
+        .lock()
+        .force(info, current.lwp().mask());
     match action.disposition {
         Disposition::Handler(_) => handle(current, info, action).await.err(),
         _ => {
@@ -81,7 +87,9 @@ pub(super) async fn force(current: &mut Current, info: SigInfo) -> Option<ExitSt
 fn take(process: &Process, mask: SigSet) -> Option<(SigInfo, Action)> {
     let mut signals = process.signals().lock();
     let (info, action) = signals.take(mask)?;
-    if action.disposition == Disposition::Default && info.signal.default_action() == DefaultAction::Stop {
+    if action.disposition == Disposition::Default
+        && info.signal.default_action() == DefaultAction::Stop
+    {
         process.set_stopped();
     }
     Some((info, action))
@@ -93,15 +101,32 @@ async fn stop(current: &mut Current, signal: Signal) {
     tell_parent(parent, &process, sys::CLD_STOPPED, signal.number().into());
     process.until_continued().await;
     let parent = system.table().lock().go_on(process.pid());
-    tell_parent(parent, &process, sys::CLD_CONTINUED, Signal::CONT.number().into());
+    tell_parent(
+        parent,
+        &process,
+        sys::CLD_CONTINUED,
+        Signal::CONT.number().into(),
+    );
 }
 
 /// Tells a parent that its child stopped or goes on.
 fn tell_parent(parent: Option<Arc<Process>>, child: &Process, code: u32, status: i32) {
     let Some(parent) = parent else { return };
-    if !parent.signals().lock().action(Signal::CHLD).has(sys::SA_NOCLDSTOP) {
-        let detail = Detail::Child { pid: child.pid().0, status };
-        parent.post(SigInfo { signal: Signal::CHLD, code: code as i32, detail });
+    if !parent
+        .signals()
+        .lock()
+        .action(Signal::CHLD)
+        .has(sys::SA_NOCLDSTOP)
+    {
+        let detail = Detail::Child {
+            pid: child.pid().0,
+            status,
+        };
+        parent.post(SigInfo {
+            signal: Signal::CHLD,
+            code: code as i32,
+            detail,
+        });
     }
     parent.children().wake_all();
 }
@@ -141,7 +166,9 @@ async fn handle(current: &mut Current, info: SigInfo, action: Action) -> Result<
 /// Builds the frame, copies it and turns the registers to the handler; the error is the address that
 /// could not be written, `None` if there is no room at all.
 fn push_frame(current: &mut Current, info: &SigInfo, action: &Action) -> Result<(), Option<u64>> {
-    let Disposition::Handler(entry) = action.disposition else { return Ok(()) };
+    let Disposition::Handler(entry) = action.disposition else {
+        return Ok(());
+    };
     let sp = current.frame().rsp;
     let alt = current.alt_stack;
     let on_alt = alt.contains(sp);
@@ -153,13 +180,22 @@ fn push_frame(current: &mut Current, info: &SigInfo, action: &Action) -> Result<
     let state = current.machine().fpu_state();
     let place = Placement::below(top, fpu::frame_len(state.as_ref().len())).ok_or(None)?;
     let mask = current.saved_mask.unwrap_or(current.lwp().mask());
-    let shown = AltStack { flags: shown_flags(alt, on_alt), ..alt };
+    let shown = AltStack {
+        flags: shown_flags(alt, on_alt),
+        ..alt
+    };
     let fault_address = current.fault_address;
     let context = Context::of(current.frame(), fault_address, mask, shown, place.fpstate);
     let at = |stop: machine::Fault| Some(stop.va);
-    fpu::write(state.as_ref(), |offset, bytes| machine::copyout(place.fpstate + offset as u64, bytes))
-        .map_err(at)?;
-    machine::copyout(place.frame, &sigframe::frame_bytes(action.restorer, &context, info)).map_err(at)?;
+    fpu::write(state.as_ref(), |offset, bytes| {
+        machine::copyout(place.fpstate + offset as u64, bytes)
+    })
+    .map_err(at)?;
+    machine::copyout(
+        place.frame,
+        &sigframe::frame_bytes(action.restorer, &context, info),
+    )
+    .map_err(at)?;
 
     let frame = current.frame();
     frame.rdi = info.signal.number().into();
@@ -208,7 +244,10 @@ pub async fn sigreturn(current: &mut Current) -> Result<(), BadAddress> {
                 }
                 Err(stop) => {
                     let va = VirtAddr::try_new(stop.va).map_err(|_| BadAddress)?;
-                    space.fault(va, Access::Read).await.map_err(|_| BadAddress)?;
+                    space
+                        .fault(va, Access::Read)
+                        .await
+                        .map_err(|_| BadAddress)?;
                 }
             }
         }
@@ -219,7 +258,11 @@ pub async fn sigreturn(current: &mut Current) -> Result<(), BadAddress> {
     let sp = current.frame().rsp;
     if !current.alt_stack.contains(sp) {
         let off = stack.flags & SS_DISABLE != 0;
-        current.alt_stack = if off { AltStack::default() } else { AltStack { flags: 0, ..stack } };
+        current.alt_stack = if off {
+            AltStack::default()
+        } else {
+            AltStack { flags: 0, ..stack }
+        };
     }
     Ok(())
 }

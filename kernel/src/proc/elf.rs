@@ -111,7 +111,8 @@ impl Segment {
     /// Whether the tail of the last file page must be zeroed: there is bss behind the file's bytes.
     #[must_use]
     pub fn tail(&self) -> Option<core::ops::Range<u64>> {
-        (self.mem_end > self.file_end && self.file_end < self.map_end).then_some(self.file_end..self.map_end)
+        (self.mem_end > self.file_end && self.file_end < self.map_end)
+            .then_some(self.file_end..self.map_end)
     }
 }
 
@@ -143,7 +144,8 @@ impl Header {
         if ident.1 != Class::ELF64 {
             return Err(ElfError::WrongClass);
         }
-        let header = FileHeader::parse_tail(ident, &bytes[abi::EI_NIDENT..]).map_err(|_| ElfError::Truncated)?;
+        let header = FileHeader::parse_tail(ident, &bytes[abi::EI_NIDENT..])
+            .map_err(|_| ElfError::Truncated)?;
         if header.e_machine != abi::EM_X86_64 {
             return Err(ElfError::WrongMachine);
         }
@@ -156,7 +158,12 @@ impl Header {
         if usize::from(header.e_phentsize) != PHDR_LEN || phnum == 0 || phnum > MAX_PHDRS {
             return Err(ElfError::BadProgramHeaders);
         }
-        Ok(Header { phoff: header.e_phoff, phnum, entry: header.e_entry, bias })
+        Ok(Header {
+            phoff: header.e_phoff,
+            phnum,
+            entry: header.e_entry,
+            bias,
+        })
     }
 
     /// Bytes of the program header table.
@@ -191,33 +198,51 @@ impl Image {
         let table = table.get(..header.table_len()).ok_or(ElfError::Truncated)?;
         let mut segments = ArrayVec::<Segment, MAX_SEGMENTS>::new();
         let mut phdr = 0;
-        for p in ParsingIterator::<LittleEndian, ProgramHeader>::new(LittleEndian, Class::ELF64, table) {
+        for p in
+            ParsingIterator::<LittleEndian, ProgramHeader>::new(LittleEndian, Class::ELF64, table)
+        {
             match p.p_type {
                 abi::PT_INTERP => return Err(ElfError::NeedsInterpreter),
                 abi::PT_LOAD if p.p_memsz == 0 && p.p_filesz == 0 => {}
                 abi::PT_LOAD => {
                     let segment = segment(&p, header.bias, file_len)?;
-                    if segments.last().is_some_and(|last: &Segment| segment.start < last.end) {
+                    if segments
+                        .last()
+                        .is_some_and(|last: &Segment| segment.start < last.end)
+                    {
                         return Err(ElfError::SegmentOverlap);
                     }
                     phdr = phdr.max(table_in_segment(&p, header));
-                    segments.try_push(segment).map_err(|_| ElfError::TooManySegments)?;
+                    segments
+                        .try_push(segment)
+                        .map_err(|_| ElfError::TooManySegments)?;
                 }
                 _ => {}
             }
         }
         let brk = segments.last().ok_or(ElfError::NothingToLoad)?.end;
         let entry = header.entry.wrapping_add(header.bias);
-        if !segments.iter().any(|s| s.exec && (s.start..s.mem_end).contains(&entry)) {
+        if !segments
+            .iter()
+            .any(|s| s.exec && (s.start..s.mem_end).contains(&entry))
+        {
             return Err(ElfError::BadEntry);
         }
-        Ok(Image { entry, phdr, phnum: header.phnum as u64, brk, segments })
+        Ok(Image {
+            entry,
+            phdr,
+            phnum: header.phnum as u64,
+            brk,
+            segments,
+        })
     }
 }
 
 /// Address of the program header table if segment `p` holds all of it, else 0. `p` is checked.
 fn table_in_segment(p: &ProgramHeader, header: &Header) -> u64 {
-    let Some(table_end) = header.phoff.checked_add(header.table_len() as u64) else { return 0 };
+    let Some(table_end) = header.phoff.checked_add(header.table_len() as u64) else {
+        return 0;
+    };
     if header.phoff >= p.p_offset && table_end <= p.p_offset + p.p_filesz {
         header.bias + p.p_vaddr + (header.phoff - p.p_offset)
     } else {
@@ -229,22 +254,34 @@ fn segment(p: &ProgramHeader, bias: u64, file_len: u64) -> Result<Segment, ElfEr
     if p.p_filesz > p.p_memsz {
         return Err(ElfError::SegmentSizes);
     }
-    let file_stop = p.p_offset.checked_add(p.p_filesz).ok_or(ElfError::SegmentOutsideFile)?;
+    let file_stop = p
+        .p_offset
+        .checked_add(p.p_filesz)
+        .ok_or(ElfError::SegmentOutsideFile)?;
     if file_stop > file_len {
         return Err(ElfError::SegmentOutsideFile);
     }
     if p.p_offset % PAGE != p.p_vaddr % PAGE {
         return Err(ElfError::SegmentAlignment);
     }
-    let vaddr = p.p_vaddr.checked_add(bias).ok_or(ElfError::SegmentOutsideMemory)?;
-    let mem_end = vaddr.checked_add(p.p_memsz).ok_or(ElfError::SegmentOutsideMemory)?;
+    let vaddr = p
+        .p_vaddr
+        .checked_add(bias)
+        .ok_or(ElfError::SegmentOutsideMemory)?;
+    let mem_end = vaddr
+        .checked_add(p.p_memsz)
+        .ok_or(ElfError::SegmentOutsideMemory)?;
     if vaddr < USER_MIN || mem_end > IMAGE_MAX {
         return Err(ElfError::SegmentOutsideMemory);
     }
     let start = vaddr - vaddr % PAGE;
     let file_end = vaddr + p.p_filesz;
     // A segment without file bytes is all bss, even when its address is in the middle of a page.
-    let map_end = if p.p_filesz == 0 { start } else { file_end.next_multiple_of(PAGE) };
+    let map_end = if p.p_filesz == 0 {
+        start
+    } else {
+        file_end.next_multiple_of(PAGE)
+    };
     Ok(Segment {
         start,
         map_end,
@@ -285,7 +322,10 @@ pub fn script(start: &[u8]) -> Option<Script<'_>> {
         None if whole => (line, &[][..]),
         None => return None,
     };
-    (!interpreter.is_empty()).then_some(Script { interpreter, argument: (!rest.is_empty()).then_some(rest) })
+    (!interpreter.is_empty()).then_some(Script {
+        interpreter,
+        argument: (!rest.is_empty()).then_some(rest),
+    })
 }
 
 #[cfg(test)]

@@ -72,7 +72,12 @@ pub(super) struct Request<'a> {
 /// # Errors
 /// See [`ExecError`]; nothing is left behind.
 pub(super) async fn load(system: &Processes, request: Request<'_>) -> Result<Loaded, ExecError> {
-    let Request { base, path, mut argv, envp } = request;
+    let Request {
+        base,
+        path,
+        mut argv,
+        envp,
+    } = request;
     let name = Name::of_path(path);
     let mut path: Vec<u8> = path.to_vec();
     for _ in 0..=MAX_SCRIPTS {
@@ -82,7 +87,9 @@ pub(super) async fn load(system: &Processes, request: Request<'_>) -> Result<Loa
         if let Some(script) = elf::script(&head) {
             let mut new = Strings::new();
             new.push(script.interpreter)?;
-            script.argument.map_or(Ok(()), |argument| new.push(argument))?;
+            script
+                .argument
+                .map_or(Ok(()), |argument| new.push(argument))?;
             new.push(&path)?;
             new.append(&argv, 1)?;
             argv = new;
@@ -93,7 +100,12 @@ pub(super) async fn load(system: &Processes, request: Request<'_>) -> Result<Loa
         drop(head);
         let space = VmSpace::new(system.uvm())?;
         return match fill(system, &space, &file, &image, &path, &argv, &envp).await {
-            Ok(sp) => Ok(Loaded { space, entry: image.entry, sp, name }),
+            Ok(sp) => Ok(Loaded {
+                space,
+                entry: image.entry,
+                sp,
+                name,
+            }),
             Err(error) => {
                 space.teardown().await;
                 Err(error)
@@ -103,7 +115,11 @@ pub(super) async fn load(system: &Processes, request: Request<'_>) -> Result<Loa
     Err(ExecError::TooManyScripts)
 }
 
-async fn open(system: &Processes, base: &Location, path: &[u8]) -> Result<Arc<OpenFile>, ExecError> {
+async fn open(
+    system: &Processes,
+    base: &Location,
+    path: &[u8],
+) -> Result<Arc<OpenFile>, ExecError> {
     let file = system.vfs().open(base, path, OpenFlags::empty()).await?;
     // Only regular files have an object; directories and devices are refused as Linux does.
     if file.object().is_err() || !file.attributes().is_executable() {
@@ -114,7 +130,8 @@ async fn open(system: &Processes, base: &Location, path: &[u8]) -> Result<Arc<Op
 
 /// Appends `len` bytes of the file at `offset` to the empty `to`, fewer at the end of the file.
 async fn read(file: &OpenFile, offset: u64, len: usize, to: &mut Vec<u8>) -> Result<(), ExecError> {
-    to.try_reserve_exact(len).map_err(|_| FsError::OutOfMemory)?;
+    to.try_reserve_exact(len)
+        .map_err(|_| FsError::OutOfMemory)?;
     to.resize(len, 0);
     let mut sink = &mut to[..];
     let n = file.read_at(&mut sink, offset).await?;
@@ -160,7 +177,16 @@ async fn fill(
     space.map(stack)?;
     let mut random = [0; 16];
     system.random(&mut random);
-    let first = stack::build(image, path, argv, envp, &Aux { random, hwcap: machine::hwcap() })?;
+    let first = stack::build(
+        image,
+        path,
+        argv,
+        envp,
+        &Aux {
+            random,
+            hwcap: machine::hwcap(),
+        },
+    )?;
     let mut at = first.sp;
     for piece in first.bytes.pieces() {
         space.write_bytes(VirtAddr::new(at), piece).await?;
@@ -178,7 +204,10 @@ fn map_segment(space: &Arc<VmSpace>, file: &OpenFile, s: &Segment) -> Result<(),
     if s.map_end > s.start {
         let object = file.object()?.object().object().clone();
         let offset = PageIndex::containing(s.file_offset);
-        space.map(MapRequest::object(object, offset, (s.map_end - s.start) as usize, prot).at(at(s.start)))?;
+        space.map(
+            MapRequest::object(object, offset, (s.map_end - s.start) as usize, prot)
+                .at(at(s.start)),
+        )?;
     }
     if s.end > s.map_end {
         space.map(MapRequest::anonymous((s.end - s.map_end) as usize, prot).at(at(s.map_end)))?;
@@ -190,7 +219,9 @@ async fn zero(space: &Arc<VmSpace>, mut from: u64, to: u64) -> Result<(), ExecEr
     static ZEROES: [u8; 512] = [0; 512];
     while from < to {
         let len = (to - from).min(ZEROES.len() as u64);
-        space.write_bytes(VirtAddr::new(from), &ZEROES[..len as usize]).await?;
+        space
+            .write_bytes(VirtAddr::new(from), &ZEROES[..len as usize])
+            .await?;
         from += len;
     }
     Ok(())
@@ -200,10 +231,24 @@ async fn zero(space: &Arc<VmSpace>, mut from: u64, to: u64) -> Result<(), ExecEr
 ///
 /// # Errors
 /// See [`ExecError`]; the old program goes on.
-pub async fn exec(current: &mut Current, path: &[u8], argv: Strings, envp: Strings) -> Result<(), ExecError> {
+pub async fn exec(
+    current: &mut Current,
+    path: &[u8],
+    argv: Strings,
+    envp: Strings,
+) -> Result<(), ExecError> {
     let (system, process) = (current.system().clone(), current.process().clone());
     let base = process.cwd().ok_or(FsError::NotFound)?;
-    let loaded = load(&system, Request { base: &base, path, argv, envp }).await?;
+    let loaded = load(
+        &system,
+        Request {
+            base: &base,
+            path,
+            argv,
+            envp,
+        },
+    )
+    .await?;
     process.files().close_on_exec();
     process.signals().lock().exec();
     process.set_name(loaded.name);

@@ -44,7 +44,9 @@ async fn leave_space(current: Current, process: &Process) {
 }
 
 fn become_zombie(system: &Processes, process: &Process, status: ExitStatus) {
-    let Some(exit) = system.table().lock().exit(process.pid(), status) else { return };
+    let Some(exit) = system.table().lock().exit(process.pid(), status) else {
+        return;
+    };
     if exit.orphaned_zombies {
         system.orphans.wake_all();
     }
@@ -54,13 +56,23 @@ fn become_zombie(system: &Processes, process: &Process, status: ExitStatus) {
         ExitStatus::Exited(code) => (sys::CLD_EXITED, i32::from(code)),
         ExitStatus::Killed(signal) => (sys::CLD_KILLED, signal.number().into()),
     };
-    let detail = Detail::Child { pid: process.pid().0, status: number };
-    parent.post(SigInfo { signal: Signal::CHLD, code: code as i32, detail });
+    let detail = Detail::Child {
+        pid: process.pid().0,
+        status: number,
+    };
+    parent.post(SigInfo {
+        signal: Signal::CHLD,
+        code: code as i32,
+        detail,
+    });
     // A parent that ignores SIGCHLD never waits: the zombie goes at once.
     if action.disposition == Disposition::Ignore || action.has(sys::SA_NOCLDWAIT) {
         let which = Which::One(process.pid());
         let _gone: Result<Option<(Arc<Process>, _)>, _> =
-            system.table().lock().collect(parent.pid(), which, Interest::default());
+            system
+                .table()
+                .lock()
+                .collect(parent.pid(), which, Interest::default());
     }
     parent.children().wake_all();
 }

@@ -15,18 +15,30 @@ pub(super) fn of_fault(process: &Process, va: u64, error: Option<FaultError>) ->
         Some(FaultError::Protection) => (Signal::SEGV, sys::SEGV_ACCERR),
         Some(FaultError::Io | FaultError::BeyondEnd) => (Signal::BUS, sys::BUS_ADRERR),
         Some(FaultError::OutOfMemory) => {
-            log::error!("out of memory: killed process {} ({})", process.pid(), process.name());
+            log::error!(
+                "out of memory: killed process {} ({})",
+                process.pid(),
+                process.name()
+            );
             return None;
         }
         Some(FaultError::Killed) => return None,
     };
-    Some(SigInfo { signal, code: code as i32, detail: Detail::Fault { address: va } })
+    Some(SigInfo {
+        signal,
+        code: code as i32,
+        detail: Detail::Fault { address: va },
+    })
 }
 
 /// The signal for a processor exception.
 pub(super) fn of_exception(number: u8, mut machine: Pin<&mut LwpMachineState>) -> SigInfo {
     let rip = machine.as_mut().frame().rip;
-    let at = |signal, code: u32| SigInfo { signal, code: code as i32, detail: Detail::Fault { address: rip } };
+    let at = |signal, code: u32| SigInfo {
+        signal,
+        code: code as i32,
+        detail: Detail::Fault { address: rip },
+    };
     match number {
         vector::DIVIDE => at(Signal::FPE, sys::FPE_INTDIV),
         vector::DEBUG => at(Signal::TRAP, sys::TRAP_TRACE),
@@ -46,13 +58,19 @@ pub(super) fn of_exception(number: u8, mut machine: Pin<&mut LwpMachineState>) -
 
 /// `FPE_*` of the first unmasked exception of x87: control word at 0, status word at 2.
 fn x87_code(state: &[u8]) -> u32 {
-    let word = |at: usize| state.get(at..at + 2).map_or(0, |b| u32::from(b[0]) | u32::from(b[1]) << 8);
+    let word = |at: usize| {
+        state
+            .get(at..at + 2)
+            .map_or(0, |b| u32::from(b[0]) | u32::from(b[1]) << 8)
+    };
     flags_code(word(2) & !word(0))
 }
 
 /// `FPE_*` of the first unmasked exception of SSE: MXCSR at 24, masks 7 bits above the flags.
 fn simd_code(state: &[u8]) -> u32 {
-    let mxcsr = state.get(24..26).map_or(0, |b| u32::from(b[0]) | u32::from(b[1]) << 8);
+    let mxcsr = state
+        .get(24..26)
+        .map_or(0, |b| u32::from(b[0]) | u32::from(b[1]) << 8);
     flags_code(mxcsr & !(mxcsr >> 7))
 }
 
@@ -88,8 +106,14 @@ mod tests {
         assert_eq!((divide.signal, divide.code), (Signal::FPE, 1));
         assert_eq!(divide.detail, Detail::Fault { address: 0x1234 });
         assert_eq!(exception(vector::INVALID_OPCODE).signal, Signal::ILL);
-        assert_eq!(exception(vector::BREAKPOINT), SigInfo::from_kernel(Signal::TRAP));
-        assert_eq!(exception(vector::PROTECTION), SigInfo::from_kernel(Signal::SEGV));
+        assert_eq!(
+            exception(vector::BREAKPOINT),
+            SigInfo::from_kernel(Signal::TRAP)
+        );
+        assert_eq!(
+            exception(vector::PROTECTION),
+            SigInfo::from_kernel(Signal::SEGV)
+        );
         assert_eq!(exception(vector::STACK).signal, Signal::BUS);
     }
 

@@ -52,7 +52,10 @@ impl ForkRequest {
         clear_tid: 0,
     };
     /// A plain vfork.
-    pub const VFORK: ForkRequest = ForkRequest { memory: Memory::Borrow, ..ForkRequest::FORK };
+    pub const VFORK: ForkRequest = ForkRequest {
+        memory: Memory::Borrow,
+        ..ForkRequest::FORK
+    };
 }
 
 /// Why there is no child.
@@ -134,7 +137,10 @@ async fn start(
         limits: parent.limits(),
     };
     let child = Process::new(pid, parts);
-    for (at, of) in [(request.child_tid, space), (request.parent_tid, current.space())] {
+    for (at, of) in [
+        (request.child_tid, space),
+        (request.parent_tid, current.space()),
+    ] {
         if let Some(at) = at.and_then(|at| VirtAddr::try_new(at).ok()) {
             // As on Linux, a bad address here is the program's own business.
             let _ = of.write_bytes(at, &pid.0.to_le_bytes()).await;
@@ -155,11 +161,25 @@ async fn start(
         Memory::Copy => current.alt_stack(),
         Memory::Borrow => Default::default(),
     };
-    let registers = Some(ChildRegisters { stack: request.stack, tls: request.tls });
-    let inherited = Inherited { alt_stack, clear_tid: request.clear_tid, registers };
+    let registers = Some(ChildRegisters {
+        stack: request.stack,
+        tls: request.tls,
+    });
+    let inherited = Inherited {
+        alt_stack,
+        clear_tid: request.clear_tid,
+        registers,
+    };
     let thread = body::thread(&system, uarea, machine, lwp, space.clone(), inherited);
-    system.table().lock().insert(child.clone(), Some(parent.pid()));
-    if system.executor().try_spawn(Class::User, "lwp", thread).is_err() {
+    system
+        .table()
+        .lock()
+        .insert(child.clone(), Some(parent.pid()));
+    if system
+        .executor()
+        .try_spawn(Class::User, "lwp", thread)
+        .is_err()
+    {
         system.table().lock().forget(pid);
         // Breaks the ring of process and thread header; gives back a borrowed space.
         child.set_lwp(None);

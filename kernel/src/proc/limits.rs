@@ -17,7 +17,10 @@ pub struct Limit {
 }
 
 impl Limit {
-    const NONE: Limit = Limit { soft: INFINITY, hard: INFINITY };
+    const NONE: Limit = Limit {
+        soft: INFINITY,
+        hard: INFINITY,
+    };
 }
 
 /// Number of kinds of limit.
@@ -32,8 +35,10 @@ impl Default for Limits {
         let mut limits = Limits([Limit::NONE; KINDS]);
         limits.0[sys::RLIMIT_STACK as usize].soft = STACK_SIZE;
         limits.0[sys::RLIMIT_CORE as usize].soft = 0;
-        limits.0[sys::RLIMIT_NOFILE as usize] =
-            Limit { soft: u64::from(MAX_FILES), hard: u64::from(MAX_FILES) };
+        limits.0[sys::RLIMIT_NOFILE as usize] = Limit {
+            soft: u64::from(MAX_FILES),
+            hard: u64::from(MAX_FILES),
+        };
         limits
     }
 }
@@ -48,7 +53,9 @@ impl Limits {
     /// Sets the limit of one kind. Returns whether there is such a kind and `soft` is not above `hard`.
     #[must_use]
     pub fn set(&mut self, kind: u64, limit: Limit) -> bool {
-        let slot = usize::try_from(kind).ok().and_then(|kind| self.0.get_mut(kind));
+        let slot = usize::try_from(kind)
+            .ok()
+            .and_then(|kind| self.0.get_mut(kind));
         match slot {
             Some(slot) if limit.soft <= limit.hard => {
                 *slot = limit;

@@ -32,7 +32,12 @@ pub struct Lwp {
 }
 
 impl Lwp {
-    pub(super) fn new(tid: Pid, process: Arc<Process>, space: Arc<VmSpace>, mask: SigSet) -> Arc<Lwp> {
+    pub(super) fn new(
+        tid: Pid,
+        process: Arc<Process>,
+        space: Arc<VmSpace>,
+        mask: SigSet,
+    ) -> Arc<Lwp> {
         Arc::new(Lwp {
             tid,
             process,
@@ -65,7 +70,8 @@ impl Lwp {
     /// Changes what it holds back; pending signals that this lets through are looked at before ring 3.
     /// For the LWP itself.
     pub fn set_mask(&self, mask: SigSet) {
-        self.mask.store(mask.without(SigSet::UNMASKABLE).bits(), SeqCst);
+        self.mask
+            .store(mask.without(SigSet::UNMASKABLE).bits(), SeqCst);
         self.attention.store(true, SeqCst);
     }
 
@@ -90,7 +96,14 @@ impl Lwp {
     /// Whether a signal is pending that is not held back.
     #[must_use]
     pub fn interrupted(&self) -> bool {
-        self.must_look() && !self.process.signals().lock().pending().without(self.mask()).is_empty()
+        self.must_look()
+            && !self
+                .process
+                .signals()
+                .lock()
+                .pending()
+                .without(self.mask())
+                .is_empty()
     }
 
     pub(super) fn set_space(&self, space: Option<Arc<VmSpace>>) {
@@ -108,7 +121,8 @@ impl Lwp {
     #[inline]
     pub(super) fn add_user_time(&self, ns: u64) {
         // One writer: a load and a store do, and no locked instruction is on the hot path.
-        self.user_time.store(self.user_time.load(Relaxed) + ns, Relaxed);
+        self.user_time
+            .store(self.user_time.load(Relaxed) + ns, Relaxed);
     }
 
     /// Takes the time spent in ring 3 since the last call: for the poll that ends.
@@ -133,7 +147,11 @@ impl Sleeper for Lwp {
             }
             // Registered before the look: what is posted after the look wakes.
             self.waker.register(cx.waker());
-            if self.interrupted() { Poll::Ready(Err(Interrupted)) } else { Poll::Pending }
+            if self.interrupted() {
+                Poll::Ready(Err(Interrupted))
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }

@@ -113,7 +113,8 @@ impl Processes {
             futexes: KeyedWaitQueue::new("futex"),
             unknown: [const { AtomicU64::new(0) }; 8],
         });
-        this.executor().spawn(Class::Daemon, "reaper", wait::reap_orphans(this.clone()));
+        this.executor()
+            .spawn(Class::Daemon, "reaper", wait::reap_orphans(this.clone()));
         this
     }
 
@@ -192,7 +193,10 @@ impl Processes {
     /// Sends a signal to all processes that `which` picks, init excepted. Returns how many there were.
     pub fn kill_where(&self, info: SigInfo, which: impl Fn(&Row) -> bool) -> usize {
         let mut found = 0;
-        for row in self.list().filter(|row| row.process.pid() != Pid::INIT && which(row)) {
+        for row in self
+            .list()
+            .filter(|row| row.process.pid() != Pid::INIT && which(row))
+        {
             row.process.post(info);
             found += 1;
         }
@@ -207,7 +211,9 @@ impl Processes {
     /// Numbers too large to be any are never new.
     pub(crate) fn is_new_unknown(&self, number: u64) -> bool {
         let bit = 1 << (number % 64);
-        let word = usize::try_from(number / 64).ok().and_then(|word| self.unknown.get(word));
+        let word = usize::try_from(number / 64)
+            .ok()
+            .and_then(|word| self.unknown.get(word));
         word.is_some_and(|word| word.fetch_or(bit, Relaxed) & bit == 0)
     }
 }

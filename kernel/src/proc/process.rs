@@ -39,7 +39,11 @@ impl Name {
     #[must_use]
     pub fn new(name: &[u8]) -> Name {
         let mut out = Name::default();
-        for (to, from) in out.bytes.iter_mut().zip(name.iter().take_while(|&&b| b != 0)) {
+        for (to, from) in out
+            .bytes
+            .iter_mut()
+            .zip(name.iter().take_while(|&&b| b != 0))
+        {
             *to = *from;
             out.len += 1;
         }
@@ -56,7 +60,11 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_bytes().iter().try_for_each(|&b| {
-            let shown = if b.is_ascii_graphic() || b == b' ' { char::from(b) } else { '?' };
+            let shown = if b.is_ascii_graphic() || b == b' ' {
+                char::from(b)
+            } else {
+                '?'
+            };
             fmt::Write::write_char(f, shown)
         })
     }
@@ -88,7 +96,10 @@ impl Usage {
     /// The time used so far.
     #[must_use]
     pub fn times(&self) -> Times {
-        Times { user: self.user.load(Relaxed), system: self.system.load(Relaxed) }
+        Times {
+            user: self.user.load(Relaxed),
+            system: self.system.load(Relaxed),
+        }
     }
 }
 
@@ -303,7 +314,9 @@ impl Process {
 
     /// Awaits SIGCONT or SIGKILL. For the process's own LWP.
     pub(super) async fn until_continued(&self) {
-        self.continued.wait_until(|| (!self.stopped.load(Relaxed)).then_some(())).await;
+        self.continued
+            .wait_until(|| (!self.stopped.load(Relaxed)).then_some(()))
+            .await;
     }
 
     pub(super) fn set_lwp(&self, lwp: Option<Arc<Lwp>>) {
@@ -337,7 +350,9 @@ impl Process {
     /// Awaits that this vfork child has let go of the caller's address space. No signal breaks this off:
     /// the caller could not go on while its memory is in use.
     pub(super) async fn vfork_over(&self) {
-        self.vfork_queue.wait_until(|| self.vfork_over.load(Relaxed).then_some(())).await;
+        self.vfork_queue
+            .wait_until(|| self.vfork_over.load(Relaxed).then_some(()))
+            .await;
     }
 }
 
@@ -349,7 +364,10 @@ mod tests {
     fn names() {
         assert_eq!(Name::of_path(b"/bin/busybox").as_bytes(), b"busybox");
         assert_eq!(Name::of_path(b"sh").as_bytes(), b"sh");
-        assert_eq!(Name::new(b"a-very-long-name-indeed").as_bytes(), b"a-very-long-nam");
+        assert_eq!(
+            Name::new(b"a-very-long-name-indeed").as_bytes(),
+            b"a-very-long-nam"
+        );
         assert_eq!(std::format!("{}", Name::new(b"a\x1bb\0c")), "a?b");
     }
 }

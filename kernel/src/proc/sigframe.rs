@@ -73,8 +73,24 @@ impl Context {
         let f = frame;
         Context {
             regs: [
-                f.r8, f.r9, f.r10, f.r11, f.r12, f.r13, f.r14, f.r15, f.rdi, f.rsi, f.rbp, f.rbx, f.rdx, f.rax,
-                f.rcx, f.rsp, f.rip, f.flags(),
+                f.r8,
+                f.r9,
+                f.r10,
+                f.r11,
+                f.r12,
+                f.r13,
+                f.r14,
+                f.r15,
+                f.rdi,
+                f.rsi,
+                f.rbp,
+                f.rbx,
+                f.rdx,
+                f.rax,
+                f.rcx,
+                f.rsp,
+                f.rip,
+                f.flags(),
             ],
             trap: [error, number, mask.bits(), cr2],
             fpstate,
@@ -87,8 +103,24 @@ impl Context {
     pub fn apply(&self, frame: &mut TrapFrame) {
         let f = frame;
         [
-            f.r8, f.r9, f.r10, f.r11, f.r12, f.r13, f.r14, f.r15, f.rdi, f.rsi, f.rbp, f.rbx, f.rdx, f.rax, f.rcx,
-            f.rsp, f.rip, _,
+            f.r8,
+            f.r9,
+            f.r10,
+            f.r11,
+            f.r12,
+            f.r13,
+            f.r14,
+            f.r15,
+            f.rdi,
+            f.rsi,
+            f.rbp,
+            f.rbx,
+            f.rdx,
+            f.rax,
+            f.rcx,
+            f.rsp,
+            f.rip,
+            _,
         ] = self.regs;
         f.set_flags(UserFlags::from_bits_truncate(self.regs[17]));
         f.restore_all_registers();
@@ -204,14 +236,21 @@ pub mod fpu {
     ///
     /// # Errors
     /// `put`'s.
-    pub fn write<E>(state: &[u8], mut put: impl FnMut(usize, &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn write<E>(
+        state: &[u8],
+        mut put: impl FnMut(usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         if state.len() <= LEGACY_LEN {
             return put(0, state);
         }
         let mut software = [0; LEGACY_LEN - SOFTWARE_AT];
         software[..4].copy_from_slice(&MAGIC1.to_le_bytes());
         software[4..8].copy_from_slice(&(state.len() as u32 + 4).to_le_bytes());
-        let features = if state.len() > HEADER_END { AVX } else { LEGACY };
+        let features = if state.len() > HEADER_END {
+            AVX
+        } else {
+            LEGACY
+        };
         software[8..16].copy_from_slice(&features.to_le_bytes());
         software[16..20].copy_from_slice(&(state.len() as u32).to_le_bytes());
         put(0, &state[..SOFTWARE_AT])?;
@@ -226,7 +265,10 @@ pub mod fpu {
     ///
     /// # Errors
     /// `get`'s.
-    pub fn read<E>(state: &mut [u8], mut get: impl FnMut(usize, &mut [u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn read<E>(
+        state: &mut [u8],
+        mut get: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let legacy = state.len().min(LEGACY_LEN);
         get(0, &mut state[..legacy])?;
         if state.len() <= LEGACY_LEN {
@@ -257,7 +299,10 @@ mod tests {
     /// The host is Linux on x86-64: its own C types say where things are.
     #[test]
     fn lies_where_linux_has_it() {
-        assert_eq!(core::mem::size_of::<linux_raw_sys::general::siginfo_t>(), SIGINFO_LEN);
+        assert_eq!(
+            core::mem::size_of::<linux_raw_sys::general::siginfo_t>(),
+            SIGINFO_LEN
+        );
         // struct ucontext without glibc's padding: flags, link, stack, sigcontext, mask.
         assert_eq!(UCONTEXT_LEN, 8 + 8 + 24 + 256 + 8);
         assert_eq!(SIGMASK_AT + 8, UCONTEXT_LEN);
@@ -271,7 +316,11 @@ mod tests {
         frame.r8 = 2;
         frame.rcx = 3;
         frame.r15 = 4;
-        let stack = AltStack { base: 0x1000, size: 0x2000, flags: 2 };
+        let stack = AltStack {
+            base: 0x1000,
+            size: 0x2000,
+            flags: 2,
+        };
         let mask = SigSet::only(Signal::INT);
         let context = Context::of(&frame, 0xdead, mask, stack, 0x7777);
         let back = Context::from_bytes(&context.to_bytes());
@@ -279,7 +328,10 @@ mod tests {
         back.apply(&mut other);
         assert_eq!((other.rip, other.rsp), (frame.rip, frame.rsp));
         assert_eq!((other.rax, other.r8, other.rcx, other.r15), (1, 2, 3, 4));
-        assert_eq!((back.mask, back.stack, back.fpstate, back.trap[3]), (mask, stack, 0x7777, 0xdead));
+        assert_eq!(
+            (back.mask, back.stack, back.fpstate, back.trap[3]),
+            (mask, stack, 0x7777, 0xdead)
+        );
     }
 
     #[test]
@@ -310,8 +362,14 @@ mod tests {
 
     #[test]
     fn alternate_stack_bounds() {
-        let s = AltStack { base: 0x1000, size: 0x1000, flags: 0 };
-        assert!(!s.contains(0x1000) && s.contains(0x1001) && s.contains(0x2000) && !s.contains(0x2001));
+        let s = AltStack {
+            base: 0x1000,
+            size: 0x1000,
+            flags: 0,
+        };
+        assert!(
+            !s.contains(0x1000) && s.contains(0x1001) && s.contains(0x2000) && !s.contains(0x2001)
+        );
         assert!(!AltStack::default().contains(0));
     }
 

@@ -59,7 +59,10 @@ impl Signal {
     /// The signal with this number, if there is one.
     #[must_use]
     pub fn new(number: u64) -> Option<Signal> {
-        u8::try_from(number).ok().filter(|n| (1..=Signal::COUNT).contains(n)).map(Signal)
+        u8::try_from(number)
+            .ok()
+            .filter(|n| (1..=Signal::COUNT).contains(n))
+            .map(Signal)
     }
 
     /// Its number.
@@ -118,7 +121,10 @@ impl SigSet {
     /// What no mask can hold back.
     pub const UNMASKABLE: SigSet = SigSet(1 << (sys::SIGKILL - 1) | 1 << (sys::SIGSTOP - 1));
     const STOPPING: SigSet = SigSet(
-        1 << (sys::SIGSTOP - 1) | 1 << (sys::SIGTSTP - 1) | 1 << (sys::SIGTTIN - 1) | 1 << (sys::SIGTTOU - 1),
+        1 << (sys::SIGSTOP - 1)
+            | 1 << (sys::SIGTSTP - 1)
+            | 1 << (sys::SIGTTIN - 1)
+            | 1 << (sys::SIGTTOU - 1),
     );
 
     /// The set with these bits.
@@ -217,13 +223,21 @@ impl SigInfo {
     /// A signal from `kill(2)` by process `pid`.
     #[must_use]
     pub fn from_process(signal: Signal, pid: u32) -> SigInfo {
-        SigInfo { signal, code: sys::SI_USER as i32, detail: Detail::Sender { pid } }
+        SigInfo {
+            signal,
+            code: sys::SI_USER as i32,
+            detail: Detail::Sender { pid },
+        }
     }
 
     /// A signal from the kernel itself.
     #[must_use]
     pub fn from_kernel(signal: Signal) -> SigInfo {
-        SigInfo { signal, code: sys::SI_KERNEL as i32, detail: Detail::None }
+        SigInfo {
+            signal,
+            code: sys::SI_KERNEL as i32,
+            detail: Detail::None,
+        }
     }
 
     /// As it lies in the program's memory.
@@ -271,8 +285,12 @@ pub struct Action {
 
 impl Action {
     /// The answer of a program that has said nothing.
-    pub const DEFAULT: Action =
-        Action { disposition: Disposition::Default, flags: 0, restorer: 0, mask: SigSet::EMPTY };
+    pub const DEFAULT: Action = Action {
+        disposition: Disposition::Default,
+        flags: 0,
+        restorer: 0,
+        mask: SigSet::EMPTY,
+    };
 
     /// Whether an `SA_*` flag is set.
     #[must_use]
@@ -284,7 +302,10 @@ impl Action {
         match self.disposition {
             Disposition::Ignore => true,
             Disposition::Default => {
-                matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue)
+                matches!(
+                    signal.default_action(),
+                    DefaultAction::Ignore | DefaultAction::Continue
+                )
             }
             Disposition::Handler(_) => false,
         }
@@ -316,27 +337,41 @@ impl SignalState {
     /// Nothing pending, every answer the default.
     #[must_use]
     pub const fn new() -> SignalState {
-        SignalState { actions: Vec::new(), pending: SigSet::EMPTY, infos: Vec::new() }
+        SignalState {
+            actions: Vec::new(),
+            pending: SigSet::EMPTY,
+            infos: Vec::new(),
+        }
     }
 
     /// For a child made by fork: same answers, nothing pending.
     #[must_use]
     pub fn fork(&self) -> SignalState {
-        SignalState { actions: self.actions.clone(), ..SignalState::new() }
+        SignalState {
+            actions: self.actions.clone(),
+            ..SignalState::new()
+        }
     }
 
     /// For a new program: handlers become the default, what is ignored stays ignored.
     pub fn exec(&mut self) {
-        self.actions.retain(|(_, a)| a.disposition == Disposition::Ignore);
+        self.actions
+            .retain(|(_, a)| a.disposition == Disposition::Ignore);
         for (_, action) in &mut self.actions {
-            *action = Action { disposition: Disposition::Ignore, ..Action::DEFAULT };
+            *action = Action {
+                disposition: Disposition::Ignore,
+                ..Action::DEFAULT
+            };
         }
     }
 
     /// The answer to a signal.
     #[must_use]
     pub fn action(&self, signal: Signal) -> Action {
-        self.actions.iter().find(|(s, _)| *s == signal).map_or(Action::DEFAULT, |(_, a)| *a)
+        self.actions
+            .iter()
+            .find(|(s, _)| *s == signal)
+            .map_or(Action::DEFAULT, |(_, a)| *a)
     }
 
     /// Sets the answer to a signal; pending ones that are ignored from now on are dropped.
@@ -389,7 +424,10 @@ impl SignalState {
 
     /// Takes the next pending signal that `mask` does not hold back, with the answer to it.
     pub fn take(&mut self, mask: SigSet) -> Option<(SigInfo, Action)> {
-        let signal = self.pending.without(mask.without(SigSet::UNMASKABLE)).first()?;
+        let signal = self
+            .pending
+            .without(mask.without(SigSet::UNMASKABLE))
+            .first()?;
         let at = self.infos.iter().position(|i| i.signal == signal)?;
         let info = self.infos.swap_remove(at);
         self.pending = self.pending.without(SigSet::only(signal));
@@ -415,7 +453,10 @@ mod tests {
     use super::*;
 
     fn handler() -> Action {
-        Action { disposition: Disposition::Handler(0x1000), ..Action::DEFAULT }
+        Action {
+            disposition: Disposition::Handler(0x1000),
+            ..Action::DEFAULT
+        }
     }
     fn info(signal: Signal) -> SigInfo {
         SigInfo::from_process(signal, 7)
@@ -430,7 +471,10 @@ mod tests {
         assert_eq!(Signal::by_name("SIGTERM"), Some(Signal::TERM));
         assert_eq!(Signal::by_name("INT"), Some(Signal::INT));
         assert_eq!(Signal::by_name("NOPE"), None);
-        assert_eq!(std::format!("{} {}", Signal::SEGV, Signal::new(40).unwrap()), "SIGSEGV signal 40");
+        assert_eq!(
+            std::format!("{} {}", Signal::SEGV, Signal::new(40).unwrap()),
+            "SIGSEGV signal 40"
+        );
     }
 
     #[test]
@@ -438,10 +482,19 @@ mod tests {
         let mut s = SignalState::new();
         assert_eq!(s.post(info(Signal::CHLD), SigSet::EMPTY), Posted::Ignored);
         assert!(s.pending().is_empty());
-        assert_eq!(s.post(info(Signal::CHLD), SigSet::only(Signal::CHLD)), Posted::Pending);
+        assert_eq!(
+            s.post(info(Signal::CHLD), SigSet::only(Signal::CHLD)),
+            Posted::Pending
+        );
         assert!(s.pending().contains(Signal::CHLD));
         // Setting "ignore" drops what is pending.
-        s.set_action(Signal::CHLD, Action { disposition: Disposition::Ignore, ..Action::DEFAULT });
+        s.set_action(
+            Signal::CHLD,
+            Action {
+                disposition: Disposition::Ignore,
+                ..Action::DEFAULT
+            },
+        );
         assert!(s.pending().is_empty());
     }
 
@@ -482,17 +535,36 @@ mod tests {
         let mut s = SignalState::new();
         s.set_action(Signal::SEGV, handler());
         assert_eq!(s.force(info(Signal::SEGV), SigSet::EMPTY), handler());
-        assert_eq!(s.force(info(Signal::SEGV), SigSet::only(Signal::SEGV)), Action::DEFAULT);
-        s.set_action(Signal::SEGV, Action { disposition: Disposition::Ignore, ..Action::DEFAULT });
+        assert_eq!(
+            s.force(info(Signal::SEGV), SigSet::only(Signal::SEGV)),
+            Action::DEFAULT
+        );
+        s.set_action(
+            Signal::SEGV,
+            Action {
+                disposition: Disposition::Ignore,
+                ..Action::DEFAULT
+            },
+        );
         assert_eq!(s.force(info(Signal::SEGV), SigSet::EMPTY), Action::DEFAULT);
     }
 
     #[test]
     fn one_shot_handlers_and_exec() {
         let mut s = SignalState::new();
-        let once = Action { flags: u64::from(sys::SA_RESETHAND), ..handler() };
+        let once = Action {
+            flags: u64::from(sys::SA_RESETHAND),
+            ..handler()
+        };
         s.set_action(Signal::USR1, once);
-        s.set_action(Signal::INT, Action { disposition: Disposition::Ignore, flags: 3, ..Action::DEFAULT });
+        s.set_action(
+            Signal::INT,
+            Action {
+                disposition: Disposition::Ignore,
+                flags: 3,
+                ..Action::DEFAULT
+            },
+        );
         s.post(info(Signal::USR1), SigSet::EMPTY);
         assert_eq!(s.take(SigSet::EMPTY).unwrap().1, once);
         assert_eq!(s.action(Signal::USR1), Action::DEFAULT);
@@ -506,12 +578,25 @@ mod tests {
 
     #[test]
     fn siginfo_lies_where_linux_has_it() {
-        let fault = SigInfo { signal: Signal::SEGV, code: 1, detail: Detail::Fault { address: 0x1234_5678_9abc } };
+        let fault = SigInfo {
+            signal: Signal::SEGV,
+            code: 1,
+            detail: Detail::Fault {
+                address: 0x1234_5678_9abc,
+            },
+        };
         let b = fault.to_bytes();
         assert_eq!(b[0], 11);
         assert_eq!(b[8], 1);
-        assert_eq!(u64::from_le_bytes(b[16..24].try_into().unwrap()), 0x1234_5678_9abc);
-        let child = SigInfo { signal: Signal::CHLD, code: 1, detail: Detail::Child { pid: 9, status: 3 } };
+        assert_eq!(
+            u64::from_le_bytes(b[16..24].try_into().unwrap()),
+            0x1234_5678_9abc
+        );
+        let child = SigInfo {
+            signal: Signal::CHLD,
+            code: 1,
+            detail: Detail::Child { pid: 9, status: 3 },
+        };
         let b = child.to_bytes();
         assert_eq!((b[16], b[24]), (9, 3));
     }

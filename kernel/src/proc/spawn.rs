@@ -123,7 +123,12 @@ impl Processes {
         for (number, file) in (0..).zip(program.files) {
             files.insert(file.clone(), Fd(number), OnExec::Keep)?;
         }
-        let request = Request { base: &program.cwd, path: program.path, argv, envp };
+        let request = Request {
+            base: &program.cwd,
+            path: program.path,
+            argv,
+            envp,
+        };
         let loaded = exec::load(self, request).await?;
         let parts = Parts {
             files,
@@ -135,7 +140,11 @@ impl Processes {
         };
         let space = loaded.space.clone();
         match self.start(loaded, parts) {
-            Ok(process) => Ok(Child { system: self.clone(), process, collected: false }),
+            Ok(process) => Ok(Child {
+                system: self.clone(),
+                process,
+                collected: false,
+            }),
             Err(error) => {
                 space.teardown().await;
                 Err(error)
@@ -143,8 +152,15 @@ impl Processes {
         }
     }
 
-    fn start(self: &Arc<Self>, loaded: exec::Loaded, parts: Parts) -> Result<Arc<Process>, SpawnError> {
-        let (uarea, _) = self.uvm().uarea_alloc().map_err(|_| SpawnError::OutOfMemory)?;
+    fn start(
+        self: &Arc<Self>,
+        loaded: exec::Loaded,
+        parts: Parts,
+    ) -> Result<Arc<Process>, SpawnError> {
+        let (uarea, _) = self
+            .uvm()
+            .uarea_alloc()
+            .map_err(|_| SpawnError::OutOfMemory)?;
         let pid = match self.table().lock().free_pid() {
             Ok(pid) => pid,
             Err(error) => {
@@ -157,14 +173,25 @@ impl Processes {
         let lwp = Lwp::new(pid, process.clone(), loaded.space.clone(), SigSet::EMPTY);
         process.set_lwp(Some(lwp.clone()));
         let machine = LwpMachineState::new(loaded.entry, loaded.sp);
-        let thread = body::thread(self, uarea, machine, lwp, loaded.space, Inherited::default());
+        let thread = body::thread(
+            self,
+            uarea,
+            machine,
+            lwp,
+            loaded.space,
+            Inherited::default(),
+        );
         {
             let mut table = self.table().lock();
             table.insert(process.clone(), Some(Pid::INIT));
             // A child of init's that leads no group yet: this cannot be refused.
             let _ = table.set_group(Pid::INIT, pid, pid);
         }
-        if self.executor().try_spawn(Class::User, "lwp", thread).is_err() {
+        if self
+            .executor()
+            .try_spawn(Class::User, "lwp", thread)
+            .is_err()
+        {
             self.table().lock().forget(pid);
             process.set_lwp(None);
             process.replace_space(None);

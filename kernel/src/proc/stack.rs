@@ -47,7 +47,10 @@ impl Strings {
     /// No strings.
     #[must_use]
     pub const fn new() -> Strings {
-        Strings { bytes: Chunks::new(), count: 0 }
+        Strings {
+            bytes: Chunks::new(),
+            count: 0,
+        }
     }
 
     /// Appends one string; `s` holds no NUL (bytes behind one would make strings of their own).
@@ -124,7 +127,11 @@ impl Strings {
     /// Offset of each string from the beginning of the bytes.
     fn offsets(&self) -> impl Iterator<Item = u64> + '_ {
         let starts = core::iter::once(0).chain(
-            self.bytes.bytes().enumerate().filter(|&(_, b)| b == 0).map(|(i, _)| i as u64 + 1),
+            self.bytes
+                .bytes()
+                .enumerate()
+                .filter(|&(_, b)| b == 0)
+                .map(|(i, _)| i as u64 + 1),
         );
         starts.take(self.count)
     }
@@ -152,7 +159,13 @@ pub struct Aux {
 ///
 /// # Errors
 /// [`StringsError`] if it would fill more than a quarter of the stack, or there is no memory to build it.
-pub fn build(image: &Image, execfn: &[u8], argv: &Strings, envp: &Strings, aux: &Aux) -> Result<FirstStack, StringsError> {
+pub fn build(
+    image: &Image,
+    execfn: &[u8],
+    argv: &Strings,
+    envp: &Strings,
+    aux: &Aux,
+) -> Result<FirstStack, StringsError> {
     // From the top: a null word, the file's name, environment, arguments; random bytes and platform below.
     let execfn_at = STACK_TOP - 8 - (execfn.len() as u64 + 1);
     let envp_at = execfn_at - envp.len() as u64;
@@ -243,7 +256,13 @@ mod tests {
     }
 
     fn image() -> Image {
-        Image { entry: 0x40_1000, phdr: 0x40_0040, phnum: 3, brk: 0x50_0000, segments: ArrayVec::new() }
+        Image {
+            entry: 0x40_1000,
+            phdr: 0x40_0040,
+            phnum: 3,
+            brk: 0x50_0000,
+            segments: ArrayVec::new(),
+        }
     }
 
     #[test]
@@ -252,9 +271,22 @@ mod tests {
             let long = "x".repeat(extra * 7);
             let argv = ["prog", "", &long, "last"];
             let envp = ["A=1", "PATH=/bin"];
-            let aux = Aux { random: *b"0123456789abcdef", hwcap: 7 };
-            let stack = build(&image(), b"/bin/prog", &strings(&argv), &strings(&envp), &aux).unwrap();
-            let r = Reader { sp: stack.sp, bytes: stack.bytes.bytes().collect() };
+            let aux = Aux {
+                random: *b"0123456789abcdef",
+                hwcap: 7,
+            };
+            let stack = build(
+                &image(),
+                b"/bin/prog",
+                &strings(&argv),
+                &strings(&envp),
+                &aux,
+            )
+            .unwrap();
+            let r = Reader {
+                sp: stack.sp,
+                bytes: stack.bytes.bytes().collect(),
+            };
             assert_eq!(stack.sp % 16, 0);
             assert_eq!(stack.sp + r.bytes.len() as u64, STACK_TOP);
             let mut at = stack.sp;
@@ -276,7 +308,10 @@ mod tests {
                 let (kind, value) = (next() as u32, next());
                 match kind {
                     at::AT_NULL => break,
-                    at::AT_RANDOM => assert_eq!(&r.bytes[(value - r.sp) as usize..][..16], b"0123456789abcdef"),
+                    at::AT_RANDOM => assert_eq!(
+                        &r.bytes[(value - r.sp) as usize..][..16],
+                        b"0123456789abcdef"
+                    ),
                     at::AT_EXECFN => assert_eq!(r.text(value), "/bin/prog"),
                     at::AT_PLATFORM => assert_eq!(r.text(value), "x86_64"),
                     at::AT_PHDR => assert_eq!(value, 0x40_0040),
@@ -303,8 +338,14 @@ mod tests {
         for _ in 0..MAX_STRINGS - 1 {
             s.push(b"").unwrap();
         }
-        let aux = Aux { random: [0; 16], hwcap: 0 };
-        assert_eq!(build(&image(), b"x", &s, &Strings::new(), &aux).unwrap_err(), StringsError::TooLong);
+        let aux = Aux {
+            random: [0; 16],
+            hwcap: 0,
+        };
+        assert_eq!(
+            build(&image(), b"x", &s, &Strings::new(), &aux).unwrap_err(),
+            StringsError::TooLong
+        );
     }
 
     #[test]

@@ -156,7 +156,10 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub const fn new() -> Table {
-        Table { entries: BTreeMap::new(), last: 0 }
+        Table {
+            entries: BTreeMap::new(),
+            last: 0,
+        }
     }
 
     /// A number that no process, group or session has.
@@ -165,7 +168,11 @@ impl Table {
     /// [`TableError::Full`]
     pub fn free_pid(&mut self) -> Result<Pid, TableError> {
         for _ in 0..PID_LIMIT {
-            self.last = if self.last + 1 >= PID_LIMIT { 2 } else { self.last + 1 };
+            self.last = if self.last + 1 >= PID_LIMIT {
+                2
+            } else {
+                self.last + 1
+            };
             let pid = Pid(self.last);
             if !self.entries.contains_key(&pid) && !self.in_use_as_group(pid) {
                 return Ok(pid);
@@ -177,7 +184,11 @@ impl Table {
     /// Numbers are handed out in rising order, so this scan matters only once they have gone round.
     fn in_use_as_group(&self, pid: Pid) -> bool {
         let highest = self.entries.last_key_value().map_or(Pid::NONE, |(p, _)| *p);
-        pid <= highest && self.entries.values().any(|e| e.group == pid || e.session == pid)
+        pid <= highest
+            && self
+                .entries
+                .values()
+                .any(|e| e.group == pid || e.session == pid)
     }
 
     /// Enters a process as the child of `parent`, in its group and session; with no parent, as the leader
@@ -263,7 +274,10 @@ impl Table {
         if self.entries.values().any(|e| e.group == pid) {
             return Err(TableError::NotPermitted);
         }
-        let entry = self.entries.get_mut(&pid).ok_or(TableError::NoSuchProcess)?;
+        let entry = self
+            .entries
+            .get_mut(&pid)
+            .ok_or(TableError::NoSuchProcess)?;
         entry.group = pid;
         entry.session = pid;
         Ok(())
@@ -274,12 +288,19 @@ impl Table {
     /// # Errors
     /// [`TableError::NoSuchProcess`], [`TableError::NotPermitted`].
     pub fn set_group(&mut self, caller: Pid, pid: Pid, group: Pid) -> Result<(), TableError> {
-        let session = self.entries.get(&caller).ok_or(TableError::NoSuchProcess)?.session;
+        let session = self
+            .entries
+            .get(&caller)
+            .ok_or(TableError::NoSuchProcess)?
+            .session;
         let entry = self.entries.get(&pid).ok_or(TableError::NoSuchProcess)?;
         if pid != caller && entry.parent != caller {
             return Err(TableError::NoSuchProcess);
         }
-        let exists = self.entries.values().any(|e| e.group == group && e.session == session);
+        let exists = self
+            .entries
+            .values()
+            .any(|e| e.group == group && e.session == session);
         if entry.session != session || entry.session == pid || (group != pid && !exists) {
             return Err(TableError::NotPermitted);
         }
@@ -297,7 +318,9 @@ impl Table {
         let (parent, mut child) = (entry.parent, entry.first_child);
         let mut orphaned_zombies = entry.orphan;
         while child != Pid::NONE {
-            let Some(orphan) = self.entries.get(&child) else { break };
+            let Some(orphan) = self.entries.get(&child) else {
+                break;
+            };
             orphaned_zombies |= matches!(orphan.life, Life::Zombie(_));
             let next = orphan.next;
             if let Some(orphan) = self.entries.get_mut(&child) {
@@ -310,7 +333,10 @@ impl Table {
         // To the front: a parent of many finds the dead without a search.
         self.unlink(pid);
         self.link(pid, parent);
-        Some(Exit { parent: self.get(parent).cloned(), orphaned_zombies })
+        Some(Exit {
+            parent: self.get(parent).cloned(),
+            orphaned_zombies,
+        })
     }
 
     /// Marks `pid` stopped; returns the parent, who may wait for that.
@@ -344,10 +370,16 @@ impl Table {
         which: Which,
         interest: Interest,
     ) -> Result<Option<(Arc<Process>, Change)>, TableError> {
-        let mut at = self.entries.get(&parent).ok_or(TableError::NoChild)?.first_child;
+        let mut at = self
+            .entries
+            .get(&parent)
+            .ok_or(TableError::NoChild)?
+            .first_child;
         let mut any = false;
         while at != Pid::NONE {
-            let Some(child) = self.entries.get_mut(&at) else { break };
+            let Some(child) = self.entries.get_mut(&at) else {
+                break;
+            };
             let next = child.next;
             let wanted = match which {
                 Which::Any => true,
@@ -375,13 +407,19 @@ impl Table {
             }
             at = next;
         }
-        if any { Ok(None) } else { Err(TableError::NoChild) }
+        if any {
+            Ok(None)
+        } else {
+            Err(TableError::NoChild)
+        }
     }
 
     /// Makes a child of init one that the reaping task collects: who started it does not wait. Returns
     /// whether it has ended already.
     pub fn disown(&mut self, pid: Pid) -> bool {
-        let Some(entry) = self.entries.get_mut(&pid) else { return false };
+        let Some(entry) = self.entries.get_mut(&pid) else {
+            return false;
+        };
         entry.orphan = true;
         matches!(entry.life, Life::Zombie(_))
     }
@@ -400,7 +438,9 @@ impl Table {
     }
 
     fn link(&mut self, child: Pid, parent: Pid) {
-        let Some(above) = self.entries.get_mut(&parent) else { return };
+        let Some(above) = self.entries.get_mut(&parent) else {
+            return;
+        };
         let old = core::mem::replace(&mut above.first_child, child);
         if let Some(entry) = self.entries.get_mut(&child) {
             entry.parent = parent;
@@ -414,7 +454,9 @@ impl Table {
     }
 
     fn unlink(&mut self, child: Pid) {
-        let Some(entry) = self.entries.get(&child) else { return };
+        let Some(entry) = self.entries.get(&child) else {
+            return;
+        };
         let (parent, next, previous) = (entry.parent, entry.next, entry.previous);
         if let Some(entry) = self.entries.get_mut(&next) {
             entry.previous = previous;

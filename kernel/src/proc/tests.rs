@@ -25,7 +25,10 @@ use uvm::testing::{Host, HostConfig};
 fn a_thread_fits_its_uarea() {
     let spare = super::body::spare();
     std::println!("{spare} bytes of a u-area to spare");
-    assert!(spare >= 2048, "the LWP's future has grown: box its largest arm ({spare} bytes left)");
+    assert!(
+        spare >= 2048,
+        "the LWP's future has grown: box its largest arm ({spare} bytes left)"
+    );
 }
 
 /// Where program number `n` begins.
@@ -44,19 +47,29 @@ struct World {
 impl World {
     fn new(seed: u64) -> World {
         let mut driver = Driver::seeded(seed);
-        let config = HostConfig { frames: 4096, ..HostConfig::default() };
+        let config = HostConfig {
+            frames: 4096,
+            ..HostConfig::default()
+        };
         let host = Host::with_executor(&config, driver.executor().clone());
         let cpu = host.machine.clone();
         machine::set_memory(Box::new(move |va, wants| {
-            let access = if wants == Wants::Write { Access::Write } else { Access::Read };
-            cpu.translate(VirtAddr::try_new(va).ok()?, access, true).ok()
+            let access = if wants == Wants::Write {
+                Access::Write
+            } else {
+                Access::Read
+            };
+            cpu.translate(VirtAddr::try_new(va).ok()?, access, true)
+                .ok()
         }));
         let disk = MemoryDisk::new(&host.uvm, image());
         let vfs = Arc::new(Vfs::new());
         let uvm = host.uvm.clone();
         let mounting = vfs.clone();
         driver.run_until(async move {
-            let ext2 = Ext2::mount(&uvm, disk, 1).await.expect("the image is sound");
+            let ext2 = Ext2::mount(&uvm, disk, 1)
+                .await
+                .expect("the image is sound");
             mounting.mount_root(ext2).expect("there is no root yet");
         });
         let root = vfs.root().expect("just mounted");
@@ -68,7 +81,12 @@ impl World {
             seed: 1,
         };
         let processes = Processes::new(resources);
-        World { driver, host, processes, root }
+        World {
+            driver,
+            host,
+            processes,
+            root,
+        }
     }
 
     /// Starts program `n`.
@@ -77,7 +95,13 @@ impl World {
         self.driver.run_until(async move {
             let path = format!("/{n}");
             let argv: [&[u8]; 2] = [path.as_bytes(), b"argument"];
-            let program = Program { path: path.as_bytes(), argv: &argv, env: &[b"A=1"], cwd, files: &[] };
+            let program = Program {
+                path: path.as_bytes(),
+                argv: &argv,
+                env: &[b"A=1"],
+                cwd,
+                files: &[],
+            };
             processes.spawn(program).await
         })
     }
@@ -106,8 +130,22 @@ fn image() -> Vec<u8> {
         let root = tree.path().join("root");
         std::fs::create_dir(&root).expect("the directory is new");
         for n in 0..4 {
-            let text = phdr(abi::PT_LOAD, abi::PF_R | abi::PF_X, 0, entry(n) - 0x1000, 0x1800, 0x1800);
-            let data = phdr(abi::PT_LOAD, abi::PF_R | abi::PF_W, 0x1800, entry(n) + 0x1_0800, 0x100, 0x3000);
+            let text = phdr(
+                abi::PT_LOAD,
+                abi::PF_R | abi::PF_X,
+                0,
+                entry(n) - 0x1000,
+                0x1800,
+                0x1800,
+            );
+            let data = phdr(
+                abi::PT_LOAD,
+                abi::PF_R | abi::PF_W,
+                0x1800,
+                entry(n) + 0x1_0800,
+                0x100,
+                0x3000,
+            );
             let mut bytes = file(abi::ET_EXEC, entry(n), &[text, data]);
             bytes.resize(0x1800, 0);
             bytes.resize(0x1900, n as u8 + 1);
@@ -135,7 +173,9 @@ fn call(frame: &mut TrapFrame, number: u32, args: &[u64]) -> Trap {
     let mut all = [0; 6];
     all[..args.len()].copy_from_slice(args);
     frame.rax = number.into();
-    [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9] = all;
+    [
+        frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9,
+    ] = all;
     Trap::Syscall
 }
 
@@ -146,14 +186,17 @@ fn exit(frame: &mut TrapFrame, code: u64) -> Trap {
 /// A store of the program's. `Some` is the fault to trap with; the step is then run again.
 fn store(at: u64, bytes: &[u8]) -> Option<Trap> {
     let code = PageFaultCode::USER | PageFaultCode::WRITE;
-    machine::copyout(at, bytes).err().map(|fault| Trap::PageFault { va: fault.va, code })
+    machine::copyout(at, bytes)
+        .err()
+        .map(|fault| Trap::PageFault { va: fault.va, code })
 }
 
 /// A load of the program's, of a word.
 fn load(at: u64) -> Result<u64, Trap> {
     let mut bytes = [0; 8];
     let code = PageFaultCode::USER;
-    let loaded = machine::copyin(&mut bytes, at).map_err(|fault| Trap::PageFault { va: fault.va, code });
+    let loaded =
+        machine::copyin(&mut bytes, at).map_err(|fault| Trap::PageFault { va: fault.va, code });
     loaded.map(|()| u64::from_le_bytes(bytes))
 }
 

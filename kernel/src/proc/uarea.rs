@@ -67,7 +67,10 @@ pub(super) struct UareaBox<F: Future<Output = ()>> {
 unsafe impl<F: Future<Output = ()> + Send> Send for UareaBox<F> {}
 
 impl<F: Future<Output = ()>> UareaBox<F> {
-    const FITS: () = assert!(size_of::<Contents<F>>() <= UAREA_SIZE, "the LWP's future outgrew its u-area");
+    const FITS: () = assert!(
+        size_of::<Contents<F>>() <= UAREA_SIZE,
+        "the LWP's future outgrew its u-area"
+    );
 
     /// Puts the machine's part and the body into `uarea`. `body` gets the handle to the former.
     pub(super) fn new(
@@ -89,7 +92,14 @@ impl<F: Future<Output = ()>> UareaBox<F> {
             (&raw mut (*contents.as_ptr()).body).write(body(handle));
         }
         let uarea = ManuallyDrop::new(uarea);
-        UareaBox { contents, uarea, lwp, uvm, executor, body: PhantomData }
+        UareaBox {
+            contents,
+            uarea,
+            lwp,
+            uvm,
+            executor,
+            body: PhantomData,
+        }
     }
 
     /// Bytes of a u-area that stay unused with this body.
@@ -114,7 +124,10 @@ impl<F: Future<Output = ()>> Future for UareaBox<F> {
         let user = self.lwp.take_user_time();
         self.executor.user_time(user);
         let all = super::machine::now() - start;
-        self.lwp.charge(Times { user, system: all.saturating_sub(user) });
+        self.lwp.charge(Times {
+            user,
+            system: all.saturating_sub(user),
+        });
         poll
     }
 }

@@ -56,7 +56,10 @@ pub async fn copy_out(space: &Arc<VmSpace>, dst: u64, src: &[u8]) -> Result<(), 
 ///
 /// # Errors
 /// [`BadAddress`]
-pub async fn words_in<const N: usize>(space: &Arc<VmSpace>, src: u64) -> Result<[u64; N], BadAddress> {
+pub async fn words_in<const N: usize>(
+    space: &Arc<VmSpace>,
+    src: u64,
+) -> Result<[u64; N], BadAddress> {
     let mut words = [0; N];
     copy_in(space, zerocopy::IntoBytes::as_mut_bytes(&mut words), src).await?;
     Ok(words)
@@ -76,7 +79,9 @@ pub async fn string_in<E: From<BadAddress>>(
     let mut buf = [0; 64];
     loop {
         // Never across a page's end: the next page may be none of the program's.
-        let len = buf.len().min(uvm::PAGE_SIZE - src as usize % uvm::PAGE_SIZE);
+        let len = buf
+            .len()
+            .min(uvm::PAGE_SIZE - src as usize % uvm::PAGE_SIZE);
         copy_in(space, &mut buf[..len], src).await?;
         match buf[..len].iter().position(|&b| b == 0) {
             Some(end) => return piece(&buf[..end]),
@@ -111,7 +116,16 @@ impl<'a> UserBuffer<'a> {
     /// The `len` bytes at `at`.
     #[must_use]
     pub fn new(space: &'a Arc<VmSpace>, at: u64, len: usize) -> UserBuffer<'a> {
-        UserBuffer { space, now: Piece { at, len: len as u64 }, later: Vec::new(), remaining: len, stopped_at: None }
+        UserBuffer {
+            space,
+            now: Piece {
+                at,
+                len: len as u64,
+            },
+            later: Vec::new(),
+            remaining: len,
+            stopped_at: None,
+        }
     }
 
     /// The bytes of several pieces, one after the other. The sum of their lengths must fit an `isize`.
@@ -120,7 +134,13 @@ impl<'a> UserBuffer<'a> {
         let remaining = pieces.iter().map(|p| p.len as usize).sum();
         pieces.reverse();
         let now = pieces.pop().unwrap_or(Piece { at: 0, len: 0 });
-        let mut buffer = UserBuffer { space, now, later: pieces, remaining, stopped_at: None };
+        let mut buffer = UserBuffer {
+            space,
+            now,
+            later: pieces,
+            remaining,
+            stopped_at: None,
+        };
         buffer.skip_empty();
         buffer
     }
@@ -150,7 +170,11 @@ impl<'a> UserBuffer<'a> {
 impl UserBuffer<'_> {
     /// Fills from the front, at most `len` bytes, by `copy`, which is told where to put how many bytes and how
     /// many it has had before. Returns how many bytes were filled.
-    fn fill(&mut self, len: usize, copy: impl Fn(u64, usize, usize) -> Result<(), machine::Fault>) -> usize {
+    fn fill(
+        &mut self,
+        len: usize,
+        copy: impl Fn(u64, usize, usize) -> Result<(), machine::Fault>,
+    ) -> usize {
         let mut done = 0;
         while done < len && self.remaining > 0 {
             let step = (self.now.len as usize).min(len - done);
@@ -177,7 +201,9 @@ impl IoSink for UserBuffer<'_> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> usize {
-        self.fill(bytes.len(), |to, done, len| machine::copyout(to, &bytes[done..done + len]))
+        self.fill(bytes.len(), |to, done, len| {
+            machine::copyout(to, &bytes[done..done + len])
+        })
     }
 
     fn put_zeroes(&mut self, len: usize) -> usize {
@@ -185,7 +211,10 @@ impl IoSink for UserBuffer<'_> {
     }
 
     fn put_page(&mut self, page: &PageBytes, start: usize, len: usize) -> usize {
-        assert!(start <= uvm::PAGE_SIZE && len <= uvm::PAGE_SIZE - start, "past the end of a page");
+        assert!(
+            start <= uvm::PAGE_SIZE && len <= uvm::PAGE_SIZE - start,
+            "past the end of a page"
+        );
         self.fill(len, |to, done, len| {
             // SAFETY: within the page by the check above; it is held, so its memory stays. A page of plain
             // bytes may be read while others write it: the copy is the machine's, not a Rust reference.
@@ -195,7 +224,9 @@ impl IoSink for UserBuffer<'_> {
 
     async fn fault_in(&mut self) -> Result<(), FsError> {
         let at = self.stopped_at.take().unwrap_or(self.now.at);
-        fault(self.space, at, Access::Write).await.map_err(|_| FsError::Fault)
+        fault(self.space, at, Access::Write)
+            .await
+            .map_err(|_| FsError::Fault)
     }
 }
 
@@ -210,7 +241,9 @@ impl IoSource for UserBuffer<'_> {
             let skipped = skip.min(piece.len as usize);
             skip -= skipped;
             let len = (piece.len as usize - skipped).min(buf.len() - done);
-            if let Err(stop) = machine::copyin(&mut buf[done..done + len], piece.at + skipped as u64) {
+            if let Err(stop) =
+                machine::copyin(&mut buf[done..done + len], piece.at + skipped as u64)
+            {
                 return done + stop.done;
             }
             done += len;
@@ -235,13 +268,20 @@ impl IoSource for UserBuffer<'_> {
         // The pieces stay as they are while their pages come in; only copies of two numbers are kept.
         let mut index = 0;
         while left > 0 {
-            let Some(piece) = self.pieces().nth(index) else { break };
-            let end = piece.at.checked_add(piece.len.min(left)).ok_or(FsError::Fault)?;
+            let Some(piece) = self.pieces().nth(index) else {
+                break;
+            };
+            let end = piece
+                .at
+                .checked_add(piece.len.min(left))
+                .ok_or(FsError::Fault)?;
             let mut at = piece.at;
             while at < end {
                 let mut byte = [0];
                 if machine::copyin(&mut byte, at).is_err() {
-                    fault(self.space, at, Access::Read).await.map_err(|_| FsError::Fault)?;
+                    fault(self.space, at, Access::Read)
+                        .await
+                        .map_err(|_| FsError::Fault)?;
                 }
                 at = uvm::addr::trunc_page(at) + uvm::PAGE_SIZE as u64;
             }

@@ -50,11 +50,22 @@ pub async fn wait(
     patience: Patience,
 ) -> Result<Option<(Arc<Process>, Change)>, WaitError> {
     let (system, parent) = (current.system(), current.process());
-    let look = || system.table().lock().collect(parent.pid(), which, interest).transpose();
+    let look = || {
+        system
+            .table()
+            .lock()
+            .collect(parent.pid(), which, interest)
+            .transpose()
+    };
     let news = match (look(), patience) {
         (Some(news), _) => Some(news?),
         (None, Patience::Never) => None,
-        (None, Patience::Wait) => Some(current.lwp().sleep(parent.children().wait_until(look)).await??),
+        (None, Patience::Wait) => Some(
+            current
+                .lwp()
+                .sleep(parent.children().wait_until(look))
+                .await??,
+        ),
     };
     if let Some((child, Change::Ended(_))) = &news {
         account(parent, child);
@@ -72,7 +83,10 @@ fn account(parent: &Process, child: &Process) {
 /// Awaits the end of a child of init and removes it.
 pub(super) async fn for_init(system: &Processes, pid: Pid) -> Option<Change> {
     let look = || {
-        let found = system.table().lock().collect(Pid::INIT, Which::One(pid), Interest::default());
+        let found = system
+            .table()
+            .lock()
+            .collect(Pid::INIT, Which::One(pid), Interest::default());
         found.transpose()
     };
     let (child, change) = system.init().children().wait_until(look).await.ok()?;

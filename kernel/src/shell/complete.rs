@@ -34,10 +34,16 @@ async fn paths(shell: &Shell, typed: &str) -> Vec<String> {
     };
     entries
         .into_iter()
-        .filter(|(name, _)| name.starts_with(prefix) && (!prefix.is_empty() || !name.starts_with('.')))
+        .filter(|(name, _)| {
+            name.starts_with(prefix) && (!prefix.is_empty() || !name.starts_with('.'))
+        })
         .take(MOST)
         .map(|(name, kind)| {
-            let slash = if kind == Some(Kind::Directory) { "/" } else { "" };
+            let slash = if kind == Some(Kind::Directory) {
+                "/"
+            } else {
+                ""
+            };
             parse::quote_word(&format!("{directory}{name}{slash}"))
         })
         .collect()

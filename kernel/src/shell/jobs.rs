@@ -87,7 +87,10 @@ impl Jobs {
 
     /// Takes the jobs that have ended off the list.
     pub fn take_ended(&self) -> List {
-        self.0.lock().extract_if(.., |_, job| job.status().is_some()).collect()
+        self.0
+            .lock()
+            .extract_if(.., |_, job| job.status().is_some())
+            .collect()
     }
 }
 

@@ -98,7 +98,9 @@ pub struct Shell {
 
 impl fmt::Debug for Shell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shell").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Shell")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,7 +194,9 @@ impl Shell {
 
     async fn foreground(self: &Arc<Self>, words: Vec<String>) -> Status {
         let mut interrupt = core::pin::pin!(self.system.console.interrupted().fuse());
-        let mut command = commands::dispatch(self.context(Place::Foreground), words).boxed().fuse();
+        let mut command = commands::dispatch(self.context(Place::Foreground), words)
+            .boxed()
+            .fuse();
         select_biased! {
             status = command => status,
             () = interrupt => INTERRUPTED,
@@ -205,9 +209,11 @@ impl Shell {
             self.say(format_args!("[{}]", job.id));
         }
         let context = self.context(Place::Background);
-        self.system.executor.spawn(Class::Daemon, "shell job", async move {
-            job.end(commands::dispatch(context, words).await);
-        });
+        self.system
+            .executor
+            .spawn(Class::Daemon, "shell job", async move {
+                job.end(commands::dispatch(context, words).await);
+            });
     }
 
     async fn read_line(&self, editor: &mut Editor) -> Option<String> {
@@ -218,7 +224,9 @@ impl Shell {
         loop {
             console.print(format_args!("{out}"));
             out.clear();
-            let Ok(byte) = raw.read_byte().await else { return None };
+            let Ok(byte) = raw.read_byte().await else {
+                return None;
+            };
             match editor.feed(byte, &mut out) {
                 Edited::Pending => {}
                 Edited::Line(line) => {

@@ -259,7 +259,10 @@ mod tests {
 
     #[test]
     fn refuses_what_is_too_long() {
-        assert_eq!(parse(&"x".repeat(LINE_MAX + 1)), Err(ParseError::LineTooLong));
+        assert_eq!(
+            parse(&"x".repeat(LINE_MAX + 1)),
+            Err(ParseError::LineTooLong)
+        );
         assert_eq!(parse(&"x ".repeat(WORDS_MAX + 1)), Err(ParseError::TooMany));
         assert_eq!(parse(&"x;".repeat(WORDS_MAX + 1)), Err(ParseError::TooMany));
         assert_eq!(words(&"x ".repeat(WORDS_MAX - 1))[0].len(), WORDS_MAX - 1);

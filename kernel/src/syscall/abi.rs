@@ -65,7 +65,8 @@ pub(super) async fn path(current: &Current, at: u64) -> Result<Vec<u8>, PathErro
         if path.len() + piece.len() >= PATH_MAX {
             return Err(PathError::TooLong);
         }
-        path.try_reserve(piece.len()).map_err(|_| PathError::OutOfMemory)?;
+        path.try_reserve(piece.len())
+            .map_err(|_| PathError::OutOfMemory)?;
         path.extend_from_slice(piece);
         Ok(())
     })
@@ -95,11 +96,18 @@ pub(super) async fn out(current: &Current, to: u64, bytes: &[u8]) -> Result<(), 
 }
 
 /// Copies words to the program.
-pub(super) async fn out_words<const N: usize>(current: &Current, to: u64, words: [u64; N]) -> Result<(), SysError> {
+pub(super) async fn out_words<const N: usize>(
+    current: &Current,
+    to: u64,
+    words: [u64; N],
+) -> Result<(), SysError> {
     out(current, to, zerocopy::IntoBytes::as_bytes(&words)).await
 }
 
 /// Copies words from the program.
-pub(super) async fn words<const N: usize>(current: &Current, from: u64) -> Result<[u64; N], SysError> {
+pub(super) async fn words<const N: usize>(
+    current: &Current,
+    from: u64,
+) -> Result<[u64; N], SysError> {
     Ok(usermem::words_in(current.space(), from).await?)
 }

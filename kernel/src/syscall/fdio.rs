@@ -43,7 +43,10 @@ fn written_or_pipe(current: &Current, written: Result<usize, FsError>) -> SysRes
     Ok(written? as u64)
 }
 
-pub(super) async fn pread64(current: &mut Current, [number, buf, len, offset, ..]: Args) -> SysResult {
+pub(super) async fn pread64(
+    current: &mut Current,
+    [number, buf, len, offset, ..]: Args,
+) -> SysResult {
     if (offset as i64) < 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -89,7 +92,10 @@ pub(super) async fn writev(current: &mut Current, [number, at, count, ..]: Args)
     written_or_pipe(current, written)
 }
 
-pub(super) async fn lseek(current: &mut Current, [number, distance, whence, ..]: Args) -> SysResult {
+pub(super) async fn lseek(
+    current: &mut Current,
+    [number, distance, whence, ..]: Args,
+) -> SysResult {
     let file = file(current, number)?;
     let whence = match whence as u32 {
         sys::SEEK_SET => Whence::Start,
@@ -101,7 +107,10 @@ pub(super) async fn lseek(current: &mut Current, [number, distance, whence, ..]:
 }
 
 /// Between two files without passing through the program: a page of kernel memory at a time.
-pub(super) async fn sendfile(current: &mut Current, [to, from, offset_at, len, ..]: Args) -> SysResult {
+pub(super) async fn sendfile(
+    current: &mut Current,
+    [to, from, offset_at, len, ..]: Args,
+) -> SysResult {
     let (to, from) = (file(current, to)?, file(current, from)?);
     if !to.flags().writes() {
         return Err(Errno::EBADF.into());
@@ -115,7 +124,9 @@ pub(super) async fn sendfile(current: &mut Current, [to, from, offset_at, len, .
     }
     let len = transfer(len);
     let mut buffer = Vec::new();
-    buffer.try_reserve_exact(SENDFILE_CHUNK.min(len)).map_err(|_| Errno::ENOMEM)?;
+    buffer
+        .try_reserve_exact(SENDFILE_CHUNK.min(len))
+        .map_err(|_| Errno::ENOMEM)?;
     let mut total = 0;
     let mut failure = None;
     while total < len {

@@ -25,7 +25,12 @@ pub(super) async fn openat(current: &mut Current, [dir, at, flags, ..]: Args) ->
     // As on Linux, unknown bits are ignored.
     let flags = OpenFlags::from_bits_truncate(flags as u32);
     let file = current.system().vfs().open(&base, &path, flags).await?;
-    Ok(current.process().files().insert(file, Fd(0), on_exec(flags))?.0.into())
+    Ok(current
+        .process()
+        .files()
+        .insert(file, Fd(0), on_exec(flags))?
+        .0
+        .into())
 }
 
 pub(super) fn close(current: &mut Current, [number, ..]: Args) -> SysResult {
@@ -36,7 +41,12 @@ pub(super) fn close(current: &mut Current, [number, ..]: Args) -> SysResult {
 
 pub(super) fn dup(current: &mut Current, [number, ..]: Args) -> SysResult {
     let file = file(current, number)?;
-    Ok(current.process().files().insert(file, Fd(0), OnExec::Keep)?.0.into())
+    Ok(current
+        .process()
+        .files()
+        .insert(file, Fd(0), OnExec::Keep)?
+        .0
+        .into())
 }
 
 pub(super) fn dup2(current: &mut Current, [old, new, ..]: Args) -> SysResult {
@@ -52,7 +62,12 @@ pub(super) fn dup3(current: &mut Current, [old, new, flags, ..]: Args) -> SysRes
     if fd(old) == fd(new) || flags as u32 & !allowed != 0 {
         return Err(Errno::EINVAL.into());
     }
-    duplicate_to(current, old, new, on_exec(OpenFlags::from_bits_truncate(flags as u32)))
+    duplicate_to(
+        current,
+        old,
+        new,
+        on_exec(OpenFlags::from_bits_truncate(flags as u32)),
+    )
 }
 
 fn duplicate_to(current: &Current, old: u64, new: u64, on_exec: OnExec) -> SysResult {

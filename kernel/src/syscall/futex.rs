@@ -19,7 +19,10 @@ use linux_raw_sys::general as sys;
 /// Bits of an operation that change nothing here.
 const OPTIONS: u32 = sys::FUTEX_PRIVATE_FLAG | sys::FUTEX_CLOCK_REALTIME;
 
-pub(super) async fn futex(current: &mut Current, [at, operation, value, timeout, ..]: Args) -> SysResult {
+pub(super) async fn futex(
+    current: &mut Current,
+    [at, operation, value, timeout, ..]: Args,
+) -> SysResult {
     if !at.is_multiple_of(4) || at >= USER_END {
         return Err(Errno::EINVAL.into());
     }
@@ -55,7 +58,12 @@ async fn wait(current: &mut Current, at: u64, value: u32, timeout: u64) -> SysRe
         Moment::Never => current.lwp().sleep(wait).await.map_err(interrupted)?,
         Moment::At(ns) => {
             let (wait, timer) = (pin!(wait), pin!(system.executor().sleep_until(ns)));
-            if let Either::Right(_) = current.lwp().sleep(select(wait, timer)).await.map_err(interrupted)? {
+            if let Either::Right(_) = current
+                .lwp()
+                .sleep(select(wait, timer))
+                .await
+                .map_err(interrupted)?
+            {
                 return Err(Errno::ETIMEDOUT.into());
             }
         }

@@ -31,11 +31,19 @@ pub(super) fn superuser(_: &mut Current, _: Args) -> SysResult {
 
 /// There is nobody to become but the superuser.
 pub(super) fn become_superuser(_: &mut Current, [id, ..]: Args) -> SysResult {
-    if id as u32 == 0 { Ok(0) } else { Err(Errno::EPERM.into()) }
+    if id as u32 == 0 {
+        Ok(0)
+    } else {
+        Err(Errno::EPERM.into())
+    }
 }
 
 pub(super) fn setgroups(_: &mut Current, [count, ..]: Args) -> SysResult {
-    if count as u32 == 0 { Ok(0) } else { Err(Errno::EPERM.into()) }
+    if count as u32 == 0 {
+        Ok(0)
+    } else {
+        Err(Errno::EPERM.into())
+    }
 }
 
 /// No supplementary groups.
@@ -92,7 +100,11 @@ pub(super) fn setpgid(current: &mut Current, [pid, group, ..]: Args) -> SysResul
         group => Pid(group),
     };
     let caller = current.process().pid();
-    current.system().table().lock().set_group(caller, pid, group)?;
+    current
+        .system()
+        .table()
+        .lock()
+        .set_group(caller, pid, group)?;
     Ok(0)
 }
 
@@ -103,7 +115,11 @@ pub(super) fn set_tid_address(current: &mut Current, [at, ..]: Args) -> SysResul
 
 /// Robust futexes matter to threads that share memory; a process's only thread has nobody to tell.
 pub(super) fn set_robust_list(_: &mut Current, [_, len, ..]: Args) -> SysResult {
-    if len == 24 { Ok(0) } else { Err(Errno::EINVAL.into()) }
+    if len == 24 {
+        Ok(0)
+    } else {
+        Err(Errno::EINVAL.into())
+    }
 }
 
 pub(super) async fn arch_prctl(current: &mut Current, [command, argument, ..]: Args) -> SysResult {
@@ -118,7 +134,11 @@ pub(super) async fn arch_prctl(current: &mut Current, [command, argument, ..]: A
             Ok(0)
         }
         ARCH_GET_FS | ARCH_GET_GS => {
-            let base = if command == ARCH_GET_FS { current.fs_base() } else { current.gs_base() };
+            let base = if command == ARCH_GET_FS {
+                current.fs_base()
+            } else {
+                current.gs_base()
+            };
             out(current, argument, &base.to_le_bytes()).await?;
             Ok(0)
         }

@@ -112,7 +112,10 @@ pub(super) async fn getrandom(current: &mut Current, [to, len, flags, ..]: Args)
     Ok(len)
 }
 
-pub(super) async fn sched_getaffinity(current: &mut Current, [pid, len, to, ..]: Args) -> SysResult {
+pub(super) async fn sched_getaffinity(
+    current: &mut Current,
+    [pid, len, to, ..]: Args,
+) -> SysResult {
     if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
@@ -120,14 +123,21 @@ pub(super) async fn sched_getaffinity(current: &mut Current, [pid, len, to, ..]:
         return Err(Errno::ESRCH.into());
     }
     let cpus = current.system().uvm().cpus();
-    let mask = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
+    let mask = if cpus >= 64 {
+        u64::MAX
+    } else {
+        (1 << cpus) - 1
+    };
     out_words(current, to, [mask]).await?;
     Ok(8)
 }
 
 pub(super) async fn getcpu(current: &mut Current, [cpu, node, ..]: Args) -> SysResult {
     let here = current.system().uvm().cpu() as u32;
-    for (at, value) in [(cpu, here), (node, 0)].into_iter().filter(|(at, _)| *at != 0) {
+    for (at, value) in [(cpu, here), (node, 0)]
+        .into_iter()
+        .filter(|(at, _)| *at != 0)
+    {
         out(current, at, &value.to_le_bytes()).await?;
     }
     Ok(0)
@@ -144,12 +154,20 @@ pub(super) fn no_priorities(_: &mut Current, [class, ..]: Args) -> SysResult {
 
 /// Nobody is nicer than anybody: 20 - 0, as the kernel encodes it.
 pub(super) fn getpriority(_: &mut Current, [which, ..]: Args) -> SysResult {
-    if which as u32 <= sys::PRIO_USER { Ok(20) } else { Err(Errno::EINVAL.into()) }
+    if which as u32 <= sys::PRIO_USER {
+        Ok(20)
+    } else {
+        Err(Errno::EINVAL.into())
+    }
 }
 
 /// Niceness is taken and without effect.
 pub(super) fn setpriority(_: &mut Current, [which, ..]: Args) -> SysResult {
-    if which as u32 <= sys::PRIO_USER { Ok(0) } else { Err(Errno::EINVAL.into()) }
+    if which as u32 <= sys::PRIO_USER {
+        Ok(0)
+    } else {
+        Err(Errno::EINVAL.into())
+    }
 }
 
 #[cfg(test)]

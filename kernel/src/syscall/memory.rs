@@ -19,7 +19,10 @@ fn range(start: u64, len: u64) -> Result<VaRange, Errno> {
         return Err(Errno::EINVAL);
     }
     let len = round_page(len).ok_or(Errno::EINVAL)?;
-    let end = start.checked_add(len).filter(|end| *end <= USER_END).ok_or(Errno::EINVAL)?;
+    let end = start
+        .checked_add(len)
+        .filter(|end| *end <= USER_END)
+        .ok_or(Errno::EINVAL)?;
     Ok(VaRange::new(VirtAddr::new(start), VirtAddr::new(end)))
 }
 
@@ -44,18 +47,27 @@ fn placement(start: u64, len: u64, flags: u32) -> Result<Placement, Errno> {
     let exclusive = flags & sys::MAP_FIXED_NOREPLACE != 0;
     if fixed || exclusive {
         let at = range(start, len).map_err(|_| Errno::EINVAL)?.start();
-        return Ok(if exclusive { Placement::Exclusive(at) } else { Placement::Fixed(at) });
+        return Ok(if exclusive {
+            Placement::Exclusive(at)
+        } else {
+            Placement::Fixed(at)
+        });
     }
     let hint = round_page(start).filter(|&at| at != 0 && range(at, len).is_ok());
     Ok(Placement::Anywhere(hint.map(VirtAddr::new)))
 }
 
-pub(super) async fn mmap(current: &mut Current, [start, len, bits, flags, number, offset]: Args) -> SysResult {
+pub(super) async fn mmap(
+    current: &mut Current,
+    [start, len, bits, flags, number, offset]: Args,
+) -> SysResult {
     let (flags, prot) = (flags as u32, prot(bits)?);
     if len == 0 || !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
-    let rounded = round_page(len).filter(|len| *len <= USER_END).ok_or(Errno::ENOMEM)?;
+    let rounded = round_page(len)
+        .filter(|len| *len <= USER_END)
+        .ok_or(Errno::ENOMEM)?;
     let placement = placement(start, rounded, flags)?;
     let shared = match flags & sys::MAP_TYPE {
         sys::MAP_PRIVATE => false,
@@ -86,7 +98,10 @@ fn file_mapping(
     if !flags.reads() || (shared && prot.contains(Prot::WRITE) && !flags.writes()) {
         return Err(FsError::Permission.into());
     }
-    if offset.checked_add(len as u64).is_none_or(|end| end > i64::MAX as u64) {
+    if offset
+        .checked_add(len as u64)
+        .is_none_or(|end| end > i64::MAX as u64)
+    {
         return Err(Errno::EOVERFLOW.into());
     }
     let object = file.object()?.object().object().clone();
@@ -131,8 +146,14 @@ pub(super) async fn madvise(current: &mut Current, [start, len, advice, ..]: Arg
             return Ok(0);
         }
         // Pure hints, which may go unheeded.
-        sys::MADV_WILLNEED | sys::MADV_HUGEPAGE | sys::MADV_NOHUGEPAGE | sys::MADV_DONTDUMP | sys::MADV_DODUMP
-        | sys::MADV_MERGEABLE | sys::MADV_UNMERGEABLE | sys::MADV_COLD => return Ok(0),
+        sys::MADV_WILLNEED
+        | sys::MADV_HUGEPAGE
+        | sys::MADV_NOHUGEPAGE
+        | sys::MADV_DONTDUMP
+        | sys::MADV_DODUMP
+        | sys::MADV_MERGEABLE
+        | sys::MADV_UNMERGEABLE
+        | sys::MADV_COLD => return Ok(0),
         _ => return Err(Errno::EINVAL.into()),
     };
     if !range.is_empty() {
@@ -160,7 +181,9 @@ fn discard(current: &Current, range: VaRange) -> Result<(), SysError> {
     }
     for (region, part) in inside() {
         let len = part.pages() * uvm::PAGE_SIZE;
-        current.space().map(MapRequest::anonymous(len, region.prot).at(Placement::Fixed(part.start())))?;
+        current
+            .space()
+            .map(MapRequest::anonymous(len, region.prot).at(Placement::Fixed(part.start())))?;
     }
     Ok(())
 }

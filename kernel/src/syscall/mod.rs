@@ -206,12 +206,21 @@ fn settle(current: &mut Current, result: SysResult) {
 }
 
 /// Known calls whose `ENOSYS` programs expect and cope with: not worth a line in the log.
-const EXPECTED: &[u32] = &[sys::__NR_rseq, sys::__NR_clone3, sys::__NR_membarrier, sys::__NR_close_range];
+const EXPECTED: &[u32] = &[
+    sys::__NR_rseq,
+    sys::__NR_clone3,
+    sys::__NR_membarrier,
+    sys::__NR_close_range,
+];
 
 fn unknown(current: &mut Current, number: u64) -> SysResult {
     if !EXPECTED.contains(&(number as u32)) && current.system().is_new_unknown(number) {
         let process = current.process();
-        log::warn!("{}[{}]: system call {number} is not implemented", process.name(), process.pid());
+        log::warn!(
+            "{}[{}]: system call {number} is not implemented",
+            process.name(),
+            process.pid()
+        );
     }
     Err(Errno::ENOSYS.into())
 }

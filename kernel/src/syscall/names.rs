@@ -19,14 +19,24 @@ fn follow(flags: u64) -> Follow {
     }
 }
 
-async fn lookup(current: &Current, dir: u64, at: u64, follow: Follow) -> Result<Location, SysError> {
+async fn lookup(
+    current: &Current,
+    dir: u64,
+    at: u64,
+    follow: Follow,
+) -> Result<Location, SysError> {
     let path = path(current, at).await?;
     let base = base_for(current, dir, &path)?;
     Ok(current.system().vfs().lookup(&base, &path, follow).await?)
 }
 
 /// The attributes of what a path leads to; with `AT_EMPTY_PATH` and no path, of the descriptor's file.
-async fn attributes(current: &Current, dir: u64, at: u64, flags: u64) -> Result<Attributes, SysError> {
+async fn attributes(
+    current: &Current,
+    dir: u64,
+    at: u64,
+    flags: u64,
+) -> Result<Attributes, SysError> {
     if flags as u32 & sys::AT_EMPTY_PATH != 0 {
         let path = path(current, at).await?;
         if path.is_empty() && dir != CWD {
@@ -34,11 +44,20 @@ async fn attributes(current: &Current, dir: u64, at: u64, flags: u64) -> Result<
         }
         let location = match path.is_empty() {
             true => current.process().cwd().ok_or(FsError::NotFound)?,
-            false => current.system().vfs().lookup(&base_for(current, dir, &path)?, &path, follow(flags)).await?,
+            false => {
+                current
+                    .system()
+                    .vfs()
+                    .lookup(&base_for(current, dir, &path)?, &path, follow(flags))
+                    .await?
+            }
         };
         return Ok(location.vnode().attributes());
     }
-    Ok(lookup(current, dir, at, follow(flags)).await?.vnode().attributes())
+    Ok(lookup(current, dir, at, follow(flags))
+        .await?
+        .vnode()
+        .attributes())
 }
 
 /// `struct stat`.
@@ -72,7 +91,11 @@ pub(super) async fn stat(current: &mut Current, [at, to, ..]: Args) -> SysResult
 }
 
 pub(super) async fn lstat(current: &mut Current, [at, to, ..]: Args) -> SysResult {
-    newfstatat(current, [CWD, at, to, sys::AT_SYMLINK_NOFOLLOW.into(), 0, 0]).await
+    newfstatat(
+        current,
+        [CWD, at, to, sys::AT_SYMLINK_NOFOLLOW.into(), 0, 0],
+    )
+    .await
 }
 
 pub(super) async fn fstat(current: &mut Current, [number, to, ..]: Args) -> SysResult {
@@ -104,12 +127,18 @@ fn statx_words(a: &Attributes) -> [u64; 32] {
     words[12..14].copy_from_slice(&time(a.changed));
     words[14..16].copy_from_slice(&time(a.modified));
     words[16] = pair(a.represents.major, a.represents.minor);
-    words[17] = pair((a.device >> 8 & 0xfff) as u32, (a.device & 0xff | a.device >> 12 & 0xfff00) as u32);
+    words[17] = pair(
+        (a.device >> 8 & 0xfff) as u32,
+        (a.device & 0xff | a.device >> 12 & 0xfff00) as u32,
+    );
     words
 }
 
 pub(super) async fn statx(current: &mut Current, [dir, at, flags, _, to, ..]: Args) -> SysResult {
-    let known = sys::AT_SYMLINK_NOFOLLOW | sys::AT_EMPTY_PATH | sys::AT_NO_AUTOMOUNT | sys::AT_STATX_SYNC_TYPE;
+    let known = sys::AT_SYMLINK_NOFOLLOW
+        | sys::AT_EMPTY_PATH
+        | sys::AT_NO_AUTOMOUNT
+        | sys::AT_STATX_SYNC_TYPE;
     if flags & !u64::from(known) != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -120,7 +149,15 @@ pub(super) async fn statx(current: &mut Current, [dir, at, flags, _, to, ..]: Ar
 
 /// `struct statfs`.
 fn statfs_words(s: &Statistics) -> [u64; 15] {
-    let sizes = [s.magic, s.block_size, s.blocks, s.free, s.available, s.files, s.files_free];
+    let sizes = [
+        s.magic,
+        s.block_size,
+        s.blocks,
+        s.free,
+        s.available,
+        s.files,
+        s.files_free,
+    ];
     let mut words = [0; 15];
     words[..7].copy_from_slice(&sizes);
     words[8] = s.name_max;
@@ -130,14 +167,24 @@ fn statfs_words(s: &Statistics) -> [u64; 15] {
 
 pub(super) async fn statfs(current: &mut Current, [at, to, ..]: Args) -> SysResult {
     let location = lookup(current, CWD, at, Follow::Always).await?;
-    out_words(current, to, statfs_words(&location.mount().fs().statistics())).await?;
+    out_words(
+        current,
+        to,
+        statfs_words(&location.mount().fs().statistics()),
+    )
+    .await?;
     Ok(0)
 }
 
 pub(super) async fn fstatfs(current: &mut Current, [number, to, ..]: Args) -> SysResult {
     let file = file(current, number)?;
     let location = file.location().ok_or(Errno::ENOSYS)?;
-    out_words(current, to, statfs_words(&location.mount().fs().statistics())).await?;
+    out_words(
+        current,
+        to,
+        statfs_words(&location.mount().fs().statistics()),
+    )
+    .await?;
     Ok(0)
 }
 
@@ -146,7 +193,10 @@ pub(super) async fn access(current: &mut Current, [at, mode, ..]: Args) -> SysRe
 }
 
 /// What the superuser may do: everything, but execute what nobody may, and write what cannot be written.
-pub(super) async fn faccessat(current: &mut Current, [dir, at, mode, flags, ..]: Args) -> SysResult {
+pub(super) async fn faccessat(
+    current: &mut Current,
+    [dir, at, mode, flags, ..]: Args,
+) -> SysResult {
     if mode & !u64::from(sys::R_OK | sys::W_OK | sys::X_OK) != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -215,7 +265,12 @@ pub(super) async fn create(current: &mut Current, [at, ..]: Args) -> SysResult {
 pub(super) async fn create_at(current: &mut Current, [dir, at, ..]: Args) -> SysResult {
     let path = path(current, at).await?;
     let base = base_for(current, dir, &path)?;
-    match current.system().vfs().resolve(&base, &path, Follow::NotLast).await? {
+    match current
+        .system()
+        .vfs()
+        .resolve(&base, &path, Follow::NotLast)
+        .await?
+    {
         Resolved::Found(_) => Err(FsError::Exists.into()),
         Resolved::Missing { .. } => Err(FsError::ReadOnly.into()),
     }
@@ -247,13 +302,25 @@ mod tests {
             links: 3,
             uid: 5,
             gid: 6,
-            represents: DeviceNumber { major: 4, minor: 64 },
+            represents: DeviceNumber {
+                major: 4,
+                minor: 64,
+            },
             size: 7777,
             block_size: 4096,
             blocks: 16,
-            accessed: Time { seconds: 1, nanoseconds: 2 },
-            modified: Time { seconds: 3, nanoseconds: 4 },
-            changed: Time { seconds: 5, nanoseconds: 6 },
+            accessed: Time {
+                seconds: 1,
+                nanoseconds: 2,
+            },
+            modified: Time {
+                seconds: 3,
+                nanoseconds: 4,
+            },
+            changed: Time {
+                seconds: 5,
+                nanoseconds: 6,
+            },
         };
         let words = stat_words(&a);
         let bytes = zerocopy::IntoBytes::as_bytes(&words);
@@ -271,7 +338,10 @@ mod tests {
         let bytes = zerocopy::IntoBytes::as_bytes(&words);
         assert_eq!(bytes.len(), size_of::<sys::statx>());
         assert_eq!(u32_at(bytes, offset_of!(sys::statx, stx_blksize)), 4096);
-        assert_eq!(u32_at(bytes, offset_of!(sys::statx, stx_mode)) as u16, 0o100755);
+        assert_eq!(
+            u32_at(bytes, offset_of!(sys::statx, stx_mode)) as u16,
+            0o100755
+        );
         assert_eq!(u64_at(bytes, offset_of!(sys::statx, stx_size)), 7777);
         assert_eq!(u64_at(bytes, offset_of!(sys::statx, stx_mtime)), 3);
         assert_eq!(u64_at(bytes, offset_of!(sys::statx, stx_ctime)), 5);

@@ -11,8 +11,8 @@ use crate::proc::usermem;
 use crate::proc::{Current, Restart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use futures_util::future::select as first_of;
 use core::pin::pin;
+use futures_util::future::select as first_of;
 use linux_raw_sys::general as sys;
 
 /// Most files that one call waits for: what is kept of them fits a page.
@@ -39,12 +39,20 @@ async fn wait(current: &Current, files: &Wanted, deadline: Moment) -> Result<(),
     let interrupted = |_| SysError::Interrupted(Restart::UnlessHandled);
     match deadline {
         Moment::Now => {}
-        Moment::Never => current.lwp().sleep(wait_any(files)).await.map_err(interrupted)?,
+        Moment::Never => current
+            .lwp()
+            .sleep(wait_any(files))
+            .await
+            .map_err(interrupted)?,
         Moment::At(ns) => {
             let ready = pin!(wait_any(files));
             let timer = pin!(current.system().executor().sleep_until(ns));
             // Which of the two ended it shows when the files are looked at again.
-            current.lwp().sleep(first_of(ready, timer)).await.map_err(interrupted)?;
+            current
+                .lwp()
+                .sleep(first_of(ready, timer))
+                .await
+                .map_err(interrupted)?;
         }
     }
     Ok(())
@@ -67,7 +75,10 @@ pub(super) async fn poll(current: &mut Current, [at, count, timeout, ..]: Args) 
     poll_until(current, at, count, deadline).await
 }
 
-pub(super) async fn ppoll(current: &mut Current, [at, count, timeout, mask, mask_len, _]: Args) -> SysResult {
+pub(super) async fn ppoll(
+    current: &mut Current,
+    [at, count, timeout, mask, mask_len, _]: Args,
+) -> SysResult {
     let deadline = match timeout {
         0 => Moment::Never,
         from => deadline_after(current, timespec(words(current, from).await?)?),
@@ -110,10 +121,15 @@ async fn poll_until(current: &mut Current, at: u64, count: u64, deadline: Moment
             let events = u16::from_le_bytes([entry[4], entry[5]]);
             let found = match number {
                 ..0 => 0,
-                _ => match current.process().files().get(fd(u64::from(number.unsigned_abs()))) {
+                _ => match current
+                    .process()
+                    .files()
+                    .get(fd(u64::from(number.unsigned_abs())))
+                {
                     Ok(file) => {
                         let interest = Readiness::from_bits_truncate(events);
-                        let answer = file.readiness() & (interest | Readiness::ERROR | Readiness::HANGUP);
+                        let answer =
+                            file.readiness() & (interest | Readiness::ERROR | Readiness::HANGUP);
                         wanted.push((file, interest));
                         answer.bits()
                     }
@@ -131,7 +147,10 @@ async fn poll_until(current: &mut Current, at: u64, count: u64, deadline: Moment
     }
 }
 
-pub(super) async fn select(current: &mut Current, [count, read, write, except, timeout, _]: Args) -> SysResult {
+pub(super) async fn select(
+    current: &mut Current,
+    [count, read, write, except, timeout, _]: Args,
+) -> SysResult {
     let deadline = match timeout {
         0 => Moment::Never,
         from => deadline_after(current, timeval(words(current, from).await?)?),
@@ -139,7 +158,10 @@ pub(super) async fn select(current: &mut Current, [count, read, write, except, t
     select_until(current, count, [read, write, except], deadline).await
 }
 
-pub(super) async fn pselect6(current: &mut Current, [count, read, write, except, timeout, mask]: Args) -> SysResult {
+pub(super) async fn pselect6(
+    current: &mut Current,
+    [count, read, write, except, timeout, mask]: Args,
+) -> SysResult {
     let deadline = match timeout {
         0 => Moment::Never,
         from => deadline_after(current, timespec(words(current, from).await?)?),
@@ -156,17 +178,29 @@ pub(super) async fn pselect6(current: &mut Current, [count, read, write, except,
 /// A set of descriptors, as far as `select` takes them.
 type Bits = [u64; MAX_SELECT as usize / 64];
 
-async fn select_until(current: &mut Current, count: u64, at: [u64; 3], deadline: Moment) -> SysResult {
+async fn select_until(
+    current: &mut Current,
+    count: u64,
+    at: [u64; 3],
+    deadline: Moment,
+) -> SysResult {
     if count > MAX_SELECT {
         return Err(Errno::EINVAL.into());
     }
     let bytes = (count as usize).div_ceil(64) * 8;
     let mut sets: [Bits; 3] = [[0; MAX_SELECT as usize / 64]; 3];
     for (set, at) in sets.iter_mut().zip(at).filter(|(_, at)| *at != 0) {
-        usermem::copy_in(current.space(), &mut zerocopy::IntoBytes::as_mut_bytes(set)[..bytes], at).await?;
+        usermem::copy_in(
+            current.space(),
+            &mut zerocopy::IntoBytes::as_mut_bytes(set)[..bytes],
+            at,
+        )
+        .await?;
     }
     let has = |set: &Bits, n: usize| set[n / 64] >> (n % 64) & 1 != 0;
-    let listed = (0..count as usize).filter(|&n| sets.iter().any(|set| has(set, n))).count();
+    let listed = (0..count as usize)
+        .filter(|&n| sets.iter().any(|set| has(set, n)))
+        .count();
     loop {
         let mut found: [Bits; 3] = [[0; MAX_SELECT as usize / 64]; 3];
         let mut ready = 0;

@@ -23,7 +23,10 @@ pub(super) async fn vfork(current: &mut Current, _: Args) -> SysResult {
 
 /// `clone` where it makes a process: like fork, or like vfork with both flags of that. Threads and shared
 /// parts are refused.
-pub(super) async fn clone(current: &mut Current, [flags, stack, parent_tid, child_tid, tls, _]: Args) -> SysResult {
+pub(super) async fn clone(
+    current: &mut Current,
+    [flags, stack, parent_tid, child_tid, tls, _]: Args,
+) -> SysResult {
     let signal = flags & u64::from(sys::CSIGNAL);
     let flags = (flags & !u64::from(sys::CSIGNAL)) as u32;
     let known = sys::CLONE_VM
@@ -114,7 +117,10 @@ fn status_word(change: Change) -> u32 {
     }
 }
 
-pub(super) async fn wait4(current: &mut Current, [pid, status_at, options, usage_at, ..]: Args) -> SysResult {
+pub(super) async fn wait4(
+    current: &mut Current,
+    [pid, status_at, options, usage_at, ..]: Args,
+) -> SysResult {
     let known = sys::WNOHANG | sys::WUNTRACED | sys::WCONTINUED | sys::__WALL | sys::__WNOTHREAD;
     let options = options as u32;
     if options & !known != 0 {
@@ -124,7 +130,11 @@ pub(super) async fn wait4(current: &mut Current, [pid, status_at, options, usage
         i32::MIN => return Err(Errno::ESRCH.into()),
         -1 => Which::Any,
         0 => {
-            let own = current.system().table().lock().group_and_session(current.process().pid());
+            let own = current
+                .system()
+                .table()
+                .lock()
+                .group_and_session(current.process().pid());
             Which::Group(own.ok_or(Errno::ECHILD)?.0)
         }
         group @ ..-1 => Which::Group(Pid(group.unsigned_abs())),
@@ -134,7 +144,11 @@ pub(super) async fn wait4(current: &mut Current, [pid, status_at, options, usage
         stopped: options & sys::WUNTRACED != 0,
         continued: options & sys::WCONTINUED != 0,
     };
-    let patience = if options & sys::WNOHANG != 0 { Patience::Never } else { Patience::Wait };
+    let patience = if options & sys::WNOHANG != 0 {
+        Patience::Never
+    } else {
+        Patience::Wait
+    };
     let Some((child, change)) = wait::wait(current, which, interest, patience).await? else {
         return Ok(0);
     };
@@ -157,7 +171,11 @@ pub(super) async fn prctl(current: &mut Current, [option, argument, ..]: Args) -
                 name[len..len + more].copy_from_slice(&piece[..more]);
                 len += more;
                 // Long enough: what follows is cut off, and need not even be readable.
-                if len == NAME_MAX { Err(NameEnd::Full) } else { Ok(()) }
+                if len == NAME_MAX {
+                    Err(NameEnd::Full)
+                } else {
+                    Ok(())
+                }
             });
             if let Err(NameEnd::Address) = taken.await {
                 return Err(Errno::EFAULT.into());
@@ -202,7 +220,10 @@ mod tests {
     #[test]
     fn status_words() {
         assert_eq!(status_word(Change::Ended(ExitStatus::Exited(3))), 0x300);
-        assert_eq!(status_word(Change::Ended(ExitStatus::Killed(Signal::SEGV))), 11);
+        assert_eq!(
+            status_word(Change::Ended(ExitStatus::Killed(Signal::SEGV))),
+            11
+        );
         assert_eq!(status_word(Change::Stopped(Signal::TSTP)), 0x147f);
         assert_eq!(status_word(Change::Continued), 0xffff);
     }

@@ -3,11 +3,11 @@
 use super::Args;
 use super::abi::{out_words, words};
 use super::errno::{Errno, SysError, SysResult};
+use crate::fs::io::Sleeper;
 use crate::proc::deliver::{self, shown_flags};
 use crate::proc::sigframe::AltStack;
 use crate::proc::signal::{Action, Disposition, SigInfo, SigSet, Signal};
 use crate::proc::{Current, ExitStatus, Pid, Restart};
-use crate::fs::io::Sleeper;
 use linux_raw_sys::general as sys;
 
 /// Bytes of a `sigset_t`.
@@ -17,10 +17,17 @@ const DEFAULT: u64 = 0;
 const IGNORE: u64 = 1;
 
 fn set_len(len: u64) -> Result<(), Errno> {
-    if len == SET_LEN { Ok(()) } else { Err(Errno::EINVAL) }
+    if len == SET_LEN {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
-pub(super) async fn rt_sigaction(current: &mut Current, [number, new, old, len, ..]: Args) -> SysResult {
+pub(super) async fn rt_sigaction(
+    current: &mut Current,
+    [number, new, old, len, ..]: Args,
+) -> SysResult {
     set_len(len)?;
     let signal = Signal::new(number).ok_or(Errno::EINVAL)?;
     let before = current.process().signals().lock().action(signal);
@@ -34,8 +41,17 @@ pub(super) async fn rt_sigaction(current: &mut Current, [number, new, old, len, 
             IGNORE => Disposition::Ignore,
             at => Disposition::Handler(at),
         };
-        let action = Action { disposition, flags, restorer, mask: SigSet::mask_from_bits(mask) };
-        current.process().signals().lock().set_action(signal, action);
+        let action = Action {
+            disposition,
+            flags,
+            restorer,
+            mask: SigSet::mask_from_bits(mask),
+        };
+        current
+            .process()
+            .signals()
+            .lock()
+            .set_action(signal, action);
     }
     if old != 0 {
         let handler = match before.disposition {
@@ -43,12 +59,20 @@ pub(super) async fn rt_sigaction(current: &mut Current, [number, new, old, len, 
             Disposition::Ignore => IGNORE,
             Disposition::Handler(at) => at,
         };
-        out_words(current, old, [handler, before.flags, before.restorer, before.mask.bits()]).await?;
+        out_words(
+            current,
+            old,
+            [handler, before.flags, before.restorer, before.mask.bits()],
+        )
+        .await?;
     }
     Ok(0)
 }
 
-pub(super) async fn rt_sigprocmask(current: &mut Current, [how, new, old, len, ..]: Args) -> SysResult {
+pub(super) async fn rt_sigprocmask(
+    current: &mut Current,
+    [how, new, old, len, ..]: Args,
+) -> SysResult {
     set_len(len)?;
     let before = current.lwp().mask();
     if new != 0 {
@@ -122,7 +146,11 @@ pub(super) async fn sigaltstack(current: &mut Current, [new, old, ..]: Args) -> 
         } else if size < u64::from(sys::MINSIGSTKSZ) {
             return Err(Errno::ENOMEM.into());
         } else {
-            AltStack { base, size, flags: 0 }
+            AltStack {
+                base,
+                size,
+                flags: 0,
+            }
         };
         current.set_alt_stack(stack);
     }
@@ -154,17 +182,25 @@ pub(super) fn kill(current: &mut Current, [pid, number, ..]: Args) -> SysResult 
         -1 => match signal {
             Some(signal) => {
                 let info = SigInfo::from_process(signal, own.0);
-                current.system().kill_where(info, |row| row.process.pid() != own)
+                current
+                    .system()
+                    .kill_where(info, |row| row.process.pid() != own)
             }
             None => 1,
         },
         group => send_group(current, Pid(group.unsigned_abs()), signal),
     };
-    if reached == 0 { Err(Errno::ESRCH.into()) } else { Ok(0) }
+    if reached == 0 {
+        Err(Errno::ESRCH.into())
+    } else {
+        Ok(0)
+    }
 }
 
 fn send_one(current: &Current, pid: Pid, signal: Option<Signal>) -> usize {
-    let Some(process) = current.system().find(pid) else { return 0 };
+    let Some(process) = current.system().find(pid) else {
+        return 0;
+    };
     // Nothing kills init.
     if let Some(signal) = signal.filter(|_| pid != Pid::INIT) {
         process.post(SigInfo::from_process(signal, current.process().pid().0));
@@ -178,7 +214,11 @@ fn send_group(current: &Current, group: Pid, signal: Option<Signal>) -> usize {
             let info = SigInfo::from_process(signal, current.process().pid().0);
             current.system().kill_group(group, info)
         }
-        None => current.system().list().filter(|row| row.group == group).count(),
+        None => current
+            .system()
+            .list()
+            .filter(|row| row.group == group)
+            .count(),
     }
 }
 
@@ -187,10 +227,15 @@ pub(super) fn tkill(current: &mut Current, [tid, number, ..]: Args) -> SysResult
         return Err(Errno::EINVAL.into());
     }
     let signal = signal(number)?;
-    let Some(process) = current.system().find(Pid(tid as u32)) else { return Err(Errno::ESRCH.into()) };
+    let Some(process) = current.system().find(Pid(tid as u32)) else {
+        return Err(Errno::ESRCH.into());
+    };
     if let Some(signal) = signal.filter(|_| process.pid() != Pid::INIT) {
         let code = sys::SI_TKILL;
-        process.post(SigInfo { code, ..SigInfo::from_process(signal, current.process().pid().0) });
+        process.post(SigInfo {
+            code,
+            ..SigInfo::from_process(signal, current.process().pid().0)
+        });
     }
     Ok(0)
 }

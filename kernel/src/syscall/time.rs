@@ -26,7 +26,12 @@ pub(super) enum Moment {
 pub(super) fn deadline_after(current: &Current, ns: u64) -> Moment {
     match ns {
         0 => Moment::Now,
-        _ => current.system().executor().now().checked_add(ns).map_or(Moment::Never, Moment::At),
+        _ => current
+            .system()
+            .executor()
+            .now()
+            .checked_add(ns)
+            .map_or(Moment::Never, Moment::At),
     }
 }
 
@@ -43,7 +48,9 @@ pub(super) fn timeval([seconds, microseconds]: [u64; 2]) -> Result<u64, SysError
     if (seconds as i64) < 0 || (microseconds as i64) < 0 {
         return Err(Errno::EINVAL.into());
     }
-    Ok(seconds.saturating_mul(SECOND).saturating_add(microseconds.saturating_mul(1000)))
+    Ok(seconds
+        .saturating_mul(SECOND)
+        .saturating_add(microseconds.saturating_mul(1000)))
 }
 
 fn to_timespec(ns: u64) -> [u64; 2] {
@@ -58,10 +65,13 @@ pub(super) fn to_timeval(ns: u64) -> [u64; 2] {
 /// What a clock shows.
 fn read(current: &Current, clock: u64) -> Result<u64, SysError> {
     match clock as u32 {
-        sys::CLOCK_REALTIME | sys::CLOCK_REALTIME_COARSE | sys::CLOCK_TAI => Ok(current.system().time_of_day()),
-        sys::CLOCK_MONOTONIC | sys::CLOCK_MONOTONIC_RAW | sys::CLOCK_MONOTONIC_COARSE | sys::CLOCK_BOOTTIME => {
-            Ok(current.system().executor().now())
+        sys::CLOCK_REALTIME | sys::CLOCK_REALTIME_COARSE | sys::CLOCK_TAI => {
+            Ok(current.system().time_of_day())
         }
+        sys::CLOCK_MONOTONIC
+        | sys::CLOCK_MONOTONIC_RAW
+        | sys::CLOCK_MONOTONIC_COARSE
+        | sys::CLOCK_BOOTTIME => Ok(current.system().executor().now()),
         sys::CLOCK_PROCESS_CPUTIME_ID | sys::CLOCK_THREAD_CPUTIME_ID => {
             let Times { user, system } = current.process().usage().times();
             Ok(user + system)
@@ -117,7 +127,12 @@ pub(super) async fn times(current: &mut Current, [to, ..]: Args) -> SysResult {
 /// left.
 async fn sleep(current: &mut Current, until: u64, remaining: u64) -> SysResult {
     let executor = current.system().executor().clone();
-    if current.lwp().sleep(executor.sleep_until(until)).await.is_err() {
+    if current
+        .lwp()
+        .sleep(executor.sleep_until(until))
+        .await
+        .is_err()
+    {
         if remaining != 0 {
             let left = until.saturating_sub(executor.now());
             out_words(current, remaining, to_timespec(left)).await?;
@@ -133,7 +148,10 @@ pub(super) async fn nanosleep(current: &mut Current, [at, remaining, ..]: Args) 
     sleep(current, until, remaining).await
 }
 
-pub(super) async fn clock_nanosleep(current: &mut Current, [clock, flags, at, remaining, ..]: Args) -> SysResult {
+pub(super) async fn clock_nanosleep(
+    current: &mut Current,
+    [clock, flags, at, remaining, ..]: Args,
+) -> SysResult {
     match clock as u32 {
         sys::CLOCK_REALTIME | sys::CLOCK_TAI | sys::CLOCK_MONOTONIC | sys::CLOCK_BOOTTIME => {}
         sys::CLOCK_PROCESS_CPUTIME_ID => return Err(Errno::EOPNOTSUPP.into()),
@@ -152,14 +170,22 @@ pub(super) async fn clock_nanosleep(current: &mut Current, [clock, flags, at, re
 pub(super) async fn timeout_at(current: &Current, at: u64) -> Result<Moment, SysError> {
     match at {
         0 => Ok(Moment::Never),
-        _ => Ok(deadline_after(current, timespec(words(current, at).await?)?)),
+        _ => Ok(deadline_after(
+            current,
+            timespec(words(current, at).await?)?,
+        )),
     }
 }
 
 /// Two times as `struct rusage` begins.
 pub(super) async fn times_out(current: &Current, to: u64, times: Times) -> Result<(), SysError> {
     let ([us, uu], [ss, su]) = (to_timeval(times.user), to_timeval(times.system));
-    out(current, to, zerocopy::IntoBytes::as_bytes(&[us, uu, ss, su])).await
+    out(
+        current,
+        to,
+        zerocopy::IntoBytes::as_bytes(&[us, uu, ss, su]),
+    )
+    .await
 }
 
 #[cfg(test)]

@@ -16,7 +16,10 @@ const TERMIOS_LEN: usize = 36;
 
 fn termios_bytes(t: &Termios) -> [u8; TERMIOS_LEN] {
     let mut bytes = [0; TERMIOS_LEN];
-    for (i, word) in [t.input, t.output, t.control, t.local].into_iter().enumerate() {
+    for (i, word) in [t.input, t.output, t.control, t.local]
+        .into_iter()
+        .enumerate()
+    {
         bytes[4 * i..4 * i + 4].copy_from_slice(&word.to_le_bytes());
     }
     bytes[16] = t.line;
@@ -28,7 +31,14 @@ fn termios_from(bytes: &[u8; TERMIOS_LEN]) -> Termios {
     let word = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
     let mut characters = [0; 19];
     characters.copy_from_slice(&bytes[17..]);
-    Termios { input: word(0), output: word(4), control: word(8), local: word(12), line: bytes[16], characters }
+    Termios {
+        input: word(0),
+        output: word(4),
+        control: word(8),
+        local: word(12),
+        line: bytes[16],
+        characters,
+    }
 }
 
 async fn take<const N: usize>(current: &Current, at: u64) -> Result<[u8; N], SysError> {
@@ -37,7 +47,10 @@ async fn take<const N: usize>(current: &Current, at: u64) -> Result<[u8; N], Sys
     Ok(bytes)
 }
 
-pub(super) async fn ioctl(current: &mut Current, [number, request, argument, ..]: Args) -> SysResult {
+pub(super) async fn ioctl(
+    current: &mut Current,
+    [number, request, argument, ..]: Args,
+) -> SysResult {
     let file = file(current, number)?;
     match request as u32 {
         io::FIONREAD => {
@@ -51,15 +64,27 @@ pub(super) async fn ioctl(current: &mut Current, [number, request, argument, ..]
             file.set_status(flags);
         }
         io::FIOCLEX | io::FIONCLEX => {
-            let on_exec = if request as u32 == io::FIOCLEX { OnExec::Close } else { OnExec::Keep };
-            current.process().files().set_on_exec(super::abi::fd(number), on_exec)?;
+            let on_exec = if request as u32 == io::FIOCLEX {
+                OnExec::Close
+            } else {
+                OnExec::Keep
+            };
+            current
+                .process()
+                .files()
+                .set_on_exec(super::abi::fd(number), on_exec)?;
         }
         request => return terminal(current, &file, request, argument).await,
     }
     Ok(0)
 }
 
-async fn terminal(current: &mut Current, file: &Arc<OpenFile>, request: u32, argument: u64) -> SysResult {
+async fn terminal(
+    current: &mut Current,
+    file: &Arc<OpenFile>,
+    request: u32,
+    argument: u64,
+) -> SysResult {
     let tty: &Tty = file.terminal()?;
     match request {
         io::TCGETS => out(current, argument, &termios_bytes(&tty.termios())).await?,
@@ -76,7 +101,12 @@ async fn terminal(current: &mut Current, file: &Arc<OpenFile>, request: u32, arg
         io::TIOCSWINSZ => {
             let b = take::<8>(current, argument).await?;
             let half = |i: usize| u16::from_le_bytes([b[i], b[i + 1]]);
-            tty.set_window(WindowSize { rows: half(0), columns: half(2), width: half(4), height: half(6) });
+            tty.set_window(WindowSize {
+                rows: half(0),
+                columns: half(2),
+                width: half(4),
+                height: half(6),
+            });
         }
         io::TIOCGPGRP => out(current, argument, &tty.foreground().to_le_bytes()).await?,
         io::TIOCSPGRP => {
@@ -101,7 +131,12 @@ async fn set_termios(current: &Current, tty: &Tty, at: u64, typed: Typed) -> Res
 
 fn own_group_and_session(current: &Current) -> Result<(Pid, Pid), Errno> {
     let pid = current.process().pid();
-    current.system().table().lock().group_and_session(pid).ok_or(Errno::ESRCH)
+    current
+        .system()
+        .table()
+        .lock()
+        .group_and_session(pid)
+        .ok_or(Errno::ESRCH)
 }
 
 /// A group may be put in front if it is one of the caller's session.
@@ -110,13 +145,18 @@ fn set_foreground(current: &Current, tty: &Tty, group: u32) -> Result<(), Errno>
         return Err(Errno::EINVAL);
     }
     let (_, session) = own_group_and_session(current)?;
-    let exists = current.system().list().any(|row| row.group == Pid(group) && row.session == session);
+    let exists = current
+        .system()
+        .list()
+        .any(|row| row.group == Pid(group) && row.session == session);
     if !exists {
-        return Err(if current.system().list().any(|row| row.group == Pid(group)) {
-            Errno::EPERM
-        } else {
-            Errno::ESRCH
-        });
+        return Err(
+            if current.system().list().any(|row| row.group == Pid(group)) {
+                Errno::EPERM
+            } else {
+                Errno::ESRCH
+            },
+        );
     }
     tty.set_foreground(group);
     Ok(())

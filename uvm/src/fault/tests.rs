@@ -6,7 +6,6 @@ use core::time::Duration;
 
 use super::FaultError;
 use crate::addr::{PAGE_SIZE, PageIndex, Pages, VaRange, VirtAddr};
-use executor::Class;
 use crate::map::{Advice, Inherit, MapRequest, Placement};
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
@@ -14,6 +13,7 @@ use crate::object::vnode::FileMap;
 use crate::prot::{Access, Prot};
 use crate::sim::World;
 use crate::sim::disk::{Layout, Mode, SimDisk, SimFile};
+use executor::Class;
 
 const AT: u64 = 0x1000_0000;
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -31,7 +31,11 @@ fn range(pages: usize) -> VaRange {
 }
 
 /// A machine, a disk that completes as told by `mode`, and a file of `size` bytes on it.
-fn with_file(mode: Mode, layout: Layout, size: u64) -> (World, Arc<SimDisk>, Arc<SimFile>, Arc<crate::VnodeObject>) {
+fn with_file(
+    mode: Mode,
+    layout: Layout,
+    size: u64,
+) -> (World, Arc<SimDisk>, Arc<SimFile>, Arc<crate::VnodeObject>) {
     let world = World::new(1024, 0);
     let disk = SimDisk::new(&world.uvm, 64 << 20, mode);
     let file = SimFile::new(&disk, layout);
@@ -47,7 +51,10 @@ fn case_0_nothing_there_or_not_allowed() {
     let program = world.program(&space);
     world.run(async move {
         assert_eq!(program.load(AT).await, Err(FaultError::NoMapping));
-        program.space().map(here(MapRequest::anonymous(PAGE_SIZE, Prot::READ))).unwrap();
+        program
+            .space()
+            .map(here(MapRequest::anonymous(PAGE_SIZE, Prot::READ)))
+            .unwrap();
         assert_eq!(program.store(AT, 1).await, Err(FaultError::Protection));
         assert_eq!(program.load(AT).await, Ok(0));
         assert_eq!(program.load(AT + PAGE).await, Err(FaultError::NoMapping));
@@ -65,8 +72,14 @@ fn case_2b_zero_fill_needs_one_poll_and_one_frame() {
     space.map(anonymous(64)).unwrap();
     let uvm = &world.uvm;
     // Map, amap, tables: what the first touch makes once.
-    assert_eq!(space.try_fault(VirtAddr::new(AT), Access::Write), Some(Ok(())));
-    let before = (uvm.meter().get(Counter::FltPrzero), uvm.meter().get(Counter::Pgalloc));
+    assert_eq!(
+        space.try_fault(VirtAddr::new(AT), Access::Write),
+        Some(Ok(()))
+    );
+    let before = (
+        uvm.meter().get(Counter::FltPrzero),
+        uvm.meter().get(Counter::Pgalloc),
+    );
     for page in 1..16 {
         let va = VirtAddr::new(AT + page * PAGE);
         assert_eq!(space.try_fault(va, Access::Write), Some(Ok(())));
@@ -92,8 +105,16 @@ fn case_1a_maps_what_is_there_and_its_neighbours() {
         pmap.remove(program.space().uvm(), range(32));
         pmap.update(program.space().uvm());
         assert_eq!(program.load(AT + 10 * PAGE).await, Ok(7));
-        assert_eq!(program.space().resident_pages(), 8, "the page, 3 behind, 4 ahead");
-        program.space().advise(range(32), Advice::Random).await.unwrap();
+        assert_eq!(
+            program.space().resident_pages(),
+            8,
+            "the page, 3 behind, 4 ahead"
+        );
+        program
+            .space()
+            .advise(range(32), Advice::Random)
+            .await
+            .unwrap();
         assert_eq!(program.load(AT + 20 * PAGE).await, Ok(7));
         assert_eq!(program.space().resident_pages(), 9);
     });
@@ -140,11 +161,19 @@ fn shared_memory_is_one_and_private_memory_is_not() {
     let space = world.space();
     let parent = world.program(&space);
     let object = UvmObject::anonymous(&world.uvm, Pages(4)).unwrap();
-    let shared = here(MapRequest::object(object.clone(), PageIndex(0), 4 * PAGE_SIZE, Prot::RW)).shared();
+    let shared = here(MapRequest::object(
+        object.clone(),
+        PageIndex(0),
+        4 * PAGE_SIZE,
+        Prot::RW,
+    ))
+    .shared();
     space.map(shared).unwrap();
     let amapped = AT + 16 * PAGE;
     let request = MapRequest::anonymous(4 * PAGE_SIZE, Prot::RW).shared();
-    space.map(request.at(Placement::Exclusive(VirtAddr::new(amapped)))).unwrap();
+    space
+        .map(request.at(Placement::Exclusive(VirtAddr::new(amapped))))
+        .unwrap();
     let forked = space.clone();
     let child = world.run(async move { forked.fork().await.unwrap() });
     let program = world.program(&child);
@@ -157,12 +186,18 @@ fn shared_memory_is_one_and_private_memory_is_not() {
             assert_eq!(program.load(at + PAGE).await, Ok(6));
         }
         // A copy of what is shared is a copy, at once: the sharers write on in place.
-        parent.space().inherit(VaRange::of_pages(VirtAddr::new(amapped), 4), Inherit::Copy).await.unwrap();
+        parent
+            .space()
+            .inherit(VaRange::of_pages(VirtAddr::new(amapped), 4), Inherit::Copy)
+            .await
+            .unwrap();
         let copy = parent.space().fork().await.unwrap();
         parent.store(amapped, 8).await.unwrap();
         assert_eq!(program.load(amapped).await, Ok(8));
         let mut byte = [0];
-        copy.read_bytes(VirtAddr::new(amapped), &mut byte).await.unwrap();
+        copy.read_bytes(VirtAddr::new(amapped), &mut byte)
+            .await
+            .unwrap();
         assert_eq!(byte, [5]);
         copy.teardown().await;
         program.space().deactivate();
@@ -179,7 +214,12 @@ fn case_2a_reads_a_cluster_and_maps_neighbours() {
     let (world, disk, file, object) = with_file(after, Layout::Contiguous(8192), 100 * PAGE - 100);
     let space = world.space();
     let program = world.program(&space);
-    let request = MapRequest::object(object.object().clone(), PageIndex(0), 101 * PAGE_SIZE, Prot::READ);
+    let request = MapRequest::object(
+        object.object().clone(),
+        PageIndex(0),
+        101 * PAGE_SIZE,
+        Prot::READ,
+    );
     space.map(here(request)).unwrap();
     let d = disk.clone();
     world.run(async move {
@@ -189,9 +229,15 @@ fn case_2a_reads_a_cluster_and_maps_neighbours() {
         assert_eq!(d.reads(), 2, "two clusters");
         assert_eq!(d.bytes(), 32 * PAGE);
         // Behind the last byte of the file: zeroes, then nothing.
-        assert_eq!(program.load(AT + 100 * PAGE - 101).await, Ok(file.byte(100 * PAGE - 101)));
+        assert_eq!(
+            program.load(AT + 100 * PAGE - 101).await,
+            Ok(file.byte(100 * PAGE - 101))
+        );
         assert_eq!(program.load(AT + 100 * PAGE - 100).await, Ok(0));
-        assert_eq!(program.load(AT + 100 * PAGE).await, Err(FaultError::BeyondEnd));
+        assert_eq!(
+            program.load(AT + 100 * PAGE).await,
+            Err(FaultError::BeyondEnd)
+        );
         assert_eq!(program.store(AT, 1).await, Err(FaultError::Protection));
     });
     assert_eq!(world.uvm.meter().gauge(Gauge::PagingIn), 0);
@@ -208,16 +254,29 @@ fn case_2b_promotes_a_private_write() {
     let (world, _disk, file, object) = with_file(after, Layout::Contiguous(0), 10 * PAGE);
     let space = world.space();
     let program = world.program(&space);
-    let request = MapRequest::object(object.object().clone(), PageIndex(0), 10 * PAGE_SIZE, Prot::RW);
+    let request = MapRequest::object(
+        object.object().clone(),
+        PageIndex(0),
+        10 * PAGE_SIZE,
+        Prot::RW,
+    );
     space.map(here(request)).unwrap();
     let uvm = world.uvm.clone();
     world.run(async move {
         program.store(AT + 1, 200).await.unwrap();
         assert_eq!(program.load(AT + 1).await, Ok(200));
-        assert_eq!(program.load(AT + 2).await, Ok(file.byte(2)), "the rest of the page was copied");
+        assert_eq!(
+            program.load(AT + 2).await,
+            Ok(file.byte(2)),
+            "the rest of the page was copied"
+        );
         assert_eq!(program.load(AT + PAGE).await, Ok(file.byte(PAGE)));
         program.store(AT + PAGE, 201).await.unwrap();
-        assert_eq!(program.load(AT + PAGE).await, Ok(201), "the read-only translation is gone");
+        assert_eq!(
+            program.load(AT + PAGE).await,
+            Ok(201),
+            "the read-only translation is gone"
+        );
         assert_eq!(uvm.meter().get(Counter::FltPrcopy), 2);
         let hold = object.page_in(&uvm, PageIndex(0)).await.unwrap();
         let mut byte = [0];
@@ -231,7 +290,8 @@ fn case_2b_promotes_a_private_write() {
 fn shared_writable_file_mappings_are_refused_while_nobody_writes_back() {
     let (world, _disk, _file, object) = with_file(Mode::Told, Layout::Contiguous(0), PAGE);
     let space = world.space();
-    let request = MapRequest::object(object.object().clone(), PageIndex(0), PAGE_SIZE, Prot::RW).shared();
+    let request =
+        MapRequest::object(object.object().clone(), PageIndex(0), PAGE_SIZE, Prot::RW).shared();
     assert_eq!(space.map(here(request)), Err(crate::VmError::Protection));
 }
 
@@ -253,7 +313,13 @@ fn holes_and_small_blocks() {
                 .await
                 .unwrap();
             assert_eq!(n, 7 * PAGE_SIZE - 3);
-            assert!(bytes.iter().enumerate().all(|(i, &b)| b == file.byte(i as u64 + 3)), "{layout:?}");
+            assert!(
+                bytes
+                    .iter()
+                    .enumerate()
+                    .all(|(i, &b)| b == file.byte(i as u64 + 3)),
+                "{layout:?}"
+            );
         });
         world.check_quiet();
     }
@@ -262,12 +328,21 @@ fn holes_and_small_blocks() {
 #[test]
 fn two_faults_make_one_read() {
     let (world, disk, file, object) = with_file(Mode::Told, Layout::Contiguous(0), 64 * PAGE);
-    let request = MapRequest::object(object.object().clone(), PageIndex(0), 64 * PAGE_SIZE, Prot::READ);
+    let request = MapRequest::object(
+        object.object().clone(),
+        PageIndex(0),
+        64 * PAGE_SIZE,
+        Prot::READ,
+    );
     let spaces: [_; 3] = core::array::from_fn(|_| world.space());
     let waiters = spaces.each_ref().map(|space| {
         space.map(here(request.clone())).unwrap();
         let program = world.program(space);
-        world.executor.spawn(Class::User, "program", async move { program.load(AT + 9).await })
+        world.executor.spawn(
+            Class::User,
+            "program",
+            async move { program.load(AT + 9).await },
+        )
     });
     world.executor.run_until_stalled();
     assert_eq!((disk.reads(), disk.pending()), (1, 1));
@@ -287,12 +362,21 @@ fn an_error_reaches_every_waiter_and_leaves_nothing() {
     let (world, disk, file, object) = with_file(Mode::Told, Layout::Contiguous(0), 64 * PAGE);
     let free = world.uvm.free_frames();
     disk.spoil(0, PAGE);
-    let request = MapRequest::object(object.object().clone(), PageIndex(0), 64 * PAGE_SIZE, Prot::READ);
+    let request = MapRequest::object(
+        object.object().clone(),
+        PageIndex(0),
+        64 * PAGE_SIZE,
+        Prot::READ,
+    );
     let spaces: [_; 3] = core::array::from_fn(|_| world.space());
     let start = || {
         spaces.each_ref().map(|space| {
             let program = world.program(space);
-            world.executor.spawn(Class::User, "program", async move { program.load(AT + 9).await })
+            world.executor.spawn(
+                Class::User,
+                "program",
+                async move { program.load(AT + 9).await },
+            )
         })
     };
     for space in &spaces {
@@ -306,7 +390,10 @@ fn an_error_reaches_every_waiter_and_leaves_nothing() {
     }
     assert_eq!(object.object().resident(), 0);
     assert_eq!(world.check_quiet().object, 0);
-    assert!(free - world.uvm.free_frames() < 16 + 8, "the cluster's frames are free again");
+    assert!(
+        free - world.uvm.free_frames() < 16 + 8,
+        "the cluster's frames are free again"
+    );
     // A mended disk can be read: the failure is not remembered.
     disk.mend();
     let waiters = start();
@@ -322,10 +409,19 @@ fn an_error_reaches_every_waiter_and_leaves_nothing() {
 fn the_reader_may_unmap_and_go_while_the_read_is_under_way() {
     let (world, disk, _file, object) = with_file(Mode::Told, Layout::Contiguous(0), 64 * PAGE);
     let space = world.space();
-    let request = MapRequest::object(object.object().clone(), PageIndex(0), 64 * PAGE_SIZE, Prot::READ);
+    let request = MapRequest::object(
+        object.object().clone(),
+        PageIndex(0),
+        64 * PAGE_SIZE,
+        Prot::READ,
+    );
     space.map(here(request)).unwrap();
     let program = world.program(&space);
-    let waiter = world.executor.spawn(Class::User, "program", async move { program.load(AT).await });
+    let waiter = world.executor.spawn(
+        Class::User,
+        "program",
+        async move { program.load(AT).await },
+    );
     world.executor.run_until_stalled();
     let gone = space.clone();
     world.run(async move { gone.unmap(range(64)).await.unwrap() });
@@ -353,7 +449,10 @@ fn memory_runs_out_with_an_error_and_comes_back() {
         };
         assert_eq!(error, FaultError::OutOfMemory);
         assert!(touched > 80, "{touched} pages");
-        assert!(matches!(program.space().fork().await, Err(crate::VmError::OutOfMemory)));
+        assert!(matches!(
+            program.space().fork().await,
+            Err(crate::VmError::OutOfMemory)
+        ));
         assert_eq!(program.peek(AT, 3).await.unwrap(), vec![1, 1, 1]);
         uvm.check().unwrap();
         program.space().deactivate();
@@ -368,14 +467,27 @@ fn memory_runs_out_with_an_error_and_comes_back() {
 #[test]
 fn a_file_larger_than_memory_can_be_read() {
     for torture_evict in [false, true] {
-        let config = crate::testing::HostConfig { frames: 256, torture_evict, ..Default::default() };
+        let config = crate::testing::HostConfig {
+            frames: 256,
+            torture_evict,
+            ..Default::default()
+        };
         let world = World::with(&config, 3);
-        let disk = SimDisk::new(&world.uvm, 64 << 20, Mode::After(Duration::from_micros(100)));
+        let disk = SimDisk::new(
+            &world.uvm,
+            64 << 20,
+            Mode::After(Duration::from_micros(100)),
+        );
         let file = SimFile::new(&disk, Layout::Contiguous(0));
         let pages = if torture_evict { 100 } else { 1000 };
         let object = world.file(file.clone(), pages * PAGE);
         let space = world.space();
-        let request = MapRequest::object(object.object().clone(), PageIndex(0), pages as usize * PAGE_SIZE, Prot::READ);
+        let request = MapRequest::object(
+            object.object().clone(),
+            PageIndex(0),
+            pages as usize * PAGE_SIZE,
+            Prot::READ,
+        );
         space.map(here(request)).unwrap();
         let program = world.program(&space);
         world.run(async move {
@@ -402,7 +514,11 @@ fn a_reader_in_order_is_read_ahead_for() {
             assert_eq!(byte[0], file.byte(page * PAGE));
         }
     });
-    assert!(disk.most_pending() > 4, "{} reads at once", disk.most_pending());
+    assert!(
+        disk.most_pending() > 4,
+        "{} reads at once",
+        disk.most_pending()
+    );
     assert_eq!(disk.bytes(), 256 * PAGE, "nothing is read twice");
     world.check_quiet();
 }

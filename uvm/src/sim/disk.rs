@@ -100,7 +100,9 @@ impl SimDisk {
     /// Ends the `n` oldest requests. Returns how many there were to end.
     pub fn complete(&self, n: usize) -> usize {
         for done in 0..n {
-            let Some(io) = self.queue().pop_front() else { return done };
+            let Some(io) = self.queue().pop_front() else {
+                return done;
+            };
             self.finish(io);
         }
         n
@@ -113,7 +115,12 @@ impl SimDisk {
     fn finish(&self, io: PageIo) {
         let request = io.request();
         let range = (request.offset, request.offset + request.len);
-        let bad = self.bad.lock().expect("not poisoned").iter().any(|b| b.0 < range.1 && range.0 < b.1);
+        let bad = self
+            .bad
+            .lock()
+            .expect("not poisoned")
+            .iter()
+            .any(|b| b.0 < range.1 && range.0 < b.1);
         if bad || request.op != Op::Read {
             io.complete(Err(IoError::Device));
             return;
@@ -121,7 +128,9 @@ impl SimDisk {
         let mut at = request.offset;
         for segment in &request.segments {
             let data: Vec<u8> = (at..at + u64::from(segment.len)).map(byte_at).collect();
-            self.uvm.bytes(segment.frame).write(segment.offset as usize, &data);
+            self.uvm
+                .bytes(segment.frame)
+                .write(segment.offset as usize, &data);
             at += u64::from(segment.len);
         }
         io.complete(Ok(()));
@@ -184,7 +193,13 @@ impl SimFile {
     #[must_use]
     pub fn new(disk: &Arc<SimDisk>, layout: Layout) -> Arc<Self> {
         let executor = disk.uvm.executor().clone();
-        Arc::new(Self { device: Arc::new(Device { disk: disk.clone(), executor }), layout })
+        Arc::new(Self {
+            device: Arc::new(Device {
+                disk: disk.clone(),
+                executor,
+            }),
+            layout,
+        })
     }
 
     /// What it holds at byte `n`.
@@ -212,10 +227,16 @@ impl SimFile {
 impl FileMap for SimFile {
     async fn bmap(&self, first: PageIndex, max: usize) -> Result<Extent, IoError> {
         Ok(match self.layout {
-            Layout::Contiguous(base) => Extent::Run { offset: base + first.bytes(), pages: max },
+            Layout::Contiguous(base) => Extent::Run {
+                offset: base + first.bytes(),
+                pages: max,
+            },
             Layout::Holes(base) => match first.0 % 3 {
                 2 => Extent::Hole { pages: 1 },
-                n => Extent::Run { offset: base + first.bytes(), pages: max.min(2 - n as usize) },
+                n => Extent::Run {
+                    offset: base + first.bytes(),
+                    pages: max.min(2 - n as usize),
+                },
             },
             Layout::Blocks(base) => {
                 let block = |n: u64| (n != 2).then(|| base + first.bytes() + (3 - n) * BLOCK);

@@ -40,7 +40,13 @@ impl World {
     /// A machine of so many frames; tasks run in an order that `seed` decides.
     #[must_use]
     pub fn new(frames: usize, seed: u64) -> Self {
-        Self::with(&HostConfig { frames, ..HostConfig::default() }, seed)
+        Self::with(
+            &HostConfig {
+                frames,
+                ..HostConfig::default()
+            },
+            seed,
+        )
     }
 
     /// A machine as described.
@@ -49,7 +55,11 @@ impl World {
         let executor = Executor::with_seed(seed);
         let Host { uvm, machine } = Host::with_executor(config, executor.clone());
         executor.spawn(Class::Daemon, "pagedaemon", pagedaemon(uvm.clone()));
-        Self { uvm, machine, executor }
+        Self {
+            uvm,
+            machine,
+            executor,
+        }
     }
 
     /// An empty address space.
@@ -73,7 +83,10 @@ impl World {
     /// A program in `space`.
     #[must_use]
     pub fn program(&self, space: &Arc<VmSpace>) -> Program {
-        Program { machine: self.machine.clone(), space: space.clone() }
+        Program {
+            machine: self.machine.clone(),
+            space: space.clone(),
+        }
     }
 
     /// Runs `f` to its end, and whatever else can run meanwhile.
@@ -98,7 +111,11 @@ impl World {
     /// As [`Self::check`].
     pub fn check_quiet(&self) -> CheckReport {
         let report = self.check();
-        assert_eq!((report.floating, report.in_transit), (0, 0), "under way: {report:?}");
+        assert_eq!(
+            (report.floating, report.in_transit),
+            (0, 0),
+            "under way: {report:?}"
+        );
         report
     }
 }
@@ -151,7 +168,8 @@ impl Program {
     /// # Errors
     /// [`FaultError`]: what the program would be killed for.
     pub async fn store(&self, va: u64, byte: u8) -> Result<(), FaultError> {
-        self.access(va, Access::Write, |machine, va| machine.store(va, byte)).await
+        self.access(va, Access::Write, |machine, va| machine.store(va, byte))
+            .await
     }
 
     /// Stores `byte` in each of `pages` pages from `va` on.

@@ -12,7 +12,6 @@ use core::time::Duration;
 use std::sync::Mutex;
 
 use crate::addr::{PAGE_SIZE, PageIndex, Pages, VaRange, VirtAddr};
-use executor::Class;
 use crate::fault::FaultError;
 use crate::glue::VmSpace;
 use crate::map::{Advice, Inherit, MapRequest, Placement, VmError};
@@ -25,6 +24,7 @@ use crate::sim::model::{Content, Model, ModelPage, SAMPLES, Verdict};
 use crate::sim::random::Random;
 use crate::sim::{Program, World};
 use crate::testing::HostConfig;
+use executor::Class;
 
 /// Where programs map things, in pages.
 const ARENA: core::ops::Range<u64> = 0x1_0000..0x1_0080;
@@ -97,25 +97,40 @@ pub fn run(seed: u64, ops: u64, mode: Mode) -> Outcome {
         _ => 1024,
     };
     let torture_evict = mode == Mode::Torture;
-    let world = World::with(&HostConfig { frames, torture_evict, ..HostConfig::default() }, seed | 1);
+    let world = World::with(
+        &HostConfig {
+            frames,
+            torture_evict,
+            ..HostConfig::default()
+        },
+        seed | 1,
+    );
     let mut random = Random::new(seed);
     let delay = disk::Mode::After(Duration::from_micros(random.below(200) + 1));
     let disk = SimDisk::new(&world.uvm, 4 << 20, delay);
     let size = OBJECT_PAGES * PAGE_SIZE as u64;
-    let files = [Layout::Contiguous(0), Layout::Holes(1 << 20), Layout::Blocks(2 << 20)]
-        .map(|layout| {
-            let file = SimFile::new(&disk, layout);
-            (file.clone(), world.file(file, size))
-        })
-        .into();
+    let files = [
+        Layout::Contiguous(0),
+        Layout::Holes(1 << 20),
+        Layout::Blocks(2 << 20),
+    ]
+    .map(|layout| {
+        let file = SimFile::new(&disk, layout);
+        (file.clone(), world.file(file, size))
+    })
+    .into();
     if mode == Mode::Faulty {
         disk.spoil(10 * 4096, 12 * 4096);
         disk.spoil((2 << 20) + 5 * 4096, (2 << 20) + 5 * 4096 + 1);
     }
     let objects = (0..2)
         .map(|_| {
-            let object = UvmObject::anonymous(&world.uvm, Pages(OBJECT_PAGES as usize)).expect("memory at the start");
-            (object, (0..OBJECT_PAGES).map(|_| Content::shared()).collect())
+            let object = UvmObject::anonymous(&world.uvm, Pages(OBJECT_PAGES as usize))
+                .expect("memory at the start");
+            (
+                object,
+                (0..OBJECT_PAGES).map(|_| Content::shared()).collect(),
+            )
         })
         .collect();
     let shared = Arc::new(Shared {
@@ -140,12 +155,22 @@ pub fn run(seed: u64, ops: u64, mode: Mode) -> Outcome {
     });
     shared.world.check_quiet();
     let outcome = *shared.done.lock().expect("not poisoned");
-    let Ok(Shared { world, files, objects, .. }) = Arc::try_unwrap(shared).map_err(drop) else {
+    let Ok(Shared {
+        world,
+        files,
+        objects,
+        ..
+    }) = Arc::try_unwrap(shared).map_err(drop)
+    else {
         panic!("a program is left");
     };
     drop((files, objects));
     let report = world.check_quiet();
-    assert_eq!((report.anon, report.object, report.mappings), (0, 0, 0), "seed {seed}: {report:?}");
+    assert_eq!(
+        (report.anon, report.object, report.mappings),
+        (0, 0, 0),
+        "seed {seed}: {report:?}"
+    );
     outcome
 }
 
@@ -166,7 +191,9 @@ impl Shared {
                 random: Random::new(random.next()),
                 shared: self.clone(),
             };
-            self.world.executor.spawn(Class::User, "program", lwp.live());
+            self.world
+                .executor
+                .spawn(Class::User, "program", lwp.live());
         }
     }
 
@@ -195,7 +222,10 @@ impl Lwp {
             if left.is_multiple_of(CHECK_EVERY)
                 && let Err(error) = self.shared.world.uvm.check()
             {
-                panic!("seed {} mode {:?}: {error}", self.shared.seed, self.shared.mode);
+                panic!(
+                    "seed {} mode {:?}: {error}",
+                    self.shared.seed, self.shared.mode
+                );
             }
         }
         self.process.space.deactivate();
@@ -232,11 +262,17 @@ impl Lwp {
     }
 
     fn fail(&self, what: core::fmt::Arguments<'_>) -> ! {
-        panic!("seed {} mode {:?}: {what}", self.shared.seed, self.shared.mode);
+        panic!(
+            "seed {} mode {:?}: {what}",
+            self.shared.seed, self.shared.mode
+        );
     }
 
     async fn load(&mut self) {
-        let (page, sample) = (self.page(), self.random.below(SAMPLES.len() as u64) as usize);
+        let (page, sample) = (
+            self.page(),
+            self.random.below(SAMPLES.len() as u64) as usize,
+        );
         let va = page * PAGE_SIZE as u64 + SAMPLES[sample] as u64;
         let result = self.program.load(va).await;
         // No await since the byte was loaded: the model is as of that instant.
@@ -245,7 +281,10 @@ impl Lwp {
     }
 
     async fn store(&mut self) {
-        let (page, sample) = (self.page(), self.random.below(SAMPLES.len() as u64) as usize);
+        let (page, sample) = (
+            self.page(),
+            self.random.below(SAMPLES.len() as u64) as usize,
+        );
         let va = page * PAGE_SIZE as u64 + SAMPLES[sample] as u64;
         let byte = self.random.next() as u8;
         let result = self.program.store(va, byte).await;
@@ -257,7 +296,13 @@ impl Lwp {
     }
 
     /// Compares what happened with what had to. `Ok(Some)` is a byte loaded.
-    fn judge(&self, page: u64, what: &str, verdict: &Verdict, result: Result<Option<u8>, FaultError>) {
+    fn judge(
+        &self,
+        page: u64,
+        what: &str,
+        verdict: &Verdict,
+        result: Result<Option<u8>, FaultError>,
+    ) {
         match (verdict, result) {
             (_, Err(FaultError::OutOfMemory)) if self.shared.mode == Mode::Starved => {
                 self.shared.note(|o| o.out_of_memory += 1);
@@ -276,7 +321,9 @@ impl Lwp {
             {
                 self.shared.note(|o| o.accesses += 1);
             }
-            (verdict, result) => self.fail(format_args!("{what} at page {page:#x}: {result:?}, expected {verdict:?}")),
+            (verdict, result) => self.fail(format_args!(
+                "{what} at page {page:#x}: {result:?}, expected {verdict:?}"
+            )),
         }
     }
 
@@ -286,7 +333,9 @@ impl Lwp {
         let pages = self.pages(16);
         let count = pages.end - pages.start;
         let len = count as usize * PAGE_SIZE;
-        let prot = self.random.pick(&[Prot::RW, Prot::RW, Prot::RW, Prot::READ]);
+        let prot = self
+            .random
+            .pick(&[Prot::RW, Prot::RW, Prot::RW, Prot::READ]);
         let mut contents: Vec<Content> = (0..count).map(|_| Content::zeroes()).collect();
         let (mut inherit, mut from_file) = (Inherit::Copy, false);
         let request = match self.random.below(10) {
@@ -299,7 +348,9 @@ impl Lwp {
             6..8 if count <= OBJECT_PAGES => {
                 let offset = self.random.below(OBJECT_PAGES - count + 1);
                 let (file, object) = &self.shared.files[self.random.below(3) as usize];
-                contents = (offset..offset + count).map(|i| Content::of_file(file, i)).collect();
+                contents = (offset..offset + count)
+                    .map(|i| Content::of_file(file, i))
+                    .collect();
                 from_file = true;
                 MapRequest::object(object.object().clone(), PageIndex(offset), len, prot)
             }
@@ -313,16 +364,30 @@ impl Lwp {
         };
         let at = VirtAddr::new(pages.start * PAGE_SIZE as u64);
         let fixed = self.random.percent(60);
-        let request = request.at(if fixed { Placement::Fixed(at) } else { Placement::Exclusive(at) });
+        let request = request.at(if fixed {
+            Placement::Fixed(at)
+        } else {
+            Placement::Exclusive(at)
+        });
         let occupied = self.model(|m| m.any(pages.clone()));
         match process.space.map(request) {
             Ok(va) => {
                 if va != at || (!fixed && occupied) {
-                    self.fail(format_args!("mapped {pages:x?} at {va:?} (occupied: {occupied})"));
+                    self.fail(format_args!(
+                        "mapped {pages:x?} at {va:?} (occupied: {occupied})"
+                    ));
                 }
                 self.model(|m| {
                     for (page, content) in pages.zip(contents) {
-                        m.insert(page, ModelPage { prot, inherit, content, from_file });
+                        m.insert(
+                            page,
+                            ModelPage {
+                                prot,
+                                inherit,
+                                content,
+                                from_file,
+                            },
+                        );
                     }
                 });
             }
@@ -364,7 +429,9 @@ impl Lwp {
         let process = self.process.clone();
         let _turn = process.turn.lock().await;
         let pages = self.pages(12);
-        let prot = self.random.pick(&[Prot::empty(), Prot::READ, Prot::RW, Prot::RW]);
+        let prot = self
+            .random
+            .pick(&[Prot::empty(), Prot::READ, Prot::RW, Prot::RW]);
         let mapped = self.model(|m| m.all(pages.clone()));
         self.model(|m| m.begin(pages.clone()));
         let result = process.space.protect(Self::range(&pages), prot).await;
@@ -373,7 +440,9 @@ impl Lwp {
             Ok(()) if mapped => self.model(|m| m.change(pages, |page| page.prot = prot)),
             Err(VmError::Unmapped) if !mapped => {}
             Err(error) if mapped => self.out_of_memory(error),
-            other => self.fail(format_args!("protect {pages:x?}: {other:?}, mapped: {mapped}")),
+            other => self.fail(format_args!(
+                "protect {pages:x?}: {other:?}, mapped: {mapped}"
+            )),
         }
     }
 
@@ -381,7 +450,9 @@ impl Lwp {
         let process = self.process.clone();
         let _turn = process.turn.lock().await;
         let pages = self.pages(12);
-        let inherit = self.random.pick(&[Inherit::Share, Inherit::Copy, Inherit::None, Inherit::Zero]);
+        let inherit =
+            self.random
+                .pick(&[Inherit::Share, Inherit::Copy, Inherit::None, Inherit::Zero]);
         let mapped = self.model(|m| m.all(pages.clone()));
         match process.space.inherit(Self::range(&pages), inherit).await {
             Ok(()) if mapped => self.model(|m| {
@@ -392,13 +463,17 @@ impl Lwp {
             }),
             Err(VmError::Unmapped) if !mapped => {}
             Err(error) if mapped => self.out_of_memory(error),
-            other => self.fail(format_args!("inherit {pages:x?}: {other:?}, mapped: {mapped}")),
+            other => self.fail(format_args!(
+                "inherit {pages:x?}: {other:?}, mapped: {mapped}"
+            )),
         }
     }
 
     async fn advise(&mut self) {
         let pages = self.pages(30);
-        let advice = self.random.pick(&[Advice::Normal, Advice::Random, Advice::Sequential]);
+        let advice = self
+            .random
+            .pick(&[Advice::Normal, Advice::Random, Advice::Sequential]);
         match self.process.space.advise(Self::range(&pages), advice).await {
             Ok(()) | Err(VmError::Unmapped) => {}
             Err(error) => self.out_of_memory(error),
@@ -444,7 +519,11 @@ mod tests {
         }
         assert!(sum.accesses > SEEDS * OPS / 5, "{mode:?}: {sum:?}");
         assert!(sum.forks > SEEDS, "{mode:?}: {sum:?}");
-        assert_eq!(sum.out_of_memory > 0, mode == Mode::Starved, "{mode:?}: {sum:?}");
+        assert_eq!(
+            sum.out_of_memory > 0,
+            mode == Mode::Starved,
+            "{mode:?}: {sum:?}"
+        );
         assert_eq!(sum.io_errors > 0, mode == Mode::Faulty, "{mode:?}: {sum:?}");
     }
 

@@ -8,14 +8,14 @@ use super::super::feature;
 use super::super::model::ModelBlk;
 use super::*;
 use crate::testing::{Answer, TestInterrupts, TestMemory, answers, request, settle, successes};
-use executor::testing::Simulation;
+use executor::testing::Driver;
 
 const SECTORS: u64 = 2048;
 
 struct Machine {
     memory: &'static TestMemory,
     model: ModelBlk,
-    sim: Simulation,
+    sim: Driver,
     disk: Arc<VirtioBlk>,
     /// Physical address of memory for data.
     data: u64,
@@ -29,7 +29,7 @@ fn model() -> (&'static TestMemory, ModelBlk) {
 fn machine_with(change: impl FnOnce(&ModelBlk)) -> Machine {
     let (memory, model) = model();
     change(&model);
-    let sim = Simulation::new();
+    let sim = Driver::new();
     let interrupts = TestInterrupts::default();
     let transport = Box::new(model.clone());
     let disk = VirtioBlk::new("virtio0", transport, memory, &interrupts, &sim.executor()).unwrap();
@@ -57,7 +57,7 @@ fn error(change: impl FnOnce(&ModelBlk)) -> (ProbeError, ModelBlk) {
         transport,
         memory,
         &interrupts,
-        &Simulation::new().executor(),
+        &Driver::new().executor(),
     )
     .err();
     (error.expect("an error"), model)

@@ -24,7 +24,11 @@ pub fn init(memory: &mut MemoryMap) {
 
 /// From now on the heap grows with `uvm`'s memory. Once.
 pub fn attach(uvm: &'static Uvm) {
-    log::info!("heap: {} of {} early bytes used", HEAP.early_used(), EARLY_SIZE);
+    log::info!(
+        "heap: {} of {} early bytes used",
+        HEAP.early_used(),
+        EARLY_SIZE
+    );
     // SAFETY: `uvm` lives for good, and does not move.
     unsafe { HEAP.attach(uvm) };
 }

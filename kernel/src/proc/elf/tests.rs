@@ -4,7 +4,14 @@ use std::vec::Vec;
 const BUSYBOX: &str = "/bin/busybox";
 
 /// The bytes of a program header.
-pub(in crate::proc) fn phdr(kind: u32, flags: u32, offset: u64, vaddr: u64, filesz: u64, memsz: u64) -> Vec<u8> {
+pub(in crate::proc) fn phdr(
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    vaddr: u64,
+    filesz: u64,
+    memsz: u64,
+) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(kind.to_le_bytes());
     out.extend(flags.to_le_bytes());
@@ -36,21 +43,44 @@ pub(in crate::proc) fn file(kind: u16, entry: u64, phdrs: &[Vec<u8>]) -> Vec<u8>
 fn load(bytes: &[u8], len: u64) -> Result<Image, ElfError> {
     let header = Header::parse(bytes)?;
     let start = usize::try_from(header.phoff).map_err(|_| ElfError::Truncated)?;
-    let end = start.checked_add(header.table_len()).ok_or(ElfError::Truncated)?;
-    Image::parse(&header, bytes.get(start..end).ok_or(ElfError::Truncated)?, len)
+    let end = start
+        .checked_add(header.table_len())
+        .ok_or(ElfError::Truncated)?;
+    Image::parse(
+        &header,
+        bytes.get(start..end).ok_or(ElfError::Truncated)?,
+        len,
+    )
 }
 
 #[test]
 fn a_plain_executable() {
-    let text = phdr(abi::PT_LOAD, abi::PF_R | abi::PF_X, 0, 0x40_0000, 0x1234, 0x1234);
-    let data = phdr(abi::PT_LOAD, abi::PF_R | abi::PF_W, 0x2345, 0x40_3345, 0x100, 0x5000);
+    let text = phdr(
+        abi::PT_LOAD,
+        abi::PF_R | abi::PF_X,
+        0,
+        0x40_0000,
+        0x1234,
+        0x1234,
+    );
+    let data = phdr(
+        abi::PT_LOAD,
+        abi::PF_R | abi::PF_W,
+        0x2345,
+        0x40_3345,
+        0x100,
+        0x5000,
+    );
     let image = load(&file(abi::ET_EXEC, 0x40_0100, &[text, data]), 0x2445).unwrap();
     assert_eq!(image.entry, 0x40_0100);
     assert_eq!(image.phdr, 0x40_0040);
     assert_eq!(image.phnum, 2);
     assert_eq!(image.segments[0].tail(), None);
     let data = image.segments[1];
-    assert_eq!((data.start, data.map_end, data.end), (0x40_3000, 0x40_4000, 0x40_9000));
+    assert_eq!(
+        (data.start, data.map_end, data.end),
+        (0x40_3000, 0x40_4000, 0x40_9000)
+    );
     assert_eq!(data.file_offset, 0x2000);
     assert_eq!(data.tail(), Some(0x40_3445..0x40_4000));
     assert!(data.write && !data.exec);
@@ -67,11 +97,28 @@ fn position_independent_goes_to_its_base() {
 
 #[test]
 fn bss_only_segment_has_no_file_pages() {
-    let text = phdr(abi::PT_LOAD, abi::PF_R | abi::PF_X, 0, 0x40_0000, 0x1000, 0x1000);
-    let bss = phdr(abi::PT_LOAD, abi::PF_R | abi::PF_W, 0x1010, 0x40_2010, 0, 0x100);
+    let text = phdr(
+        abi::PT_LOAD,
+        abi::PF_R | abi::PF_X,
+        0,
+        0x40_0000,
+        0x1000,
+        0x1000,
+    );
+    let bss = phdr(
+        abi::PT_LOAD,
+        abi::PF_R | abi::PF_W,
+        0x1010,
+        0x40_2010,
+        0,
+        0x100,
+    );
     let image = load(&file(abi::ET_EXEC, 0x40_0000, &[text, bss]), 0x1000 + 0x10).unwrap();
     let bss = image.segments[1];
-    assert_eq!((bss.start, bss.map_end, bss.end), (0x40_2000, 0x40_2000, 0x40_3000));
+    assert_eq!(
+        (bss.start, bss.map_end, bss.end),
+        (0x40_2000, 0x40_2000, 0x40_3000)
+    );
     assert_eq!(bss.tail(), None);
 }
 
@@ -82,18 +129,54 @@ fn what_is_wrong_is_said() {
     assert_eq!(load(b"hello", 5), Err(ElfError::NotElf));
     assert_eq!(load(b"", 0), Err(ElfError::NotElf));
     assert_eq!(load(b"\x7fELF\x02\x01\x01", 7), Err(ElfError::Truncated));
-    assert_eq!(load_one(phdr(abi::PT_INTERP, x, 0, 0, 1, 1)), Err(ElfError::NeedsInterpreter));
-    assert_eq!(load_one(phdr(abi::PT_NOTE, x, 0, 0, 1, 1)), Err(ElfError::NothingToLoad));
-    assert_eq!(load_one(phdr(abi::PT_LOAD, x, 0, 0x40_0000, 0x2000, 0x2000)), Err(ElfError::SegmentOutsideFile));
-    assert_eq!(load_one(phdr(abi::PT_LOAD, x, u64::MAX, 0x40_0fff, 2, 2)), Err(ElfError::SegmentOutsideFile));
-    assert_eq!(load_one(phdr(abi::PT_LOAD, x, 0, 0x40_0000, 16, 8)), Err(ElfError::SegmentSizes));
-    assert_eq!(load_one(phdr(abi::PT_LOAD, x, 0, 0x40_0010, 16, 16)), Err(ElfError::SegmentAlignment));
-    assert_eq!(load_one(phdr(abi::PT_LOAD, x, 0, 0, 16, 16)), Err(ElfError::SegmentOutsideMemory));
-    assert_eq!(load_one(phdr(abi::PT_LOAD, x, 0, u64::MAX - 0xfff, 16, u64::MAX)), Err(ElfError::SegmentOutsideMemory));
-    assert_eq!(load_one(phdr(abi::PT_LOAD, abi::PF_R, 0, 0x40_0000, 16, 16)), Err(ElfError::BadEntry));
+    assert_eq!(
+        load_one(phdr(abi::PT_INTERP, x, 0, 0, 1, 1)),
+        Err(ElfError::NeedsInterpreter)
+    );
+    assert_eq!(
+        load_one(phdr(abi::PT_NOTE, x, 0, 0, 1, 1)),
+        Err(ElfError::NothingToLoad)
+    );
+    assert_eq!(
+        load_one(phdr(abi::PT_LOAD, x, 0, 0x40_0000, 0x2000, 0x2000)),
+        Err(ElfError::SegmentOutsideFile)
+    );
+    assert_eq!(
+        load_one(phdr(abi::PT_LOAD, x, u64::MAX, 0x40_0fff, 2, 2)),
+        Err(ElfError::SegmentOutsideFile)
+    );
+    assert_eq!(
+        load_one(phdr(abi::PT_LOAD, x, 0, 0x40_0000, 16, 8)),
+        Err(ElfError::SegmentSizes)
+    );
+    assert_eq!(
+        load_one(phdr(abi::PT_LOAD, x, 0, 0x40_0010, 16, 16)),
+        Err(ElfError::SegmentAlignment)
+    );
+    assert_eq!(
+        load_one(phdr(abi::PT_LOAD, x, 0, 0, 16, 16)),
+        Err(ElfError::SegmentOutsideMemory)
+    );
+    assert_eq!(
+        load_one(phdr(abi::PT_LOAD, x, 0, u64::MAX - 0xfff, 16, u64::MAX)),
+        Err(ElfError::SegmentOutsideMemory)
+    );
+    assert_eq!(
+        load_one(phdr(abi::PT_LOAD, abi::PF_R, 0, 0x40_0000, 16, 16)),
+        Err(ElfError::BadEntry)
+    );
     let one = phdr(abi::PT_LOAD, x, 0, 0x40_0000, 16, 16);
-    assert_eq!(load(&file(abi::ET_EXEC, 0x40_0000, &[one.clone(), one.clone()]), 0x1000), Err(ElfError::SegmentOverlap));
-    assert_eq!(load(&file(abi::ET_REL, 0, &[one.clone()]), 0x1000), Err(ElfError::NotExecutable));
+    assert_eq!(
+        load(
+            &file(abi::ET_EXEC, 0x40_0000, &[one.clone(), one.clone()]),
+            0x1000
+        ),
+        Err(ElfError::SegmentOverlap)
+    );
+    assert_eq!(
+        load(&file(abi::ET_REL, 0, &[one.clone()]), 0x1000),
+        Err(ElfError::NotExecutable)
+    );
     let mut other = file(abi::ET_EXEC, 0x40_0000, &[one]);
     other[18] = 40;
     assert_eq!(load(&other, 0x1000), Err(ElfError::WrongMachine));
@@ -107,7 +190,11 @@ fn what_is_wrong_is_said() {
 fn damaged_files_never_panic() {
     let good = match std::fs::read(BUSYBOX) {
         Ok(bytes) => bytes[..4096].to_vec(),
-        Err(_) => file(abi::ET_EXEC, 0x40_0000, &[phdr(abi::PT_LOAD, 5, 0, 0x40_0000, 64, 64)]),
+        Err(_) => file(
+            abi::ET_EXEC,
+            0x40_0000,
+            &[phdr(abi::PT_LOAD, 5, 0, 0x40_0000, 64, 64)],
+        ),
     };
     let mut seed = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = move || {
@@ -131,7 +218,10 @@ fn damaged_files_never_panic() {
         if let Ok(image) = load(&bytes, bytes.len() as u64 * 1000) {
             let mut last = USER_MIN;
             for s in &image.segments {
-                assert!(s.start >= last - last % PAGE && s.start <= s.map_end && s.map_end <= s.end, "{s:?}");
+                assert!(
+                    s.start >= last - last % PAGE && s.start <= s.map_end && s.map_end <= s.end,
+                    "{s:?}"
+                );
                 assert!(s.end <= IMAGE_MAX + PAGE, "{s:?}");
                 last = s.end;
             }
@@ -142,7 +232,13 @@ fn damaged_files_never_panic() {
 #[test]
 fn scripts() {
     let s = script(b"#! /bin/sh -x  y \nrest").unwrap();
-    assert_eq!(s, Script { interpreter: b"/bin/sh", argument: Some(b"-x  y") });
+    assert_eq!(
+        s,
+        Script {
+            interpreter: b"/bin/sh",
+            argument: Some(b"-x  y")
+        }
+    );
     assert_eq!(script(b"#!/bin/sh\n").unwrap().argument, None);
     assert_eq!(script(b"#!/bin/sh").unwrap().interpreter, b"/bin/sh");
     assert_eq!(script(b"#!\n"), None);

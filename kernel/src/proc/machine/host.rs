@@ -78,7 +78,12 @@ pub struct LwpMachineState {
 impl LwpMachineState {
     /// A thread that starts at `rip` with the stack at `rsp`.
     pub fn new(rip: u64, rsp: u64) -> LwpMachineState {
-        LwpMachineState { frame: TrapFrame::new(rip, rsp), fs_base: 0, gs_base: 0, attached: false }
+        LwpMachineState {
+            frame: TrapFrame::new(rip, rsp),
+            fs_base: 0,
+            gs_base: 0,
+            attached: false,
+        }
     }
 
     /// A copy of all registers.
@@ -148,7 +153,10 @@ impl LwpMachineState {
         });
         let Some((start, program)) = found else {
             let code = PageFaultCode::USER | PageFaultCode::FETCH;
-            return Trap::PageFault { va: frame.rip, code };
+            return Trap::PageFault {
+                va: frame.rip,
+                code,
+            };
         };
         let trap = program((frame.rip - start) / 2, frame);
         if trap == Trap::Syscall {
@@ -163,7 +171,9 @@ fn each(at: u64, len: usize, wants: Wants, mut f: impl FnMut(usize, *mut u8)) ->
     MEMORY.with_borrow(|memory| {
         let byte = |done: usize| {
             let va = at.wrapping_add(done as u64);
-            let byte = (va < USER_END).then(|| memory.as_ref().and_then(|m| m(va, wants))).flatten();
+            let byte = (va < USER_END)
+                .then(|| memory.as_ref().and_then(|m| m(va, wants)))
+                .flatten();
             byte.ok_or(va)
         };
         let mut done = 0;
@@ -184,13 +194,17 @@ fn each(at: u64, len: usize, wants: Wants, mut f: impl FnMut(usize, *mut u8)) ->
 /// Copies user memory at `from` into `to`.
 pub fn copyin(to: &mut [u8], from: u64) -> Result<(), Fault> {
     // SAFETY: the test's memory gives pointers that may be read.
-    each(from, to.len(), Wants::Read, |i, byte| to[i] = unsafe { byte.read() })
+    each(from, to.len(), Wants::Read, |i, byte| {
+        to[i] = unsafe { byte.read() }
+    })
 }
 
 /// Copies `from` to user memory at `to`.
 pub fn copyout(to: u64, from: &[u8]) -> Result<(), Fault> {
     // SAFETY: the test's memory gives pointers that may be written.
-    each(to, from.len(), Wants::Write, |i, byte| unsafe { byte.write(from[i]) })
+    each(to, from.len(), Wants::Write, |i, byte| unsafe {
+        byte.write(from[i])
+    })
 }
 
 /// Copies `len` bytes to user memory at `to`.
@@ -199,7 +213,9 @@ pub fn copyout(to: u64, from: &[u8]) -> Result<(), Fault> {
 /// `from` must be valid for reads of `len` bytes.
 pub unsafe fn copyout_raw(to: u64, from: *const u8, len: usize) -> Result<(), Fault> {
     // SAFETY: as the caller vouches; the test's memory gives pointers that may be written.
-    each(to, len, Wants::Write, |i, byte| unsafe { byte.write(from.add(i).read()) })
+    each(to, len, Wants::Write, |i, byte| unsafe {
+        byte.write(from.add(i).read())
+    })
 }
 
 /// Clears `len` bytes of user memory at `to`.

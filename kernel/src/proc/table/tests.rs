@@ -8,7 +8,13 @@ fn process(pid: u32) -> Arc<Process> {
 /// 1 is the parent of 2 and 3; 2 of 4 and 5.
 fn family() -> Table {
     let mut t = Table::new();
-    for (pid, parent) in [(1, None), (2, Some(1)), (3, Some(1)), (4, Some(2)), (5, Some(2))] {
+    for (pid, parent) in [
+        (1, None),
+        (2, Some(1)),
+        (3, Some(1)),
+        (4, Some(2)),
+        (5, Some(2)),
+    ] {
         assert_eq!(t.free_pid(), Ok(Pid(pid)));
         t.insert(process(pid), parent.map(Pid));
     }
@@ -42,12 +48,22 @@ fn waiting_tells_each_end_once() {
     let code = |c| Change::Ended(ExitStatus::Exited(c));
     assert_eq!(collect(&mut t, 2, Which::Any), Ok(None));
     assert_eq!(collect(&mut t, 3, Which::Any), Err(TableError::NoChild));
-    assert_eq!(collect(&mut t, 1, Which::One(Pid(4))), Err(TableError::NoChild), "a grandchild is no child");
+    assert_eq!(
+        collect(&mut t, 1, Which::One(Pid(4))),
+        Err(TableError::NoChild),
+        "a grandchild is no child"
+    );
     let exit = t.exit(Pid(4), ExitStatus::Exited(7)).unwrap();
     assert_eq!(exit.parent.unwrap().pid(), Pid(2));
     assert_eq!(collect(&mut t, 2, Which::One(Pid(5))), Ok(None));
-    assert_eq!(collect(&mut t, 2, Which::One(Pid(4))), Ok(Some((4, code(7)))));
-    assert_eq!(collect(&mut t, 2, Which::One(Pid(4))), Err(TableError::NoChild));
+    assert_eq!(
+        collect(&mut t, 2, Which::One(Pid(4))),
+        Ok(Some((4, code(7))))
+    );
+    assert_eq!(
+        collect(&mut t, 2, Which::One(Pid(4))),
+        Err(TableError::NoChild)
+    );
     assert_eq!(collect(&mut t, 2, Which::Any), Ok(None));
     assert!(t.get(Pid(4)).is_none());
 }
@@ -78,11 +94,23 @@ fn the_reaping_task_takes_orphans_and_nothing_else() {
     let mut t = family();
     t.exit(Pid(3), ExitStatus::Exited(0));
     assert!(t.collect_orphan().is_none(), "somebody waits for 3");
-    assert!(!t.exit(Pid(4), ExitStatus::Exited(0)).unwrap().orphaned_zombies);
-    assert!(t.exit(Pid(2), ExitStatus::Exited(0)).unwrap().orphaned_zombies);
+    assert!(
+        !t.exit(Pid(4), ExitStatus::Exited(0))
+            .unwrap()
+            .orphaned_zombies
+    );
+    assert!(
+        t.exit(Pid(2), ExitStatus::Exited(0))
+            .unwrap()
+            .orphaned_zombies
+    );
     assert_eq!(t.collect_orphan().unwrap().pid(), Pid(4));
     assert!(t.collect_orphan().is_none());
-    assert!(t.exit(Pid(5), ExitStatus::Exited(0)).unwrap().orphaned_zombies);
+    assert!(
+        t.exit(Pid(5), ExitStatus::Exited(0))
+            .unwrap()
+            .orphaned_zombies
+    );
     assert_eq!(t.collect_orphan().unwrap().pid(), Pid(5));
     assert!(t.disown(Pid(3)));
     assert_eq!(t.collect_orphan().unwrap().pid(), Pid(3));
@@ -93,24 +121,50 @@ fn groups_and_sessions() {
     let mut t = family();
     assert_eq!(t.set_group(Pid(2), Pid(2), Pid(2)), Ok(()));
     assert_eq!(t.set_group(Pid(2), Pid(4), Pid(2)), Ok(()));
-    assert_eq!(t.set_group(Pid(2), Pid(3), Pid(2)), Err(TableError::NoSuchProcess), "no child of the caller");
-    assert_eq!(t.set_group(Pid(3), Pid(3), Pid(77)), Err(TableError::NotPermitted), "no such group");
-    assert_eq!(t.new_session(Pid(2)), Err(TableError::NotPermitted), "a group leader");
+    assert_eq!(
+        t.set_group(Pid(2), Pid(3), Pid(2)),
+        Err(TableError::NoSuchProcess),
+        "no child of the caller"
+    );
+    assert_eq!(
+        t.set_group(Pid(3), Pid(3), Pid(77)),
+        Err(TableError::NotPermitted),
+        "no such group"
+    );
+    assert_eq!(
+        t.new_session(Pid(2)),
+        Err(TableError::NotPermitted),
+        "a group leader"
+    );
     assert_eq!(t.new_session(Pid(5)), Ok(()));
     assert_eq!(t.group_and_session(Pid(5)), Some((Pid(5), Pid(5))));
-    assert_eq!(t.set_group(Pid(2), Pid(5), Pid(2)), Err(TableError::NotPermitted), "another session");
+    assert_eq!(
+        t.set_group(Pid(2), Pid(5), Pid(2)),
+        Err(TableError::NotPermitted),
+        "another session"
+    );
     t.exit(Pid(4), ExitStatus::Exited(0));
-    assert_eq!(collect(&mut t, 2, Which::Group(Pid(9))), Err(TableError::NoChild));
+    assert_eq!(
+        collect(&mut t, 2, Which::Group(Pid(9))),
+        Err(TableError::NoChild)
+    );
     assert!(collect(&mut t, 2, Which::Group(Pid(2))).unwrap().is_some());
 }
 
 #[test]
 fn stopping_is_news_once() {
     let mut t = family();
-    let all = Interest { stopped: true, continued: true };
+    let all = Interest {
+        stopped: true,
+        continued: true,
+    };
     assert!(t.go_on(Pid(2)).is_none(), "not stopped");
     t.stop(Pid(2), Signal::TSTP);
-    assert!(t.collect(Pid(1), Which::Any, Interest::default()).unwrap().is_none());
+    assert!(
+        t.collect(Pid(1), Which::Any, Interest::default())
+            .unwrap()
+            .is_none()
+    );
     let (_, change) = t.collect(Pid(1), Which::Any, all).unwrap().unwrap();
     assert_eq!(change, Change::Stopped(Signal::TSTP));
     assert!(t.collect(Pid(1), Which::Any, all).unwrap().is_none());
@@ -131,8 +185,12 @@ fn kinship_stays_sound() {
         seed as usize % n
     };
     for _ in 0..5000 {
-        let alive: Vec<Pid> =
-            t.entries.iter().filter(|(_, e)| e.life == Life::Alive).map(|(p, _)| *p).collect();
+        let alive: Vec<Pid> = t
+            .entries
+            .iter()
+            .filter(|(_, e)| e.life == Life::Alive)
+            .map(|(p, _)| *p)
+            .collect();
         let who = alive[next(alive.len())];
         match next(4) {
             0 | 1 if alive.len() < 40 => {

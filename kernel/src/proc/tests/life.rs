@@ -19,7 +19,10 @@ fn a_program_finds_its_memory_and_exits() {
         match words.map(load) {
             [Ok(argc), Ok(first), Ok(last), Ok(bss), Ok(far)] => {
                 assert_eq!(argc, 2);
-                assert_eq!((first, last), (0x0101_0101_0101_0101, 0x0101_0101_0101_0101));
+                assert_eq!(
+                    (first, last),
+                    (0x0101_0101_0101_0101, 0x0101_0101_0101_0101)
+                );
                 assert_eq!((bss, far), (0, 0), "behind the data there are zeroes");
                 assert_eq!(step, 0);
                 exit(frame, 7)
@@ -37,13 +40,32 @@ fn what_cannot_run_is_refused() {
     let mut spawn = |path: &'static [u8]| {
         let (processes, cwd) = (world.processes.clone(), world.root.clone());
         world.driver.run_until(async move {
-            let program = Program { path, argv: &[path], env: &[], cwd, files: &[] };
-            processes.spawn(program).await.map(|child| child.pid()).expect_err("it cannot run")
+            let program = Program {
+                path,
+                argv: &[path],
+                env: &[],
+                cwd,
+                files: &[],
+            };
+            processes
+                .spawn(program)
+                .await
+                .map(|child| child.pid())
+                .expect_err("it cannot run")
         })
     };
-    assert_eq!(spawn(b"/nosuch"), SpawnError::Exec(ExecError::File(crate::fs::FsError::NotFound)));
-    assert_eq!(spawn(b"/text"), SpawnError::Exec(ExecError::File(crate::fs::FsError::Permission)));
-    assert_eq!(spawn(b"/"), SpawnError::Exec(ExecError::File(crate::fs::FsError::Permission)));
+    assert_eq!(
+        spawn(b"/nosuch"),
+        SpawnError::Exec(ExecError::File(crate::fs::FsError::NotFound))
+    );
+    assert_eq!(
+        spawn(b"/text"),
+        SpawnError::Exec(ExecError::File(crate::fs::FsError::Permission))
+    );
+    assert_eq!(
+        spawn(b"/"),
+        SpawnError::Exec(ExecError::File(crate::fs::FsError::Permission))
+    );
     world.check();
 }
 
@@ -110,7 +132,10 @@ fn nothing_is_lost_over_many_children() {
         if round == 10 {
             free = now;
         }
-        assert!(round <= 10 || now >= free, "round {round}: {now} pages free, {free} before");
+        assert!(
+            round <= 10 || now >= free,
+            "round {round}: {now} pages free, {free} before"
+        );
     }
 }
 
@@ -137,7 +162,10 @@ fn exec_replaces_the_program() {
             assert_eq!((frame.rax, frame.r15), (0, 0), "registers start over");
             match load(first) {
                 Ok(text) => {
-                    assert_eq!(text & 0xffff_ffff, u64::from(u32::from_le_bytes(*b"x\0y\0")));
+                    assert_eq!(
+                        text & 0xffff_ffff,
+                        u64::from(u32::from_le_bytes(*b"x\0y\0"))
+                    );
                     exit(frame, argc)
                 }
                 Err(fault) => fault,
@@ -160,8 +188,19 @@ fn a_script_runs_its_interpreter() {
     let (processes, cwd) = (world.processes.clone(), world.root.clone());
     let status = world.driver.run_until(async move {
         let argv: [&[u8]; 2] = [b"script", b"argument"];
-        let program = Program { path: b"/script", argv: &argv, env: &[], cwd, files: &[] };
-        processes.spawn(program).await.expect("the interpreter runs").wait().await
+        let program = Program {
+            path: b"/script",
+            argv: &argv,
+            env: &[],
+            cwd,
+            files: &[],
+        };
+        processes
+            .spawn(program)
+            .await
+            .expect("the interpreter runs")
+            .wait()
+            .await
     });
     assert_eq!(status, ExitStatus::Exited(4));
     world.check();
@@ -232,7 +271,10 @@ fn orphans_are_collected() {
         _ => exit(frame, 0),
     });
     assert_eq!(world.run(0), ExitStatus::Exited(0));
-    assert!(world.processes.table().lock().len() > 1, "the children sleep");
+    assert!(
+        world.processes.table().lock().len() > 1,
+        "the children sleep"
+    );
     world.check();
 }
 
@@ -256,7 +298,11 @@ fn waiting_for_nobody_fails_at_once() {
         2 if frame.rax == 0 => call(frame, sys::__NR_pause, &[]),
         2 => {
             frame.r15 = frame.rax;
-            call(frame, sys::__NR_wait4, &[u64::MAX, 0, sys::WNOHANG.into(), 0])
+            call(
+                frame,
+                sys::__NR_wait4,
+                &[u64::MAX, 0, sys::WNOHANG.into(), 0],
+            )
         }
         3 => {
             assert_eq!(frame.rax, 0, "the child is still there");
@@ -279,17 +325,42 @@ fn unknown_calls_and_bad_addresses_are_errors() {
         let bad = 0x6000_0000_0000;
         let calls: [(u32, [u64; 4], u32); 8] = [
             (9999, [0; 4], linux_raw_sys::errno::ENOSYS),
-            (sys::__NR_uname, [bad, 0, 0, 0], linux_raw_sys::errno::EFAULT),
+            (
+                sys::__NR_uname,
+                [bad, 0, 0, 0],
+                linux_raw_sys::errno::EFAULT,
+            ),
             (sys::__NR_open, [bad, 0, 0, 0], linux_raw_sys::errno::EFAULT),
-            (sys::__NR_open, [u64::MAX - 3, 0, 0, 0], linux_raw_sys::errno::EFAULT),
+            (
+                sys::__NR_open,
+                [u64::MAX - 3, 0, 0, 0],
+                linux_raw_sys::errno::EFAULT,
+            ),
             (sys::__NR_read, [99, bad, 5, 0], linux_raw_sys::errno::EBADF),
-            (sys::__NR_munmap, [1, 4096, 0, 0], linux_raw_sys::errno::EINVAL),
-            (sys::__NR_mmap, [0, u64::MAX - 4095, 3, 0x22], linux_raw_sys::errno::ENOMEM),
-            (sys::__NR_kill, [1 << 20, 0, 0, 0], linux_raw_sys::errno::ESRCH),
+            (
+                sys::__NR_munmap,
+                [1, 4096, 0, 0],
+                linux_raw_sys::errno::EINVAL,
+            ),
+            (
+                sys::__NR_mmap,
+                [0, u64::MAX - 4095, 3, 0x22],
+                linux_raw_sys::errno::ENOMEM,
+            ),
+            (
+                sys::__NR_kill,
+                [1 << 20, 0, 0, 0],
+                linux_raw_sys::errno::ESRCH,
+            ),
         ];
         let step = step as usize;
         if step > 0 {
-            assert_eq!(frame.rax, error(calls[step - 1].2), "call {}", calls[step - 1].0);
+            assert_eq!(
+                frame.rax,
+                error(calls[step - 1].2),
+                "call {}",
+                calls[step - 1].0
+            );
         }
         match calls.get(step) {
             Some((number, args, _)) => call(frame, *number, args),

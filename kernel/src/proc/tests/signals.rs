@@ -111,7 +111,10 @@ fn kill_ends_every_wait_and_every_loop() {
         |_| Trap::Interrupt,
         |frame| {
             let at = scratch(frame);
-            let long: Vec<u8> = [1u64 << 40, 0].into_iter().flat_map(u64::to_le_bytes).collect();
+            let long: Vec<u8> = [1u64 << 40, 0]
+                .into_iter()
+                .flat_map(u64::to_le_bytes)
+                .collect();
             store(at, &long).unwrap_or_else(|| call(frame, sys::__NR_nanosleep, &[at, 0]))
         },
         |frame| call(frame, sys::__NR_poll, &[0, 0, u64::MAX]),
@@ -127,7 +130,10 @@ fn kill_ends_every_wait_and_every_loop() {
             world.driver.step();
         }
         assert!(world.processes.kill(child.pid(), Signal::KILL));
-        assert_eq!(world.driver.run_until(child.wait()), ExitStatus::Killed(Signal::KILL));
+        assert_eq!(
+            world.driver.run_until(child.wait()),
+            ExitStatus::Killed(Signal::KILL)
+        );
         world.check();
     }
 }
@@ -145,7 +151,10 @@ fn stopping_waits_for_continue() {
     });
     let child = world.spawn(0).expect("the program starts");
     world.driver.run_ready();
-    assert_eq!(world.processes.table().lock().life(child.pid()), Some(Life::Stopped(Signal::STOP)));
+    assert_eq!(
+        world.processes.table().lock().life(child.pid()),
+        Some(Life::Stopped(Signal::STOP))
+    );
     world.processes.kill(child.pid(), Signal::CONT);
     assert_eq!(world.driver.run_until(child.wait()), ExitStatus::Exited(4));
     world.check();
@@ -207,10 +216,21 @@ fn random_calls_never_panic() {
             let number = (word() % 340) as u32;
             match number {
                 // Ends, waits for ever, or forks without bound: others' tests.
-                sys::__NR_exit | sys::__NR_exit_group | sys::__NR_pause | sys::__NR_rt_sigsuspend
-                | sys::__NR_fork | sys::__NR_vfork | sys::__NR_clone | sys::__NR_kill | sys::__NR_tkill
-                | sys::__NR_tgkill | sys::__NR_rt_sigreturn | sys::__NR_munmap | sys::__NR_mmap
-                | sys::__NR_mprotect | sys::__NR_brk => Trap::Interrupt,
+                sys::__NR_exit
+                | sys::__NR_exit_group
+                | sys::__NR_pause
+                | sys::__NR_rt_sigsuspend
+                | sys::__NR_fork
+                | sys::__NR_vfork
+                | sys::__NR_clone
+                | sys::__NR_kill
+                | sys::__NR_tkill
+                | sys::__NR_tgkill
+                | sys::__NR_rt_sigreturn
+                | sys::__NR_munmap
+                | sys::__NR_mmap
+                | sys::__NR_mprotect
+                | sys::__NR_brk => Trap::Interrupt,
                 _ => call(frame, number, &args),
             }
         });

@@ -30,7 +30,8 @@ pub(super) const COMMANDS: &[Command] = &[
 const CHUNK: usize = 2048;
 
 async fn ls(shell: Context, args: Vec<String>) -> Status {
-    let (options, mut paths): (Vec<String>, Vec<String>) = args.into_iter().partition(|arg| arg.starts_with('-'));
+    let (options, mut paths): (Vec<String>, Vec<String>) =
+        args.into_iter().partition(|arg| arg.starts_with('-'));
     if let Some(unknown) = options.iter().find(|option| *option != "-l") {
         return usage(&shell, "ls", format_args!("there is no option {unknown}"));
     }
@@ -53,7 +54,10 @@ async fn ls(shell: Context, args: Vec<String>) -> Status {
 async fn list(shell: &Context, path: &str, long: bool) -> Result<(), FsError> {
     let system = shell.system();
     let root = system.vfs.root()?;
-    let location = system.vfs.lookup(&root, path.as_bytes(), Follow::Always).await?;
+    let location = system
+        .vfs
+        .lookup(&root, path.as_bytes(), Follow::Always)
+        .await?;
     if location.vnode().kind() != Kind::Directory {
         show(shell, path, &location.vnode().attributes(), long);
         return Ok(());
@@ -64,7 +68,10 @@ async fn list(shell: &Context, path: &str, long: bool) -> Result<(), FsError> {
         }
         if long {
             let path = format!("{}/{name}", path.trim_end_matches('/'));
-            let found = system.vfs.lookup(&root, path.as_bytes(), Follow::NotLast).await?;
+            let found = system
+                .vfs
+                .lookup(&root, path.as_bytes(), Follow::NotLast)
+                .await?;
             show(shell, name, &found.vnode().attributes(), long);
         } else {
             shell.say(format_args!("{name}"));

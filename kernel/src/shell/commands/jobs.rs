@@ -38,10 +38,16 @@ async fn wait(shell: Context, args: Vec<String>) -> Status {
     for arg in &args {
         let number = arg.strip_prefix('%').unwrap_or(arg);
         let Ok(id) = number.parse::<usize>() else {
-            return usage(&shell, "wait", format_args!("`{arg}` is not the number of a job"));
+            return usage(
+                &shell,
+                "wait",
+                format_args!("`{arg}` is not the number of a job"),
+            );
         };
         let Some(job) = all.get(&id) else {
-            shell.say(format_args!("wait: there is no job {id}; `jobs` lists them"));
+            shell.say(format_args!(
+                "wait: there is no job {id}; `jobs` lists them"
+            ));
             return FAILED;
         };
         wanted.insert(id, job.clone());
@@ -74,10 +80,15 @@ async fn time(shell: Context, args: Vec<String>) -> Status {
     let system = shell.system();
     let (start, before) = (system.executor.now(), system.uvm.uvmexp());
     // Boxed, because a command may be `time` again.
-    let command: futures_util::future::BoxFuture<'_, Status> = Box::pin(dispatch(shell.clone(), args));
+    let command: futures_util::future::BoxFuture<'_, Status> =
+        Box::pin(dispatch(shell.clone(), args));
     let status = command.await;
     let (elapsed, after) = (system.executor.now() - start, system.uvm.uvmexp());
-    shell.say(format_args!("real {}.{:06} s", elapsed / 1_000_000_000, elapsed / 1000 % 1_000_000));
+    shell.say(format_args!(
+        "real {}.{:06} s",
+        elapsed / 1_000_000_000,
+        elapsed / 1000 % 1_000_000
+    ));
     for counter in [
         Counter::Faults,
         Counter::Pgswapin,
@@ -85,7 +96,11 @@ async fn time(shell: Context, args: Vec<String>) -> Status {
         Counter::Syscalls,
         Counter::Swtch,
     ] {
-        shell.say(format_args!("{:>12} {}", after.get(counter) - before.get(counter), counter.describe()));
+        shell.say(format_args!(
+            "{:>12} {}",
+            after.get(counter) - before.get(counter),
+            counter.describe()
+        ));
     }
     status
 }

@@ -71,7 +71,11 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
     let mut words = args.iter().map(String::as_str).peekable();
     if words.next_if_eq(&"-s").is_some() {
         if let Some(extra) = words.next() {
-            return usage(&shell, "vmstat", format_args!("-s and {extra} do not go together"));
+            return usage(
+                &shell,
+                "vmstat",
+                format_args!("-s and {extra} do not go together"),
+            );
         }
         shell.print(format_args!("{}", shell.system().uvm.uvmexp()));
         return 0;
@@ -80,7 +84,11 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
         None => Ok(None),
         Some(word) => match word.parse::<u32>() {
             Ok(n) if n > 0 => Ok(Some(n)),
-            _ => Err(usage(&shell, "vmstat", format_args!("`{word}` is not a {what}"))),
+            _ => Err(usage(
+                &shell,
+                "vmstat",
+                format_args!("`{word}` is not a {what}"),
+            )),
         },
     };
     let (interval, count) = match (number("number of seconds"), number("number of lines")) {
@@ -88,7 +96,11 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
         (Err(status), _) | (_, Err(status)) => return status,
     };
     if let Some(extra) = words.next() {
-        return usage(&shell, "vmstat", format_args!("`{extra}` is one argument too many"));
+        return usage(
+            &shell,
+            "vmstat",
+            format_args!("`{extra}` is one argument too many"),
+        );
     }
     shell.say(format_args!(
         "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>9}",
@@ -100,7 +112,10 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
     let Some(interval) = interval else { return 0 };
     let mut left = count.map(|count| count - 1);
     while left != Some(0) {
-        system.executor.sleep(Duration::from_secs(interval.into())).await;
+        system
+            .executor
+            .sleep(Duration::from_secs(interval.into()))
+            .await;
         let now = system.uvm.uvmexp();
         vmstat_line(&shell, &now, Some(&before));
         before = now;
@@ -148,11 +163,17 @@ async fn pmap(shell: Context, args: Vec<String>) -> Status {
         return usage(&shell, "pmap", format_args!("takes one process number"));
     };
     let Ok(number) = pid.parse::<u32>() else {
-        return usage(&shell, "pmap", format_args!("`{pid}` is not a process number"));
+        return usage(
+            &shell,
+            "pmap",
+            format_args!("`{pid}` is not a process number"),
+        );
     };
     let process = shell.system().processes.find(Pid(number));
     let Some(space) = process.as_ref().and_then(|process| process.space()) else {
-        shell.say(format_args!("pmap: process {pid} does not exist or has no address space; `ps` lists processes"));
+        shell.say(format_args!(
+            "pmap: process {pid} does not exist or has no address space; `ps` lists processes"
+        ));
         return FAILED;
     };
     shell.say(format_args!(
@@ -161,7 +182,13 @@ async fn pmap(shell: Context, args: Vec<String>) -> Status {
     ));
     let page = uvm::PAGE_SIZE as u64;
     for region in space.regions() {
-        let letter = |prot: Prot, letter: char| if region.prot.contains(prot) { letter } else { '-' };
+        let letter = |prot: Prot, letter: char| {
+            if region.prot.contains(prot) {
+                letter
+            } else {
+                '-'
+            }
+        };
         let (start, end) = (region.range.start().as_u64(), region.range.end().as_u64());
         shell.print(format_args!(
             "{start:016x}-{end:016x}  {:>11} {}{}{}  {:<8} ",
@@ -175,10 +202,16 @@ async fn pmap(shell: Context, args: Vec<String>) -> Status {
             }
         ));
         match (region.file, region.anons) {
-            (true, anons) => shell.say(format_args!("file at {:#x}, {anons} pages of its own", region.offset.0 * page)),
+            (true, anons) => shell.say(format_args!(
+                "file at {:#x}, {anons} pages of its own",
+                region.offset.0 * page
+            )),
             (false, anons) => shell.say(format_args!("anonymous, {anons} pages")),
         }
     }
-    shell.say(format_args!("resident: {} KiB", space.resident_pages() as u64 * page / 1024));
+    shell.say(format_args!(
+        "resident: {} KiB",
+        space.resident_pages() as u64 * page / 1024
+    ));
     0
 }

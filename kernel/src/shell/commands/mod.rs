@@ -40,7 +40,9 @@ pub struct Command {
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Command").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Command")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,8 +103,9 @@ mod tests {
     fn the_table_is_whole() {
         let mut names: Vec<_> = all().map(|command| command.name).collect();
         for name in [
-            "help", "run", "ps", "kill", "wait", "free", "vmstat", "pmap", "tasks", "top", "sysctl", "ls", "cat",
-            "time", "dmesg", "uptime", "check", "bench", "poweroff", "reboot",
+            "help", "run", "ps", "kill", "wait", "free", "vmstat", "pmap", "tasks", "top",
+            "sysctl", "ls", "cat", "time", "dmesg", "uptime", "check", "bench", "poweroff",
+            "reboot",
         ] {
             assert!(names.contains(&name), "{name} is missing");
         }

@@ -39,7 +39,12 @@ pub(super) const COMMANDS: &[Command] = &[
 /// A program could not be run although its file is there.
 const NOT_EXECUTABLE: Status = 126;
 /// What programs find in their environment.
-const ENVIRONMENT: &[&[u8]] = &[b"PATH=/bin:/sbin:/usr/bin:/programs", b"HOME=/", b"TERM=linux", b"USER=root"];
+const ENVIRONMENT: &[&[u8]] = &[
+    b"PATH=/bin:/sbin:/usr/bin:/programs",
+    b"HOME=/",
+    b"TERM=linux",
+    b"USER=root",
+];
 
 async fn run_program(shell: Context, args: Vec<String>) -> Status {
     let Some(path) = args.first().cloned() else {
@@ -70,13 +75,16 @@ async fn start(shell: &Context, args: Vec<String>) -> Result<Child, SpawnError> 
     let wanted = Arc::new(());
     let still_wanted = Arc::downgrade(&wanted);
     let system = shell.system_handle();
-    let start = system.executor.clone().spawn(Class::Daemon, "run", async move {
-        let child = load(&system, &args).await?;
-        if still_wanted.strong_count() == 0 {
-            system.processes.kill(child.pid(), Signal::KILL);
-        }
-        Ok(child)
-    });
+    let start = system
+        .executor
+        .clone()
+        .spawn(Class::Daemon, "run", async move {
+            let child = load(&system, &args).await?;
+            if still_wanted.strong_count() == 0 {
+                system.processes.kill(child.pid(), Signal::KILL);
+            }
+            Ok(child)
+        });
     let started = start.await;
     drop(wanted);
     started
@@ -120,7 +128,10 @@ async fn ps(shell: Context, args: Vec<String>) -> Status {
     for row in shell.system().processes.list() {
         let times = row.process.usage().times();
         let time = times.user + times.system;
-        let resident = row.process.space().map_or(0, |space| space.resident_pages() as u64 * page);
+        let resident = row
+            .process
+            .space()
+            .map_or(0, |space| space.resident_pages() as u64 * page);
         let state = match row.life {
             Life::Alive => 'A',
             Life::Stopped(_) => 'T',
@@ -159,14 +170,22 @@ async fn kill(shell: Context, args: Vec<String>) -> Status {
     let mut status = 0;
     for word in words {
         let Ok(pid) = word.parse::<u32>() else {
-            return usage(&shell, "kill", format_args!("`{word}` is not a process number"));
+            return usage(
+                &shell,
+                "kill",
+                format_args!("`{word}` is not a process number"),
+            );
         };
         let pid = Pid(pid);
         if pid == Pid::INIT {
-            shell.say(format_args!("kill: 1 is the kernel's own process and takes no signals"));
+            shell.say(format_args!(
+                "kill: 1 is the kernel's own process and takes no signals"
+            ));
             status = FAILED;
         } else if !shell.system().processes.kill(pid, signal) {
-            shell.say(format_args!("kill: there is no process {word}; `ps` lists them"));
+            shell.say(format_args!(
+                "kill: there is no process {word}; `ps` lists them"
+            ));
             status = FAILED;
         }
     }
@@ -179,8 +198,14 @@ mod tests {
 
     #[test]
     fn statuses_of_programs_that_did_not_start() {
-        assert_eq!(status_of(ExecError::File(FsError::NotFound).into()), NOT_FOUND);
-        assert_eq!(status_of(ExecError::File(FsError::IsDirectory).into()), NOT_EXECUTABLE);
+        assert_eq!(
+            status_of(ExecError::File(FsError::NotFound).into()),
+            NOT_FOUND
+        );
+        assert_eq!(
+            status_of(ExecError::File(FsError::IsDirectory).into()),
+            NOT_EXECUTABLE
+        );
         assert_eq!(status_of(SpawnError::OutOfMemory), NOT_EXECUTABLE);
     }
 }

@@ -79,7 +79,9 @@ async fn help(shell: Context, args: Vec<String>) -> Status {
                 0
             }
             None => {
-                shell.say(format_args!("help: there is no command `{name}`; `help` lists them"));
+                shell.say(format_args!(
+                    "help: there is no command `{name}`; `help` lists them"
+                ));
                 FAILED
             }
         },
@@ -106,7 +108,9 @@ async fn sysctl(shell: Context, args: Vec<String>) -> Status {
     }
     for wanted in &args {
         if let Some((name, _)) = wanted.split_once('=') {
-            shell.say(format_args!("sysctl: {name} cannot be set while the machine runs"));
+            shell.say(format_args!(
+                "sysctl: {name} cannot be set while the machine runs"
+            ));
             status = FAILED;
             continue;
         }
@@ -116,7 +120,9 @@ async fn sysctl(shell: Context, args: Vec<String>) -> Status {
             found = true;
         }
         if !found {
-            shell.say(format_args!("sysctl: there is no `{wanted}`; `sysctl` shows all"));
+            shell.say(format_args!(
+                "sysctl: there is no `{wanted}`; `sysctl` shows all"
+            ));
             status = FAILED;
         }
     }

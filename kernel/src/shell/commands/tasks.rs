@@ -86,7 +86,10 @@ async fn top(shell: Context, args: Vec<String>) -> Status {
             e.active,
             e.inactive
         ));
-        shell.say(format_args!("{:>7} {:>5} {:<18}{:<11}{:<14} AWAITS", "BUSY", "ID", "NAME", "CLASS", "STATE"));
+        shell.say(format_args!(
+            "{:>7} {:>5} {:<18}{:<11}{:<14} AWAITS",
+            "BUSY", "ID", "NAME", "CLASS", "STATE"
+        ));
         for ((Reverse(busy), _), task) in busy.iter().take(ROWS) {
             let permille = busy * 1000 / elapsed;
             shell.say(format_args!(
