@@ -5,7 +5,7 @@ use std::alloc::{Layout, alloc_zeroed};
 use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread_local;
 use std::vec::Vec;
 

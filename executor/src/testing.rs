@@ -209,7 +209,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    fn drop(&self) {
+    fn drop(&mut self) {
         self.executor.shutdown();
     }
 }

@@ -91,7 +91,7 @@ pub mod object;
 pub mod pdaemon;
 pub mod policy;
 #[cfg(any(test, feature = "testing"))]
-#[cfg(any())]
+#[cfg(any(test, feature = "testing"))]
 pub mod sim;
 mod upper;
 

@@ -33,7 +33,7 @@ fn machine_with(config: RamDiskConfig) -> Machine {
     let (base, _) = memory.alloc_pages(16).unwrap();
     let (data, _) = memory.alloc_pages(16).unwrap();
     // SAFETY: the pages are the disk's alone; requests lend the tests' own.
-    let disk = unsafe { RamDisk::new("ram0", base, LEN + 100, config, memory, &sim.executor()) };
+    let disk = unsafe { RamDisk::new("ram0", base, LEN + 100, config, memory, sim.executor()) };
     settle(&sim);
     Machine {
         memory,

@@ -32,7 +32,7 @@ fn machine_with(change: impl FnOnce(&ModelBlk)) -> Machine {
     let sim = Driver::new();
     let interrupts = TestInterrupts::default();
     let transport = Box::new(model.clone());
-    let disk = VirtioBlk::new("virtio0", transport, memory, &interrupts, &sim.executor()).unwrap();
+    let disk = VirtioBlk::new("virtio0", transport, memory, &interrupts, sim.executor()).unwrap();
     let (data, _) = memory.alloc_pages(256).unwrap();
     Machine {
         memory,
@@ -57,7 +57,7 @@ fn error(change: impl FnOnce(&ModelBlk)) -> (ProbeError, ModelBlk) {
         transport,
         memory,
         &interrupts,
-        &Driver::new().executor(),
+        Driver::new().executor(),
     )
     .err();
     (error.expect("an error"), model)
