@@ -1,4 +1,4 @@
-//! x
+//! Statistics and reports for benchmark tasks that run inside the kernel.
 #![no_std]
 extern crate alloc;
 pub mod report;

@@ -4,7 +4,7 @@ use core::fmt;
 
 /// What a task is, and so when it runs.
 ///
-/// A better class is looked at first, but it cannot starve the next: see [`crate::cpu`] for the
+/// A better class is looked at first, but it cannot starve the next: see `cpu.rs` for the
 /// budgets. Only [`Class::Idle`] has no such promise.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
