@@ -83,7 +83,7 @@ impl Host {
     /// A machine as described, with an executor of its own.
     #[must_use]
     pub fn with(config: &HostConfig) -> Self {
-        Self::with_executor(config, executor::testing::Simulation::new().executor().clone())
+        Self::with_executor(config, executor::testing::Driver::new().executor().clone())
     }
 
     /// A machine as described, under a given executor.

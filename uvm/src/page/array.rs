@@ -10,8 +10,8 @@ use arrayvec::ArrayVec;
 use super::{Page, PageFlags};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PhysRange};
-use executor::sync::KeyedWaitQueue;
 use crate::phys::{PageBytes, PhysMem};
+use executor::sync::KeyedWaitQueue;
 
 /// Most separate ranges of RAM that can be managed.
 pub const MAX_RANGES: usize = 16;

@@ -24,8 +24,8 @@ mod wait;
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use executor::sync::{SpinLock, WaitQueue};
 use arrayvec::ArrayVec;
+use executor::sync::{SpinLock, WaitQueue};
 
 use self::lists::{Lists, Rounds};
 use crate::Uvm;

@@ -13,8 +13,8 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use executor::sync::SpinLock;
 use arrayvec::ArrayVec;
+use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::addr::Frame;

@@ -37,8 +37,8 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Relaxed, Release},
 };
 
-use executor::sync::{SpinLock, SpinLockGuard};
 use bitflags::bitflags;
+use executor::sync::{SpinLock, SpinLockGuard};
 
 use self::flush::Pending;
 use self::walk::{Pte, ROOT_LEVEL, Walk, change, index, walk, walk_making};

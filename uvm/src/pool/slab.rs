@@ -7,8 +7,8 @@
 use core::num::NonZero;
 use core::ptr::{self, NonNull};
 
-use executor::sync::SpinLock;
 use arrayvec::ArrayVec;
+use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::addr::PAGE_SIZE;
