@@ -390,3 +390,6 @@ impl Page {
             && self.attrs.fetch_and(!attrs.bits(), Relaxed) & attrs.bits() != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

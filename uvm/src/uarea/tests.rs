@@ -97,3 +97,15 @@ fn mapped_u_areas_map_and_unmap() {
     );
     assert_eq!(uvm.free_frames(), before);
 }
+
+#[test]
+fn drain_awaits_only_to_let_others_run() {
+    let mut driver = executor::testing::Driver::new();
+    let config = crate::testing::HostConfig::default();
+    let host = Host::with_executor(&config, driver.executor().clone());
+    let uareas: Vec<_> = (0..20).map(|_| host.uvm.uarea_alloc().unwrap().0).collect();
+    uareas.into_iter().for_each(|u| host.uvm.uarea_free(u));
+    let uvm = host.uvm.clone();
+    driver.run_until(async move { uvm.uarea_drain(UAREA_KEEP).await });
+    assert_eq!(host.uvm.uarea_cached(), UAREA_KEEP);
+}

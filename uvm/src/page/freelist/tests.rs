@@ -1,7 +1,11 @@
 //! Reserves, magazines, contiguous frames, zeroing ahead.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::vec::Vec;
+
+use executor::Class;
+use executor::testing::Driver;
 
 use super::*;
 use crate::testing::{GARBAGE, Host, HostConfig, on_cpu};
@@ -200,4 +204,101 @@ fn cpus_allocate_and_free_at_once() {
         }
     });
     assert_eq!(host.uvm.free_frames(), managed);
+}
+
+/// A machine of so many frames under a driver.
+fn driven(frames: usize) -> (Driver, Host) {
+    let driver = Driver::new();
+    let config = HostConfig {
+        frames,
+        ..HostConfig::default()
+    };
+    let host = Host::with_executor(&config, driver.executor().clone());
+    (driver, host)
+}
+
+#[test]
+fn waiters_are_served_in_order_of_arrival() {
+    let (mut driver, host) = driven(100);
+    let mut hogged = take_all(&host, AllocFor::User);
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let tasks: Vec<_> = (0..4)
+        .map(|i| {
+            let (uvm, served) = (host.uvm.clone(), served.clone());
+            driver.executor().spawn(Class::User, "waiter", async move {
+                loop {
+                    if let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) {
+                        served.lock().unwrap().push(i);
+                        return frame;
+                    }
+                    uvm.wait_for_free(1).await;
+                }
+            })
+        })
+        .collect();
+    driver.run_ready();
+    assert!(host.uvm.has_free_waiters() && served.lock().unwrap().is_empty());
+    host.uvm.free_frame(hogged.pop().unwrap());
+    driver.run_ready();
+    assert_eq!(*served.lock().unwrap(), [0]);
+    // Several at once: nobody is left waiting while there are frames.
+    hogged.drain(..3).for_each(|f| host.uvm.free_frame(f));
+    driver.run_ready();
+    assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3]);
+    assert!(!host.uvm.has_free_waiters());
+    for task in tasks {
+        hogged.push(driver.run_until(task));
+    }
+    hogged.into_iter().for_each(|f| host.uvm.free_frame(f));
+}
+
+#[test]
+fn the_pagedaemon_hears_of_shortage_and_of_waiters() {
+    let (mut driver, host) = driven(300);
+    let uvm = host.uvm.clone();
+    let target = uvm.meter().gauge(Gauge::Freetarg) as usize;
+    let woken = Arc::new(AtomicUsize::new(0));
+    let seen = woken.clone();
+    driver
+        .executor()
+        .spawn(Class::Daemon, "pagedaemon", async move {
+            loop {
+                let short = || uvm.free_frames() < target || uvm.has_free_waiters();
+                uvm.wait_pressure(short).await;
+                seen.fetch_add(1, Relaxed);
+                // It frees nothing: one look a turn is enough here.
+                executor::yield_now().await;
+                if seen.load(Relaxed) > 3 {
+                    return;
+                }
+            }
+        });
+    driver.run_ready();
+    assert_eq!(woken.load(Relaxed), 0);
+    let hogged = take_all(&host, AllocFor::User);
+    driver.run_ready();
+    assert!(woken.load(Relaxed) > 0);
+    hogged.into_iter().for_each(|f| host.uvm.free_frame(f));
+}
+
+#[test]
+fn the_zeroing_task_works_when_idle_and_sleeps_when_done() {
+    let (mut driver, host) = driven(256);
+    let uvm = host.uvm.clone();
+    driver.executor().spawn(
+        Class::Idle,
+        "zero",
+        async move { uvm.zero_idle_task().await },
+    );
+    driver.run_ready();
+    let counts = host.uvm.free_counts();
+    assert_eq!(counts.dirty, KEEP_DIRTY);
+    // Used and freed again, they are zeroed again.
+    let frames: Vec<_> = (0..100)
+        .map(|_| host.uvm.alloc_frame(AllocFor::User, Zero::Yes).unwrap())
+        .collect();
+    assert_eq!(host.uvm.meter().get(Counter::Pgzeromiss), 0);
+    frames.into_iter().for_each(|f| host.uvm.free_frame(f));
+    driver.run_ready();
+    assert!(host.uvm.free_counts().dirty <= KEEP_DIRTY + MAGAZINE);
 }

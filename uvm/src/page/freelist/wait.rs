@@ -24,8 +24,9 @@ impl Uvm {
             .wait_until(|| self.can_allocate(AllocFor::User, n).then_some(()))
             .await;
         drop(waiting);
-        // A wake-up is for one, but there may be enough for the next as well.
-        if self.has_free_waiters() {
+        // A wake-up is for one, but there may be enough for the next as well. (Waking it in vain would
+        // cost it its place.)
+        if self.has_free_waiters() && self.can_allocate(AllocFor::User, n + 1) {
             self.wake_one_free_waiter();
         }
     }
