@@ -344,7 +344,7 @@ fn two_faults_make_one_read() {
             async move { program.load(AT + 9).await },
         )
     });
-    world.executor.run_until_stalled();
+    world.driver.run_until_stalled();
     assert_eq!((disk.reads(), disk.pending()), (1, 1));
     assert_eq!(world.uvm.meter().gauge(Gauge::PagingIn), 16);
     world.check();
@@ -383,7 +383,7 @@ fn an_error_reaches_every_waiter_and_leaves_nothing() {
         space.map(here(request.clone())).unwrap();
     }
     let waiters = start();
-    world.executor.run_until_stalled();
+    world.driver.run_until_stalled();
     disk.complete(1);
     for waiter in waiters {
         assert_eq!(world.run(waiter), Err(FaultError::Io));
@@ -397,7 +397,7 @@ fn an_error_reaches_every_waiter_and_leaves_nothing() {
     // A mended disk can be read: the failure is not remembered.
     disk.mend();
     let waiters = start();
-    world.executor.run_until_stalled();
+    world.driver.run_until_stalled();
     disk.complete(1);
     for waiter in waiters {
         assert_eq!(world.run(waiter), Ok(file.byte(9)));
@@ -422,7 +422,7 @@ fn the_reader_may_unmap_and_go_while_the_read_is_under_way() {
         "program",
         async move { program.load(AT).await },
     );
-    world.executor.run_until_stalled();
+    world.driver.run_until_stalled();
     let gone = space.clone();
     world.run(async move { gone.unmap(range(64)).await.unwrap() });
     drop(object);

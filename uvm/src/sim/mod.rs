@@ -12,6 +12,7 @@ pub mod run;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use executor::testing::Driver;
 use executor::{Class, Executor};
 
 use crate::addr::{PAGE_SIZE, VirtAddr};
@@ -34,6 +35,8 @@ pub struct World {
     pub machine: Arc<HostMachine>,
     /// Who runs it all.
     pub executor: Arc<Executor>,
+    /// The loop around the executor. Last: it ends the tasks, which use the rest.
+    pub driver: Driver,
 }
 
 impl World {
@@ -52,13 +55,15 @@ impl World {
     /// A machine as described.
     #[must_use]
     pub fn with(config: &HostConfig, seed: u64) -> Self {
-        let executor = Executor::with_seed(seed);
+        let driver = Driver::seeded(seed);
+        let executor = driver.executor().clone();
         let Host { uvm, machine } = Host::with_executor(config, executor.clone());
         executor.spawn(Class::Daemon, "pagedaemon", pagedaemon(uvm.clone()));
         Self {
             uvm,
             machine,
             executor,
+            driver,
         }
     }
 
@@ -91,7 +96,7 @@ impl World {
 
     /// Runs `f` to its end, and whatever else can run meanwhile.
     pub fn run<T: Send + 'static>(&self, f: impl Future<Output = T> + Send + 'static) -> T {
-        self.executor.run_until(f)
+        self.driver.run_until(f)
     }
 
     /// Checks everything.
