@@ -414,6 +414,27 @@ impl Uvm {
         counts
     }
 
+    /// Takes up to `max` of the zeroed frames for dirty ones, and returns how many: afterwards, once it returns 0, the next one who
+    /// wants zeroes must wait for them to be written. For benchmarks of just that. The zeroing task does its work again as
+    /// soon as the machine is idle.
+    pub fn forget_zeroed(&self, max: usize) -> usize {
+        self.free.drain(self);
+        self.count(Counter::FreelistLocks);
+        let mut lists = self.free.lists.lock();
+        let mut forgotten = 0;
+        while forgotten < max
+            && let Some(frame) = lists.zeroed.pop(self.pages())
+        {
+            lists.dirty.push(self.pages(), frame, PageFlags::empty());
+            forgotten += 1;
+        }
+        drop(lists);
+        if forgotten > 0 && self.free.zeroer_sleeps.load(Relaxed) {
+            self.free.dirt.wake_one();
+        }
+        forgotten
+    }
+
     /// Free frames, magazines included.
     #[must_use]
     pub fn free_frames(&self) -> usize {

@@ -94,6 +94,25 @@ fn few_allocations_take_the_global_lock() {
 }
 
 #[test]
+fn forgotten_zeroes_are_written_again() {
+    let host = Host::new(256);
+    while host.uvm.zero_one() {}
+    // Some zeroed ones in the magazine.
+    let frame = host.uvm.alloc_frame(AllocFor::User, Zero::Yes).unwrap();
+    host.uvm.free_frame(frame);
+    let before = host.uvm.free_counts();
+    assert!(before.zeroed > 100);
+    assert_eq!(host.uvm.forget_zeroed(100), 100);
+    assert_eq!(host.uvm.forget_zeroed(usize::MAX), before.zeroed - 100);
+    let after = host.uvm.free_counts();
+    assert_eq!((after.zeroed, after.total()), (0, before.total()));
+    let frame = host.uvm.alloc_frame(AllocFor::User, Zero::Yes).unwrap();
+    assert_eq!(host.uvm.meter().get(Counter::Pgzeromiss), 1);
+    host.uvm.free_frame(frame);
+    assert!(host.uvm.zero_one(), "they can be zeroed once more");
+}
+
+#[test]
 fn zeroed_means_zeroed() {
     let host = Host::new(256);
     let mut byte = [1; 2];
