@@ -171,8 +171,10 @@ fn every_free_frame_is_listed_once() {
     let host = Host::new(256);
     let held = host.uvm.alloc_frame(AllocFor::User, Zero::No).unwrap();
     let mut seen = BTreeSet::new();
-    host.uvm
-        .for_each_free(|f| assert!(seen.insert(f) && host.uvm.page(f).has(PageFlags::FREE)));
+    host.uvm.for_each_free(|f| {
+        assert!(seen.insert(f) && host.uvm.page(f).has(PageFlags::FREE));
+        core::ops::ControlFlow::Continue(())
+    });
     assert_eq!(seen.len(), host.uvm.pages().managed() - 1);
     assert!(!seen.contains(&held));
 }
