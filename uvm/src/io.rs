@@ -176,7 +176,6 @@ struct SlotState {
 }
 
 struct Slot {
-    index: u16,
     state: SpinLock<SlotState>,
     waiter: AtomicWaker,
 }
@@ -239,10 +238,9 @@ impl IoSlots {
     /// All slots, free. Allocates; called once, at boot.
     #[must_use]
     pub(crate) fn new(executor: Arc<Executor>) -> Self {
-        let slots = (0..IO_SLOTS as u16)
-            .map(|index| {
+        let slots = (0..IO_SLOTS)
+            .map(|_| {
                 Arc::new(Slot {
-                    index,
                     state: SpinLock::new(SlotState {
                         request: Request::empty(),
                         chain: ArrayVec::new(),
@@ -397,9 +395,8 @@ impl PageIo {
     /// `token` came from `into_token` and is used only once.
     pub unsafe fn from_token(token: usize) -> Self {
         // SAFETY: by the caller's promise this undoes one `into_raw`.
-        Self {
-            slot: Some(unsafe { Arc::from_raw(token as *const Slot) }),
-        }
+        let slot = unsafe { Arc::from_raw(token as *const Slot) };
+        Self { slot: Some(slot) }
     }
 }
 

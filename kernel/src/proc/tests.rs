@@ -46,7 +46,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let mut driver = Driver::seeded(seed);
+        let driver = Driver::seeded(seed);
         let config = HostConfig {
             frames: 4096,
             ..HostConfig::default()

@@ -22,6 +22,7 @@
 mod lists;
 mod wait;
 
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
@@ -447,14 +448,16 @@ impl Uvm {
         self.free_frames() >= n + who.leaves()
     }
 
-    /// Calls `f` with each free frame, for `check`. Nothing may allocate or free meanwhile.
-    pub fn for_each_free(&self, mut f: impl FnMut(Frame)) {
+    /// Calls `f` with each free frame until it breaks off, for `check`. Under the free list's lock: `f` neither allocates nor frees.
+    pub fn for_each_free(&self, mut f: impl FnMut(Frame) -> ControlFlow<()>) {
         self.free.drain(self);
         let lists = self.free.lists.lock();
         for list in [&lists.zeroed, &lists.dirty] {
             let mut number = list.head;
             while number != NIL {
-                f(Frame::new(number));
+                if f(Frame::new(number)).is_break() {
+                    return;
+                }
                 number = self.page(Frame::new(number)).next.load(Relaxed);
             }
         }

@@ -37,7 +37,7 @@ fn a_program_finds_its_memory_and_exits() {
 #[test]
 fn what_cannot_run_is_refused() {
     let mut world = World::new(2);
-    let mut spawn = |path: &'static [u8]| {
+    let spawn = |path: &'static [u8]| {
         let (processes, cwd) = (world.processes.clone(), world.root.clone());
         world.driver.run_until(async move {
             let program = Program {

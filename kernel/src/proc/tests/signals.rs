@@ -195,14 +195,14 @@ fn random_calls_never_panic() {
         let mut world = World::new(seed);
         let random = core::cell::RefCell::new(crate::proc::random::Random::new(seed));
         program(0, move |_, frame| {
-            let mut word = || {
+            let word = || {
                 let mut bytes = [0; 8];
                 random.borrow_mut().fill(&mut bytes);
                 u64::from_le_bytes(bytes)
             };
             frame.rip = entry(0);
             let sp = frame.rsp;
-            let mut value = || match word() % 12 {
+            let value = || match word() % 12 {
                 0 => word(),
                 1 => u64::MAX - word() % 4096,
                 2 => word() % (1 << 47),
