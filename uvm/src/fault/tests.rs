@@ -532,7 +532,7 @@ fn device_time_is_what_the_disk_took_and_pieces_are_one_request() {
         let uvm = world.uvm.clone();
         assert_eq!(uvm.io().device_time(), crate::io::DeviceTime::default());
         world.run(async move {
-            object.page_in(&uvm, PageIndex(0)).await.unwrap();
+            drop(object.page_in(&uvm, PageIndex(0)).await.unwrap());
             let time = uvm.io().device_time();
             assert_eq!(time.requests, 1);
             assert_eq!(time.ns, pieces * DELAY.as_nanos() as u64);
