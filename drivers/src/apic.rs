@@ -23,6 +23,8 @@ const LAPIC_DIVIDE: usize = 0x3e0;
 
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
+/// Delivery mode of a local input.
+const DELIVER_NMI: u32 = 0b100 << 8;
 /// The divide register's code for 1: the finest steps.
 const DIVIDE_BY_1: u32 = 0b1011;
 
@@ -43,12 +45,14 @@ impl LocalApic {
         LocalApic { registers }
     }
 
-    /// Turns this CPU's APIC on: all priorities, own inputs masked, timer off. `spurious` is the vector of
-    /// interrupts that went away before they were taken; they are not to be acknowledged.
+    /// Turns this CPU's APIC on: all priorities, own inputs masked but the one of non-maskable interrupts (LINT1, as on every
+    /// PC), timer off. `spurious` is the vector of interrupts that went away before they were taken; they are not to be
+    /// acknowledged.
     pub fn enable(&self, spurious: u8) {
-        for input in [LAPIC_TIMER, LAPIC_LINT0, LAPIC_LINT1, LAPIC_ERROR] {
+        for input in [LAPIC_TIMER, LAPIC_LINT0, LAPIC_ERROR] {
             self.registers.write(input, MASKED);
         }
+        self.registers.write(LAPIC_LINT1, DELIVER_NMI);
         self.registers.write(LAPIC_TASK_PRIORITY, 0_u32);
         self.registers
             .write(LAPIC_SPURIOUS, SOFTWARE_ENABLE | u32::from(spurious));
@@ -221,6 +225,7 @@ mod tests {
         apic.enable(0xff);
         assert_eq!(window.read::<u32>(LAPIC_SPURIOUS), 0x1ff);
         assert_eq!(window.read::<u32>(LAPIC_LINT0), MASKED);
+        assert_eq!(window.read::<u32>(LAPIC_LINT1), DELIVER_NMI);
         apic.enable_timer(0xf0);
         apic.start_timer(1234);
         assert_eq!(window.read::<u32>(LAPIC_TIMER), 0xf0);

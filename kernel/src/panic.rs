@@ -62,6 +62,8 @@ pub fn on_trap(frame: &TrapFrame, address: u64) -> ! {
     let (vector, error) = frame.trap_number();
     let what = match vector {
         0 => "division error",
+        // QEMU's monitor sends one with `nmi`: a kernel that hangs says where.
+        2 => "non-maskable interrupt",
         6 => "invalid instruction",
         8 => "double fault (stack overflow?)",
         13 => "general protection fault",

@@ -68,7 +68,10 @@ fn ordinary_commands_of_busybox() {
             "1000\n3b0332e02daabf31651a5a0d81ba830a  -\n",
         ),
         ("sh -c 'exit 7' ; echo $?", "7\n"),
-        ("sh -c 'kill -SEGV $$' ; echo $?", "139\n"),
+        (
+            "sh -c 'kill -SEGV $$' ; echo $?",
+            "run: /bin/busybox: ended by SIGSEGV\n139\n",
+        ),
         (
             "sh -c 'dd if=/dev/zero bs=4k count=100 2>/dev/null | wc -c'",
             "409600\n",

@@ -23,7 +23,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::task::{Context, Poll};
 
 use arrayvec::ArrayVec;
@@ -186,6 +186,8 @@ struct Shared {
     executor: Arc<Executor>,
     requests: AtomicU64,
     device_ns: AtomicU64,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
 }
 
 /// What devices have done since boot. Only ever grows.
@@ -263,6 +265,8 @@ impl IoSlots {
                 executor,
                 requests: AtomicU64::new(0),
                 device_ns: AtomicU64::new(0),
+                under_way: AtomicUsize::new(0),
+                most_under_way: AtomicUsize::new(0),
             }),
         }
     }
@@ -274,6 +278,18 @@ impl IoSlots {
             requests: self.shared.requests.load(Relaxed),
             ns: self.shared.device_ns.load(Relaxed),
         }
+    }
+
+    /// Requests that devices have now; all pieces of a page are one.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.shared.under_way.load(Relaxed)
+    }
+
+    /// The most requests that devices ever had at once.
+    #[must_use]
+    pub fn most_under_way(&self) -> usize {
+        self.shared.most_under_way.load(Relaxed)
     }
 
     /// Takes a slot if one is free.
@@ -328,7 +344,11 @@ impl Claim {
         {
             let mut state = slot.state.lock();
             let in_flight = state.home.as_ref().map(|home| home.executor.in_flight());
-            let started = state.home.as_ref().map_or(0, |home| home.executor.now());
+            let started = state.home.as_ref().map_or(0, |home| {
+                let now = home.under_way.fetch_add(1, Relaxed) + 1;
+                home.most_under_way.fetch_max(now, Relaxed);
+                home.executor.now()
+            });
             *state = SlotState {
                 request,
                 chain,
@@ -444,6 +464,7 @@ fn finish(slot: Arc<Slot>, result: Result<(), IoError>) {
         let took = home.executor.now().saturating_sub(state.started);
         home.device_ns.fetch_add(took, Relaxed);
         home.requests.fetch_add(1, Relaxed);
+        home.under_way.fetch_sub(1, Relaxed);
     }
     drop(state);
     // Pages first: whoever is woken below must find them finished.

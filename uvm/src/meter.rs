@@ -72,24 +72,12 @@ named! {
     FltGet = "fltget",
     /// page-in operations
     Pageins = "pageins",
-    /// page-out operations
-    Pdpageouts = "pdpageouts",
     /// pages paged in
     Pgswapin = "pgswapin",
-    /// pages paged out
-    Pgswapout = "pgswapout",
     /// forks
     Forks = "forks",
-    /// forks that shared the address space
-    ForksShvm = "forks_sharevm",
-    /// context switches
-    Swtch = "swtch",
-    /// traps into the kernel
-    Traps = "traps",
     /// system calls
     Syscalls = "syscalls",
-    /// device interrupts
-    Intrs = "intrs",
     /// pagedaemon wake-ups
     Pdwoke = "pdwoke",
     /// pagedaemon passes
@@ -108,14 +96,10 @@ named! {
     Pdbusy = "pdbusy",
     /// pages deactivated by the pagedaemon
     Pddeact = "pddeact",
-    /// page-outs under way, met again
-    Pdpending = "pdpending",
     /// frames allocated
     Pgalloc = "pgalloc",
     /// frames freed
     Pgfree = "pgfree",
-    /// zeroed frames that were ready when asked for
-    Pgzerohit = "pga_zerohit",
     /// zeroed frames that had to be zeroed when asked for
     Pgzeromiss = "pga_zeromiss",
     /// frames zeroed ahead of need
@@ -146,10 +130,6 @@ named! {
     QueueLocks = "queuelocks",
     /// pool lock taken
     PoolLocks = "poollocks",
-    /// translations entered
-    PmapEnter = "pmap_enter",
-    /// translations removed
-    PmapRemove = "pmap_remove",
     /// page tables allocated
     PmapTables = "pmap_tables",
     /// address spaces switched to
@@ -181,10 +161,6 @@ named! {
     PagingInMax = "paging_in_max",
     /// pages being paged out
     Paging = "paging",
-    /// most page I/O ever under way at once
-    IoMax = "io_max",
-    /// page I/O under way
-    Io = "io",
     /// pages wired
     Wired = "wired",
     /// pagedaemon wakes below so many free pages
@@ -199,8 +175,6 @@ named! {
     Anonpages = "anonpages",
     /// file pages resident
     Filepages = "filepages",
-    /// pages of executables resident
-    Execpages = "execpages",
 }
 
 const COUNTERS: usize = Counter::ALL.len();
@@ -296,6 +270,10 @@ pub struct Uvmexp {
     pub uarea_cached: u64,
     /// Pages that pools and heap hold.
     pub pool_pages: u64,
+    /// Requests that devices have.
+    pub io: u64,
+    /// The most that they ever had at once.
+    pub io_max: u64,
     /// Requests that devices have ended, and how long they had them.
     pub devices: crate::io::DeviceTime,
     counters: [u64; COUNTERS],
@@ -336,6 +314,12 @@ impl Uvmexp {
             ),
             ("uareacached", self.uarea_cached, "u-areas cached"),
             ("poolpages", self.pool_pages, "pages in pools and heap"),
+            ("io", self.io, "page I/O requests in flight"),
+            (
+                "io_max",
+                self.io_max,
+                "most page I/O requests ever in flight at once",
+            ),
             (
                 "devrequests",
                 self.devices.requests,
@@ -395,6 +379,8 @@ impl Uvm {
             reserve_kernel: crate::page::freelist::RESERVE_KERNEL as u64,
             uarea_cached: self.uarea_cached() as u64,
             pool_pages: self.slab_pages() as u64,
+            io: self.io().under_way() as u64,
+            io_max: self.io().most_under_way() as u64,
             devices: self.io().device_time(),
             counters: core::array::from_fn(|i| self.meter().get(Counter::ALL[i])),
             gauges: core::array::from_fn(|i| self.meter().gauge(Gauge::ALL[i])),

@@ -182,6 +182,11 @@ impl OpenFile {
         }
     }
 
+    /// Whether it is `/dev/zero`, whose mappings are anonymous memory.
+    pub fn is_zero_device(&self) -> bool {
+        matches!(self.target, Target::Device(_, Device::Zero))
+    }
+
     /// The terminal that it is.
     ///
     /// # Errors

@@ -104,6 +104,9 @@ fn file_mapping(
     {
         return Err(Errno::EOVERFLOW.into());
     }
+    if file.is_zero_device() {
+        return Ok(MapRequest::anonymous(len, prot));
+    }
     let object = file.object()?.object().object().clone();
     let mut request = MapRequest::object(object, PageIndex::containing(offset), len, prot);
     if shared && !flags.writes() {

@@ -69,8 +69,6 @@ pub struct PerCpu {
     pub(super) unexpected: AtomicU64,
     /// All interrupts taken.
     pub(super) interrupts: AtomicU64,
-    /// Non-maskable interrupts.
-    pub(super) nmis: AtomicU64,
     stacks: [Stack; IST_STACKS],
 }
 
@@ -120,7 +118,6 @@ impl PerCpu {
             root: Cell::new(0),
             unexpected: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
-            nmis: AtomicU64::new(0),
             stacks: [EMPTY; IST_STACKS],
         }
     }

@@ -28,7 +28,6 @@
 
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
-use core::sync::atomic::Ordering;
 
 use x86_64::registers::control::Cr2;
 
@@ -41,7 +40,6 @@ pub(super) const SYSCALL_VECTOR: u64 = 0x100;
 /// Vector of a frame that `enter_user` refused to run, because an interrupt came on the way. Its low byte is no
 /// exception's.
 pub(super) const WAS_INTERRUPTED: u64 = 0x1ff;
-const NMI: u64 = 2;
 
 global_asm!(
     r#"
@@ -275,11 +273,6 @@ extern "C" fn kernel_trap(frame: &mut TrapFrame) {
     if frame.vector >= u64::from(interrupts::FIRST_VECTOR) {
         interrupts::dispatch(frame.vector as u8);
         PerCpu::current().interrupted.set(true);
-        return;
-    }
-    if frame.vector == NMI {
-        // Nobody sends any; a stray one must not hurt.
-        PerCpu::current().nmis.fetch_add(1, Ordering::Relaxed);
         return;
     }
     let address = Cr2::read_raw();

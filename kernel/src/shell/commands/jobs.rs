@@ -79,6 +79,7 @@ async fn time(shell: Context, args: Vec<String>) -> Status {
     }
     let system = shell.system();
     let (start, before) = (system.executor.now(), system.uvm.uvmexp());
+    let polls = system.executor.switches();
     // Boxed, because a command may be `time` again.
     let command: futures_util::future::BoxFuture<'_, Status> =
         Box::pin(dispatch(shell.clone(), args));
@@ -89,18 +90,14 @@ async fn time(shell: Context, args: Vec<String>) -> Status {
         elapsed / 1_000_000_000,
         elapsed / 1000 % 1_000_000
     ));
-    for counter in [
-        Counter::Faults,
-        Counter::Pgswapin,
-        Counter::Pgswapout,
-        Counter::Syscalls,
-        Counter::Swtch,
-    ] {
+    for counter in [Counter::Faults, Counter::Pgswapin, Counter::Syscalls] {
         shell.say(format_args!(
             "{:>12} {}",
             after.get(counter) - before.get(counter),
             counter.describe()
         ));
     }
+    let polls = system.executor.switches() - polls;
+    shell.say(format_args!("{polls:>12} polls of tasks"));
     status
 }

@@ -23,8 +23,8 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "show paging activity",
         details: "With no argument: one line of totals since boot. INTERVAL (seconds) prints a line of differences each time, COUNT \
                   times or until Ctrl-C. -s prints every counter with its meaning.\n\
-                  free, act, inact: pages. flt, pi, po, fr, sr: faults, pages in, pages out, pages freed and scanned by the \
-                  pagedaemon. io: page I/O under way now.",
+                  free, act, inact: pages. flt, pi, fr, sr: faults, pages in, pages freed and scanned by the pagedaemon. io: page I/O in \
+                  flight now. calls, polls: system calls, polls of tasks.",
         run: run!(vmstat),
     },
     Command {
@@ -61,7 +61,7 @@ async fn free(shell: Context, args: Vec<String>) -> Status {
         kib(e.free),
         kib(e.zeropages),
         kib(e.gauge(Gauge::Anonpages)),
-        kib(e.gauge(Gauge::Filepages) + e.gauge(Gauge::Execpages)),
+        kib(e.gauge(Gauge::Filepages)),
         kib(e.gauge(Gauge::Wired)),
     ));
     0
@@ -103,11 +103,11 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
         );
     }
     shell.say(format_args!(
-        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>9}",
-        "free", "act", "inact", "flt", "pi", "po", "fr", "sr", "io", "calls", "switches"
+        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>10}",
+        "free", "act", "inact", "flt", "pi", "fr", "sr", "io", "calls", "polls"
     ));
     let system = shell.system();
-    let mut before = system.uvm.uvmexp();
+    let mut before = (system.uvm.uvmexp(), system.executor.switches());
     vmstat_line(&shell, &before, None);
     let Some(interval) = interval else { return 0 };
     let mut left = count.map(|count| count - 1);
@@ -116,7 +116,7 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
             .executor
             .sleep(Duration::from_secs(interval.into()))
             .await;
-        let now = system.uvm.uvmexp();
+        let now = (system.uvm.uvmexp(), system.executor.switches());
         vmstat_line(&shell, &now, Some(&before));
         before = now;
         left = left.map(|left| left - 1);
@@ -124,21 +124,24 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
     0
 }
 
-fn vmstat_line(shell: &Context, now: &Uvmexp, before: Option<&Uvmexp>) {
-    let grown = |counter| now.get(counter) - before.map_or(0, |before| before.get(counter));
+/// Counters, and polls of tasks.
+type Activity = (Uvmexp, u64);
+
+fn vmstat_line(shell: &Context, (now, polls): &Activity, before: Option<&Activity>) {
+    let grown = |counter| now.get(counter) - before.map_or(0, |before| before.0.get(counter));
+    let polls_before = before.map_or(0, |before| before.1);
     shell.say(format_args!(
-        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>9}",
+        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>10}",
         now.free,
         now.active,
         now.inactive,
         grown(Counter::Faults),
         grown(Counter::Pgswapin),
-        grown(Counter::Pgswapout),
         grown(Counter::Pdfreed),
         grown(Counter::Pdscans),
-        now.gauge(Gauge::Io),
+        now.io,
         grown(Counter::Syscalls),
-        grown(Counter::Swtch),
+        polls - polls_before,
     ));
 }
 
