@@ -159,8 +159,11 @@ impl VmSpace {
                 }
                 Attempt::NeedIo(object, index, advice) => {
                     uvm.count(Counter::FltGet);
-                    if let Behind::Pager(pager) = object.behind() {
-                        pager.get(uvm, &object, index, advice).await?;
+                    if let Behind::Pager(pager) = object.behind()
+                        && let Some(hold) = pager.get(uvm, &object, index, advice).await?
+                    {
+                        hold.settled().await.map_err(|_| FaultError::Io)?;
+                        held = Some(hold);
                     }
                 }
                 Attempt::NeedMemory => self.await_memory().await?,

@@ -5,6 +5,7 @@ use alloc::vec;
 use core::time::Duration;
 
 use super::FaultError;
+use crate::IoError;
 use crate::addr::{PAGE_SIZE, PageIndex, Pages, VaRange, VirtAddr};
 use crate::map::{Advice, Inherit, MapRequest, Placement};
 use crate::meter::{Counter, Gauge};
@@ -402,6 +403,37 @@ fn an_error_reaches_every_waiter_and_leaves_nothing() {
     for waiter in waiters {
         assert_eq!(world.run(waiter), Ok(file.byte(9)));
     }
+    world.check_quiet();
+}
+
+#[test]
+fn an_error_that_comes_at_once_is_no_reason_to_try_for_ever() {
+    let (world, disk, file, object) = with_file(Mode::AtOnce, Layout::Contiguous(0), 64 * PAGE);
+    disk.spoil(16 * PAGE, 64 * PAGE);
+    let request = MapRequest::object(
+        object.object().clone(),
+        PageIndex(0),
+        64 * PAGE_SIZE,
+        Prot::READ,
+    );
+    let space = world.space();
+    space.map(here(request)).unwrap();
+    let program = world.program(&space);
+    let uvm = world.uvm.clone();
+    let failing = disk.clone();
+    world.run(async move {
+        let disk = failing;
+        assert_eq!(program.load(AT).await, Ok(file.byte(0)));
+        let before = disk.reads();
+        // In order, so that what follows is read ahead as well, which fails too.
+        assert_eq!(program.load(AT + 16 * PAGE).await, Err(FaultError::Io));
+        let failed = object.page_in(&uvm, PageIndex(40)).await;
+        assert_eq!(failed.err(), Some(IoError::Device.into()));
+        assert!(disk.reads() - before <= 4);
+        disk.mend();
+        assert_eq!(program.load(AT + 16 * PAGE).await, Ok(file.byte(16 * PAGE)));
+        assert!(object.page_in(&uvm, PageIndex(40)).await.is_ok());
+    });
     world.check_quiet();
 }
 

@@ -238,7 +238,9 @@ impl UvmObject {
                 (Some(hold), _) => hold.settled().await?,
                 (None, Behind::Pager(pager)) => {
                     uvm.count(Counter::FltGet);
-                    pager.get(uvm, this, index, advice).await?;
+                    if let Some(hold) = pager.get(uvm, this, index, advice).await? {
+                        hold.settled().await?;
+                    }
                 }
                 (None, Behind::Zeroes) => uvm.wait_for_memory(1).await?,
             }
