@@ -18,6 +18,9 @@
 //! # When nothing can be freed
 //! A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
 //! end with out-of-memory. No fault ever reclaims anything itself.
+//!
+//! It never goes round at once after a pass that freed nothing: those whom it told must run first, and theirs is a lesser class. Where
+//! nobody waits it sleeps until somebody allocates, however short memory is: what cannot go now will not go for being looked at again.
 
 use alloc::sync::Arc;
 use core::future::poll_fn;
@@ -43,7 +46,7 @@ use crate::prot::Prot;
 const BATCH: usize = 32;
 /// Passes without a freed page, though some might have been freed later, after which waiters are told that there is no hope.
 const PATIENCE: u32 = 64;
-/// How long it lets others work between such passes, and between passes in torture.
+/// How long it lets others work after a pass that freed nothing, and between passes in torture.
 const PAUSE: Duration = Duration::from_millis(1);
 const TORTURE_PAUSE: Duration = Duration::from_micros(50);
 
@@ -89,25 +92,32 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         if uvm.torture_evict() {
             uvm.executor().sleep(TORTURE_PAUSE).await;
         } else {
-            uvm.wait_pressure(|| uvm.memory_is_short() || uvm.has_free_waiters())
+            uvm.wait_pressure(|| uvm.memory_is_short() || uvm.lacks_frames())
                 .await;
         }
         uvm.count(Counter::Pdwoke);
+        let hints = uvm.pressure_hints();
         let pass = uvm.page_daemon_pass().await;
-        if pass.freed > 0 || !uvm.has_free_waiters() || uvm.can_allocate(AllocFor::User, 1) {
+        if pass.freed > 0 {
             fruitless = 0;
             continue;
         }
-        fruitless += 1;
-        if pass.later > 0 && fruitless < PATIENCE {
+        if uvm.lacks_frames() {
+            fruitless += 1;
+            if pass.later == 0 || fruitless == PATIENCE {
+                fruitless = 0;
+                let hope = &uvm.upper.hope;
+                hope.lost.fetch_add(1, Relaxed);
+                hope.waiting.wake_all();
+            }
             uvm.executor().sleep(PAUSE).await;
-            continue;
+        } else {
+            fruitless = 0;
+            if !uvm.torture_evict() {
+                uvm.executor().sleep(PAUSE).await;
+                uvm.wait_pressure(|| uvm.pressure_hints() != hints).await;
+            }
         }
-        fruitless = 0;
-        let hope = &uvm.upper.hope;
-        hope.lost.fetch_add(1, Relaxed);
-        hope.waiting.wake_all();
-        executor::yield_now().await;
     }
 }
 
@@ -133,6 +143,11 @@ impl Uvm {
             lost.as_mut().poll(cx).map(|()| Err(OutOfMemory))
         })
         .await
+    }
+
+    /// Whether somebody waits for a frame and there is none. Who was woken counts as waiting until it has run.
+    fn lacks_frames(&self) -> bool {
+        self.has_free_waiters() && !self.can_allocate(AllocFor::User, 1)
     }
 
     async fn page_daemon_pass(&self) -> Pass {
@@ -279,3 +294,6 @@ impl Uvm {
         self.meter().gauge(Gauge::PagingIn) > 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,8 @@ pub(crate) struct FreeList {
     waiting: AtomicUsize,
     /// Where the pagedaemon sleeps.
     pressure: WaitQueue,
+    /// How often it was told that memory may be short.
+    hints: AtomicUsize,
     /// Where the zeroing task sleeps, and whether it does.
     dirt: WaitQueue,
     zeroer_sleeps: AtomicBool,
@@ -139,6 +141,7 @@ impl FreeList {
             waiters: WaitQueue::new("free frame"),
             waiting: AtomicUsize::new(0),
             pressure: WaitQueue::new("pagedaemon: nothing to do"),
+            hints: AtomicUsize::new(0),
             dirt: WaitQueue::new("zeroing: nothing to do"),
             zeroer_sleeps: AtomicBool::new(false),
         }
@@ -191,7 +194,7 @@ impl FreeList {
             let scarce = total < 2 * SCARCE && self.scarce.load(Relaxed);
             if scarce && total <= who.leaves() {
                 drop(lists);
-                self.pressure.wake_one();
+                self.hint();
                 return None;
             }
             let (list, flags) = lists.pick(zero);
@@ -208,7 +211,7 @@ impl FreeList {
             let low = (total as u64) < uvm.meter().gauge(Gauge::Freetarg);
             drop(lists);
             if low {
-                self.pressure.wake_one();
+                self.hint();
             }
             break (first, flags);
         };

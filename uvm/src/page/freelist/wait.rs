@@ -5,10 +5,18 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{AllocFor, KEEP_DIRTY};
+use super::{AllocFor, FreeList, KEEP_DIRTY};
 use crate::Uvm;
 use crate::meter::Counter;
 use crate::page::PageFlags;
+
+impl FreeList {
+    /// Hints to the pagedaemon that memory may be short.
+    pub(super) fn hint(&self) {
+        self.hints.fetch_add(1, Relaxed);
+        self.pressure.wake_one();
+    }
+}
 
 impl Uvm {
     /// Waits until `n` frames could be had by an ordinary allocation, in order of arrival. They are
@@ -60,7 +68,13 @@ impl Uvm {
 
     /// Makes the pagedaemon ask itself whether memory is short.
     pub fn wake_pagedaemon(&self) {
-        self.free.pressure.wake_one();
+        self.free.hint();
+    }
+
+    /// Hints of shortage given so far.
+    #[must_use]
+    pub fn pressure_hints(&self) -> usize {
+        self.free.hints.load(Relaxed)
     }
 
     /// Zeroes free frames ahead of need, for ever: the future of an `Idle`-class task. One frame a
