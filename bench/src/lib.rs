@@ -1,5 +1,10 @@
-//! Statistics and reports for benchmark tasks that run inside the kernel.
+//! Benchmarks that run as tasks inside the kernel: the cases, their statistics and their reports.
 #![no_std]
+
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod fault;
 pub mod report;
 pub mod samples;

@@ -9,6 +9,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod arch;
+#[cfg(target_os = "none")]
+pub mod boot;
 pub mod cmdline;
 pub mod console;
 pub mod disk;

@@ -6,12 +6,13 @@
 //! filled, the entries of a mapping being torn down. That is counted ([`CheckReport::floating`]), and zero when nothing is
 //! under way; owning *less* is an error at any time.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::ControlFlow;
 use core::ptr::NonNull;
 
 use crate::Uvm;
@@ -405,21 +406,20 @@ impl Checker<'_> {
     /// Each frame is in exactly one place.
     fn pages(&mut self) {
         let uvm = self.uvm;
-        let mut free = BTreeSet::new();
-        let mut twice = 0;
-        uvm.for_each_free(|frame| twice += usize::from(!free.insert(frame)));
-        self.expect(twice == 0, || format!("{twice} frames are free twice"));
+        // Marks, not a set: nothing may be allocated under the free list's lock.
+        let mut twice = None;
+        uvm.for_each_free(|frame| mark(uvm, frame, &mut twice));
+        self.expect(twice.is_none(), || format!("{twice:?} is free twice"));
         let (mut anon_objects, mut file) = (0, 0);
         for frame in uvm.pages().frames() {
             let page = uvm.page(frame);
+            let listed = page.has(PageFlags::SEEN);
+            page.clear(PageFlags::SEEN);
             let flags = page.flags();
             self.report.frames += 1;
             let is_free = flags.contains(PageFlags::FREE);
-            self.expect(is_free == free.contains(&frame), || {
-                format!(
-                    "{frame:?} has flags {flags:?}; on a free list: {}",
-                    !is_free
-                )
+            self.expect(is_free == listed, || {
+                format!("{frame:?} has flags {flags:?}; on a free list: {listed}",)
             });
             let kind = page.owner_kind();
             if flags.intersects(PageFlags::FREE | PageFlags::KERNEL | PageFlags::RESERVED) {
@@ -484,31 +484,35 @@ impl Checker<'_> {
     /// Every page that could be evicted some day is on one queue, and nothing else is.
     fn queues(&mut self) {
         let uvm = self.uvm;
-        let mut queued = BTreeSet::new();
         for queue in [Queue::Active, Queue::Inactive] {
-            let mut frames = Vec::new();
-            uvm.for_each_queued(queue, |frame| frames.push(frame));
-            for frame in frames {
-                let fresh = queued.insert(frame);
-                self.expect(fresh, || format!("{frame:?} is queued twice"));
-                let kind = uvm.page(frame).owner_kind();
-                self.expect(matches!(kind, OwnerKind::Anon | OwnerKind::Object), || {
-                    format!("{frame:?} is queued and owned by {kind:?}")
-                });
-                let wired = uvm.page(frame).wire_count();
-                self.expect(wired == 0, || {
-                    format!("{frame:?} is queued and wired {wired} times")
-                });
-            }
+            let mut twice = None;
+            uvm.for_each_queued(queue, |frame| mark(uvm, frame, &mut twice));
+            self.expect(twice.is_none(), || format!("{twice:?} is queued twice"));
         }
         for frame in uvm.pages().frames() {
             let page = uvm.page(frame);
-            let owned = matches!(page.owner_kind(), OwnerKind::Anon | OwnerKind::Object);
-            if owned && !page.is_busy() && page.wire_count() == 0 {
-                self.expect(queued.contains(&frame), || {
-                    format!("{frame:?} is on no queue")
-                });
-            }
+            let queued = page.has(PageFlags::SEEN);
+            page.clear(PageFlags::SEEN);
+            let kind = page.owner_kind();
+            let owned = matches!(kind, OwnerKind::Anon | OwnerKind::Object);
+            let wired = page.wire_count();
+            self.expect(!queued || (owned && wired == 0), || {
+                format!("{frame:?} is queued, owned by {kind:?} and wired {wired} times")
+            });
+            self.expect(queued || !owned || page.is_busy() || wired > 0, || {
+                format!("{frame:?} is on no queue")
+            });
         }
     }
+}
+
+/// Marks a frame that stands on a list. Ends the walk when it was marked before: the list may have no end then.
+fn mark(uvm: &Uvm, frame: Frame, twice: &mut Option<Frame>) -> ControlFlow<()> {
+    let page = uvm.page(frame);
+    if page.has(PageFlags::SEEN) {
+        *twice = Some(frame);
+        return ControlFlow::Break(());
+    }
+    page.set(PageFlags::SEEN);
+    ControlFlow::Continue(())
 }

@@ -1,8 +1,8 @@
 //! The fault routine: what an access to an address needs, from the map down to the frame.
 //!
 //! # Shape
-//! [`resident`] is a plain function: one pass over map, amap and object under their locks, which either finishes the fault or says
-//! in its return type, [`Attempt`], what is missing. It never waits, allocates nothing but the frame and
+//! `resident` is a plain function: one pass over map, amap and object under their locks, which either finishes the fault or says
+//! in its return type, `Attempt`, what is missing. It never waits, allocates nothing but the frame and
 //! the anon of a page that did not exist, and takes no global lock. [`VmSpace::fault`] calls it first; only if
 //! something is missing does it go on to the loop that awaits it, with nothing held but a hold on the page that it waits for, and
 //! then starts over from the top, since everything may have changed (rules 1 to 4 of awaiting).

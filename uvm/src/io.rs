@@ -13,6 +13,9 @@
 //! request finishes (pages of a page-in) is finished by the completion itself, and only then is the slot free again.
 //! A [`PageIo`] that a device drops without completing counts as failed, so that nobody waits for ever.
 //!
+//! How long devices had requests is added up in [`DeviceTime`], so that what a fault spends in the kernel can be told from what it
+//! waits for.
+//!
 //! Synchronisation: one spin lock per slot, held for a few instructions, one for the free list; both are
 //! leaves of the lock order. Completions come from a Completion-class task, never from an interrupt.
 
@@ -20,6 +23,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::task::{Context, Poll};
 
 use arrayvec::ArrayVec;
@@ -161,6 +165,8 @@ struct SlotState {
     device: Option<Arc<dyn BlockDevice>>,
     finish: Finish,
     result: Option<Result<(), IoError>>,
+    /// When the device got it, in nanoseconds.
+    started: u64,
     /// Handles that keep the slot from being reused: the device's, the waiter's.
     handles: u8,
     /// Where the slot goes back to. Empty while it is free, so that slots and table are no cycle.
@@ -170,7 +176,6 @@ struct SlotState {
 }
 
 struct Slot {
-    index: u16,
     state: SpinLock<SlotState>,
     waiter: AtomicWaker,
 }
@@ -179,6 +184,18 @@ struct Shared {
     slots: SpinLock<ArrayVec<Arc<Slot>, IO_SLOTS>>,
     waiting: WaitQueue,
     executor: Arc<Executor>,
+    requests: AtomicU64,
+    device_ns: AtomicU64,
+}
+
+/// What devices have done since boot. Only ever grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceTime {
+    /// Requests that have ended; all pieces of a page are one.
+    pub requests: u64,
+    /// Nanoseconds between start and completion, added up over requests: more than has passed if several were under way
+    /// at once. The completion is the driver's task telling of it, not yet the waiter running.
+    pub ns: u64,
 }
 
 /// The request slots of one machine.
@@ -221,16 +238,16 @@ impl IoSlots {
     /// All slots, free. Allocates; called once, at boot.
     #[must_use]
     pub(crate) fn new(executor: Arc<Executor>) -> Self {
-        let slots = (0..IO_SLOTS as u16)
-            .map(|index| {
+        let slots = (0..IO_SLOTS)
+            .map(|_| {
                 Arc::new(Slot {
-                    index,
                     state: SpinLock::new(SlotState {
                         request: Request::empty(),
                         chain: ArrayVec::new(),
                         device: None,
                         finish: Finish::Waiter,
                         result: None,
+                        started: 0,
                         handles: 0,
                         home: None,
                         in_flight: None,
@@ -244,7 +261,18 @@ impl IoSlots {
                 slots: SpinLock::new(slots),
                 waiting: WaitQueue::new("I/O slot"),
                 executor,
+                requests: AtomicU64::new(0),
+                device_ns: AtomicU64::new(0),
             }),
+        }
+    }
+
+    /// What devices have done since boot. A request counts before anyone hears that it has ended.
+    #[must_use]
+    pub fn device_time(&self) -> DeviceTime {
+        DeviceTime {
+            requests: self.shared.requests.load(Relaxed),
+            ns: self.shared.device_ns.load(Relaxed),
         }
     }
 
@@ -300,12 +328,14 @@ impl Claim {
         {
             let mut state = slot.state.lock();
             let in_flight = state.home.as_ref().map(|home| home.executor.in_flight());
+            let started = state.home.as_ref().map_or(0, |home| home.executor.now());
             *state = SlotState {
                 request,
                 chain,
                 device: Some(device.clone()),
                 finish,
                 result: None,
+                started,
                 handles: 2,
                 home: state.home.take(),
                 in_flight,
@@ -365,9 +395,8 @@ impl PageIo {
     /// `token` came from `into_token` and is used only once.
     pub unsafe fn from_token(token: usize) -> Self {
         // SAFETY: by the caller's promise this undoes one `into_raw`.
-        Self {
-            slot: Some(unsafe { Arc::from_raw(token as *const Slot) }),
-        }
+        let slot = unsafe { Arc::from_raw(token as *const Slot) };
+        Self { slot: Some(slot) }
     }
 }
 
@@ -411,6 +440,11 @@ fn finish(slot: Arc<Slot>, result: Result<(), IoError>) {
     let what = core::mem::replace(&mut state.finish, Finish::Waiter);
     let device = state.device.take();
     let in_flight = state.in_flight.take();
+    if let Some(home) = &state.home {
+        let took = home.executor.now().saturating_sub(state.started);
+        home.device_ns.fetch_add(took, Relaxed);
+        home.requests.fetch_add(1, Relaxed);
+    }
     drop(state);
     // Pages first: whoever is woken below must find them finished.
     if let Finish::PageIn(pages) = what {

@@ -296,6 +296,8 @@ pub struct Uvmexp {
     pub uarea_cached: u64,
     /// Pages that pools and heap hold.
     pub pool_pages: u64,
+    /// Requests that devices have ended, and how long they had them.
+    pub devices: crate::io::DeviceTime,
     counters: [u64; COUNTERS],
     gauges: [u64; GAUGES],
 }
@@ -334,6 +336,16 @@ impl Uvmexp {
             ),
             ("uareacached", self.uarea_cached, "u-areas cached"),
             ("poolpages", self.pool_pages, "pages in pools and heap"),
+            (
+                "devrequests",
+                self.devices.requests,
+                "device requests ended",
+            ),
+            (
+                "devns",
+                self.devices.ns,
+                "nanoseconds of device requests, added up",
+            ),
         ];
         let gauges = Gauge::ALL
             .iter()
@@ -383,6 +395,7 @@ impl Uvm {
             reserve_kernel: crate::page::freelist::RESERVE_KERNEL as u64,
             uarea_cached: self.uarea_cached() as u64,
             pool_pages: self.slab_pages() as u64,
+            devices: self.io().device_time(),
             counters: core::array::from_fn(|i| self.meter().get(Counter::ALL[i])),
             gauges: core::array::from_fn(|i| self.meter().gauge(Gauge::ALL[i])),
         }

@@ -67,7 +67,11 @@ impl Devices {
                 logged(keyboard.listen(hardware));
             }
         }
-        Devices { serial, keyboard, screens }
+        Devices {
+            serial,
+            keyboard,
+            screens,
+        }
     }
 
     /// One console of all devices, with a task for each that types into it.
@@ -94,5 +98,7 @@ impl Devices {
 }
 
 fn logged<T, E: core::fmt::Display>(result: Result<T, E>) -> Option<T> {
-    result.inspect_err(|error| log::error!("console: {error}")).ok()
+    result
+        .inspect_err(|error| log::error!("console: {error}"))
+        .ok()
 }

@@ -69,9 +69,18 @@ pub struct Sources<'a> {
 impl Sources<'_> {
     /// Starts all disks. What is wrong is logged, and the disk in question left out.
     pub fn start(&self) -> Disks {
-        let virtio = virtio::blk::probe(self.functions, self.hardware, self.hardware, self.executor);
-        let root = self.root(virtio.into_iter().map(|disk| disk as Arc<dyn Disk>).collect());
-        let mut disks = Disks { root: logged(root), ramdisks: Vec::new() };
+        let virtio =
+            virtio::blk::probe(self.functions, self.hardware, self.hardware, self.executor);
+        let root = self.root(
+            virtio
+                .into_iter()
+                .map(|disk| disk as Arc<dyn Disk>)
+                .collect(),
+        );
+        let mut disks = Disks {
+            root: logged(root),
+            ramdisks: Vec::new(),
+        };
         for spec in logged(self.words.ramdisks().map_err(DiskError::from)).unwrap_or_default() {
             if let Some(device) = logged(self.ramdisk(&spec)) {
                 disks.ramdisks.push(SpecifiedDisk { spec, device });
@@ -83,36 +92,60 @@ impl Sources<'_> {
     fn root(&self, virtio: Vec<Arc<dyn Disk>>) -> Result<Arc<DiskDevice>, DiskError> {
         match self.words.root()? {
             Root::Virtio(index) => {
-                let disk = virtio.into_iter().nth(index).ok_or(DiskError::NoDisk(index))?;
+                let disk = virtio
+                    .into_iter()
+                    .nth(index)
+                    .ok_or(DiskError::NoDisk(index))?;
                 Ok(DiskDevice::new(disk))
             }
             Root::Module(index) => {
                 let (phys, size) = self.module(index)?;
-                let config = RamDiskConfig { latency_ns: 0, depth: ROOT_DEPTH, read_only: false };
-                self.in_memory("root", phys, size, config).ok_or(DiskError::NoModule(index))
+                let config = RamDiskConfig {
+                    latency_ns: 0,
+                    depth: ROOT_DEPTH,
+                    read_only: false,
+                };
+                self.in_memory("root", phys, size, config)
+                    .ok_or(DiskError::NoModule(index))
             }
         }
     }
 
     fn ramdisk(&self, spec: &RamDiskSpec) -> Result<Arc<DiskDevice>, DiskError> {
-        let fresh = || self.hardware.take_memory(spec.size).ok_or(DiskError::NoMemory(spec.index));
+        let fresh = || {
+            self.hardware
+                .take_memory(spec.size)
+                .ok_or(DiskError::NoMemory(spec.index))
+        };
         let phys = match spec.module {
             // The image is the disk, unless the disk is larger.
             Some(index) => {
                 let (image, size) = self.module(index)?;
-                if size >= spec.size { image } else { self.copied(image, size, fresh()?, spec.size) }
+                if size >= spec.size {
+                    image
+                } else {
+                    self.copied(image, size, fresh()?, spec.size)
+                }
             }
             None => self.copied(0, 0, fresh()?, spec.size),
         };
-        let config = RamDiskConfig { latency_ns: spec.latency, depth: spec.depth, read_only: false };
+        let config = RamDiskConfig {
+            latency_ns: spec.latency,
+            depth: spec.depth,
+            read_only: false,
+        };
         let name = alloc::format!("ram{}", spec.index);
-        self.in_memory(&name, phys, spec.size, config).ok_or(DiskError::NoMemory(spec.index))
+        self.in_memory(&name, phys, spec.size, config)
+            .ok_or(DiskError::NoMemory(spec.index))
     }
 
     /// Fills `size` bytes at physical address `to` with the `len` bytes at `from`, and zeroes. Gives `to`.
     fn copied(&self, from: u64, len: u64, to: u64, size: u64) -> u64 {
         use drivers::Dma;
-        let (from, start) = (self.hardware.phys_to_virt(from), self.hardware.phys_to_virt(to));
+        let (from, start) = (
+            self.hardware.phys_to_virt(from),
+            self.hardware.phys_to_virt(to),
+        );
         // SAFETY: both ranges are RAM in the direct map; `to` was taken for this disk alone, so they do not overlap.
         unsafe {
             core::ptr::copy_nonoverlapping(from, start, len as usize);
@@ -121,29 +154,49 @@ impl Sources<'_> {
         to
     }
 
-    fn in_memory(&self, name: &str, phys: u64, size: u64, config: RamDiskConfig) -> Option<Arc<DiskDevice>> {
+    fn in_memory(
+        &self,
+        name: &str,
+        phys: u64,
+        size: u64,
+        config: RamDiskConfig,
+    ) -> Option<Arc<DiskDevice>> {
         // SAFETY: a module's memory is reserved and given to one disk only (the command line names each once); other
         // memory was taken for this disk. Requests come from uvm, whose frames are in the direct map and stay its own
         // until the request is done.
         let disk = unsafe { RamDisk::new(name, phys, size, config, self.hardware, self.executor) }?;
-        log::info!("{name}: {} KiB in memory, {} ns, depth {}", size / 1024, config.latency_ns, config.depth);
+        log::info!(
+            "{name}: {} KiB in memory, {} ns, depth {}",
+            size / 1024,
+            config.latency_ns,
+            config.depth
+        );
         Some(DiskDevice::new(disk))
     }
 
     /// Physical address and size in bytes of a boot module.
     fn module(&self, index: usize) -> Result<(u64, u64), DiskError> {
         let missing = DiskError::NoModule(index);
-        let Some(spec) = self.words.modules()?.into_iter().find(|spec| spec.index == index) else {
+        let Some(spec) = self
+            .words
+            .modules()?
+            .into_iter()
+            .find(|spec| spec.index == index)
+        else {
             return Err(missing);
         };
         let ModuleSpec { offset, size, .. } = spec;
         match self.modules.first() {
-            Some(file) if offset <= file.size && size <= file.size - offset => Ok((file.address + offset, size)),
+            Some(file) if offset <= file.size && size <= file.size - offset => {
+                Ok((file.address + offset, size))
+            }
             _ => Err(missing),
         }
     }
 }
 
 fn logged<T>(result: Result<T, DiskError>) -> Option<T> {
-    result.inspect_err(|error| log::error!("disks: {error}")).ok()
+    result
+        .inspect_err(|error| log::error!("disks: {error}"))
+        .ok()
 }

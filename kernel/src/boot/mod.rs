@@ -4,3 +4,6 @@
 
 pub mod console;
 pub mod disks;
+pub mod files;
+pub mod memory;
+pub mod shell;

@@ -7,7 +7,7 @@
 //!
 //! # References
 //! Each map entry that shows the amap holds one [`Ref`], for its own range of slots. As long as every entry shows all of it, the
-//! count says it all. After a clip or a partial unmap [`Runs`] counts per range of slots, so that a slot which no entry
+//! count says it all. After a clip or a partial unmap `Runs` counts per range of slots, so that a slot which no entry
 //! shows any more gives its anon up at once.
 //!
 //! # How it synchronises

@@ -554,3 +554,21 @@ fn a_reader_in_order_is_read_ahead_for() {
     assert_eq!(disk.bytes(), 256 * PAGE, "nothing is read twice");
     world.check_quiet();
 }
+
+#[test]
+fn device_time_is_what_the_disk_took_and_pieces_are_one_request() {
+    const DELAY: Duration = Duration::from_micros(10);
+    for (layout, pieces) in [(Layout::Contiguous(0), 1), (Layout::Blocks(0), 3)] {
+        let (world, _disk, _file, object) =
+            with_file(Mode::After(DELAY), layout, 16 * PAGE_SIZE as u64);
+        let uvm = world.uvm.clone();
+        assert_eq!(uvm.io().device_time(), crate::io::DeviceTime::default());
+        world.run(async move {
+            drop(object.page_in(&uvm, PageIndex(0)).await.unwrap());
+            let time = uvm.io().device_time();
+            assert_eq!(time.requests, 1);
+            assert_eq!(time.ns, pieces * DELAY.as_nanos() as u64);
+        });
+        assert_eq!(world.uvm.uvmexp().devices.requests, 1);
+    }
+}

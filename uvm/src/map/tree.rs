@@ -186,13 +186,6 @@ fn modify<T: Span, R>(link: &mut Link<T>, start: u64, f: impl FnOnce(&mut T) -> 
     result
 }
 
-fn drop_all<T>(link: Link<T>) {
-    if let Some(mut node) = link {
-        drop_all(node.left.take());
-        drop_all(node.right.take());
-    }
-}
-
 impl<T: Span> Default for Tree<T> {
     fn default() -> Self {
         Self::new()
@@ -331,11 +324,5 @@ impl<T: Span> Tree<T> {
                 .or_else(|| go(&node.right, node.value.end(), b, q))
         }
         go(&self.root, 0, u64::MAX, &(len, low, high))
-    }
-
-    /// Frees all nodes.
-    pub fn clear(&mut self) {
-        drop_all(self.root.take());
-        self.len = 0;
     }
 }

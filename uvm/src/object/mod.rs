@@ -20,6 +20,7 @@
 //! failed, and each of the waiters learns it. The last one to let go of a disowned page frees it ([`PageHold`]).
 
 pub mod aobj;
+mod evict;
 pub mod pager;
 pub mod radix;
 pub mod vnode;

@@ -7,8 +7,9 @@
 //! 1. With nothing held: where are the blocks (may await indirect blocks), a request slot, one frame.
 //! 2. Under the object's lock: is the page still missing? Then it goes in, BUSY and FAKE, with as many following ones as the
 //!    disk has in a row and as frames can be had without waiting.
-//! 3. Unlocked: start the request and return, holding the page that was asked for. The completion ([`PageIn::finish`]) validates or disowns the pages and wakes all who
-//!    await them, the one that started the read among them. So two faults make one read, and an error reaches both.
+//! 3. Unlocked: start the request and return, holding the page that was asked for. The completion (`PageIn::finish`) validates or
+//!    disowns the pages and wakes all who await them, the one that started the read among them. So two faults make one read, and
+//!    an error reaches both.
 //!
 //! A reader in order is read ahead for, in windows that double from 64 KiB to 512 KiB, while memory is plenty.
 

@@ -22,6 +22,7 @@
 mod lists;
 mod wait;
 
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
@@ -417,6 +418,27 @@ impl Uvm {
         counts
     }
 
+    /// Takes up to `max` of the zeroed frames for dirty ones, and returns how many: afterwards, once it returns 0, the next one who
+    /// wants zeroes must wait for them to be written. For benchmarks of just that. The zeroing task does its work again as
+    /// soon as the machine is idle.
+    pub fn forget_zeroed(&self, max: usize) -> usize {
+        self.free.drain(self);
+        self.count(Counter::FreelistLocks);
+        let mut lists = self.free.lists.lock();
+        let mut forgotten = 0;
+        while forgotten < max
+            && let Some(frame) = lists.zeroed.pop(self.pages())
+        {
+            lists.dirty.push(self.pages(), frame, PageFlags::empty());
+            forgotten += 1;
+        }
+        drop(lists);
+        if forgotten > 0 && self.free.zeroer_sleeps.load(Relaxed) {
+            self.free.dirt.wake_one();
+        }
+        forgotten
+    }
+
     /// Free frames, magazines included.
     #[must_use]
     pub fn free_frames(&self) -> usize {
@@ -429,14 +451,16 @@ impl Uvm {
         self.free_frames() >= n + who.leaves()
     }
 
-    /// Calls `f` with each free frame, for `check`. Nothing may allocate or free meanwhile.
-    pub fn for_each_free(&self, mut f: impl FnMut(Frame)) {
+    /// Calls `f` with each free frame until it breaks off, for `check`. Under the free list's lock: `f` neither allocates nor frees.
+    pub fn for_each_free(&self, mut f: impl FnMut(Frame) -> ControlFlow<()>) {
         self.free.drain(self);
         let lists = self.free.lists.lock();
         for list in [&lists.zeroed, &lists.dirty] {
             let mut number = list.head;
             while number != NIL {
-                f(Frame::new(number));
+                if f(Frame::new(number)).is_break() {
+                    return;
+                }
                 number = self.page(Frame::new(number)).next.load(Relaxed);
             }
         }

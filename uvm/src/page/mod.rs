@@ -74,6 +74,8 @@ bitflags! {
         const CACHED = 1 << 13;
         /// Text or other executable mapping of a file (for the pagedaemon's balance).
         const EXEC = 1 << 14;
+        /// Met by `check` on a list, while it runs.
+        const SEEN = 1 << 15;
     }
 }
 

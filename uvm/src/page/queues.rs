@@ -11,6 +11,7 @@
 //! was freed or changed its mind meanwhile is harmless. Order: batch, then queues; both are last in
 //! the order of locks.
 
+use core::ops::ControlFlow;
 use core::sync::atomic::Ordering::Relaxed;
 
 use arrayvec::ArrayVec;
@@ -326,12 +327,14 @@ impl Uvm {
     }
 
     /// Calls `f` with each page of a queue, oldest first, under the queue lock. For `check`.
-    pub fn for_each_queued(&self, queue: Queue, mut f: impl FnMut(Frame)) {
+    pub fn for_each_queued(&self, queue: Queue, mut f: impl FnMut(Frame) -> ControlFlow<()>) {
         self.flush_queue_batches();
         let mut lists = self.queues.lists.lock();
         let mut number = lists.of(queue).head;
         while number != NIL {
-            f(Frame::new(number));
+            if f(Frame::new(number)).is_break() {
+                return;
+            }
             number = self.page(Frame::new(number)).next.load(Relaxed);
         }
     }

@@ -15,7 +15,7 @@ use crate::testing::{Host, HostConfig};
 
 #[test]
 fn all_who_wait_for_a_busy_page_are_woken() {
-    let mut driver = Driver::new();
+    let driver = Driver::new();
     let host = Host::with_executor(&HostConfig::default(), driver.executor().clone());
     let frame = host.uvm.alloc_frame(AllocFor::User, Zero::No).unwrap();
     let other = host.uvm.alloc_frame(AllocFor::User, Zero::No).unwrap();

@@ -188,7 +188,7 @@ impl Shared {
             let lwp = Lwp {
                 program: self.world.program(&process.space),
                 process: process.clone(),
-                random: Random::new(random.next()),
+                random: Random::new(random.draw()),
                 shared: self.clone(),
             };
             self.world
@@ -286,7 +286,7 @@ impl Lwp {
             self.random.below(SAMPLES.len() as u64) as usize,
         );
         let va = page * PAGE_SIZE as u64 + SAMPLES[sample] as u64;
-        let byte = self.random.next() as u8;
+        let byte = self.random.draw() as u8;
         let result = self.program.store(va, byte).await;
         let verdict = self.model(|m| m.judge(page, sample, Prot::RW));
         if result.is_ok() {

@@ -100,7 +100,7 @@ fn mapped_u_areas_map_and_unmap() {
 
 #[test]
 fn drain_awaits_only_to_let_others_run() {
-    let mut driver = executor::testing::Driver::new();
+    let driver = executor::testing::Driver::new();
     let config = crate::testing::HostConfig::default();
     let host = Host::with_executor(&config, driver.executor().clone());
     let uareas: Vec<_> = (0..20).map(|_| host.uvm.uarea_alloc().unwrap().0).collect();

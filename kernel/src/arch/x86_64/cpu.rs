@@ -115,3 +115,17 @@ pub fn report() {
         },
     );
 }
+
+/// A number to begin random ones with: the CPU's own random number where it has one, and the time stamp counter.
+pub fn seed() -> u64 {
+    let has_rdrand = CpuId::new()
+        .get_feature_info()
+        .is_some_and(|features| features.has_rdrand());
+    let mut random = 0u64;
+    if has_rdrand {
+        // SAFETY: the instruction is there; on failure it leaves 0 and clears the carry, which is as good as nothing.
+        unsafe { core::arch::asm!("rdrand {}", out(reg) random, options(nomem, nostack)) };
+    }
+    // SAFETY: every x86-64 CPU has the counter, and ring 0 may always read it.
+    random ^ unsafe { core::arch::x86_64::_rdtsc() }
+}

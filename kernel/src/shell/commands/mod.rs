@@ -4,6 +4,7 @@
 //! 0 for success, 1 when the thing asked for failed, 2 when it was asked for wrongly. It owns both arguments, so that the same
 //! function runs in the foreground, behind `&` and under `time`.
 
+mod bench;
 mod files;
 mod jobs;
 mod memory;
@@ -53,6 +54,7 @@ const FAMILIES: &[&[Command]] = &[
     memory::COMMANDS,
     tasks::COMMANDS,
     files::COMMANDS,
+    bench::COMMANDS,
     system::COMMANDS,
 ];
 

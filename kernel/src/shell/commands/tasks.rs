@@ -33,12 +33,12 @@ async fn tasks(shell: Context, args: Vec<String>) -> Status {
         return usage(&shell, "tasks", format_args!("takes no arguments"));
     }
     shell.say(format_args!(
-        "{:>5} {:<18}{:<11}{:<14}{:>9}{:>12}{:>10}  {:<22} SPAWNED",
+        "{:>5} {:<19}{:<11}{:<14}{:>9}{:>12}{:>10}  {:<22} SPAWNED",
         "ID", "NAME", "CLASS", "STATE", "POLLS", "TOTAL", "LONGEST", "AWAITS"
     ));
     for task in snapshot(&shell).values() {
         shell.say(format_args!(
-            "{:>5} {:<18}{:<11}{:<14}{:>9}{:>12}{:>10}  {:<22} {}:{}",
+            "{:>5} {:<19}{:<11}{:<14}{:>9}{:>12}{:>10}  {:<22} {}:{}",
             task.id,
             task.name,
             class_name(task.class),
@@ -87,13 +87,13 @@ async fn top(shell: Context, args: Vec<String>) -> Status {
             e.inactive
         ));
         shell.say(format_args!(
-            "{:>7} {:>5} {:<18}{:<11}{:<14} AWAITS",
+            "{:>7} {:>5} {:<19}{:<11}{:<14} AWAITS",
             "BUSY", "ID", "NAME", "CLASS", "STATE"
         ));
         for ((Reverse(busy), _), task) in busy.iter().take(ROWS) {
             let permille = busy * 1000 / elapsed;
             shell.say(format_args!(
-                "{:>4}.{}% {:>5} {:<18}{:<11}{:<14} {}",
+                "{:>4}.{}% {:>5} {:<19}{:<11}{:<14} {}",
                 permille / 10,
                 permille % 10,
                 task.id,

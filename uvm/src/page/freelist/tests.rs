@@ -94,6 +94,25 @@ fn few_allocations_take_the_global_lock() {
 }
 
 #[test]
+fn forgotten_zeroes_are_written_again() {
+    let host = Host::new(256);
+    while host.uvm.zero_one() {}
+    // Some zeroed ones in the magazine.
+    let frame = host.uvm.alloc_frame(AllocFor::User, Zero::Yes).unwrap();
+    host.uvm.free_frame(frame);
+    let before = host.uvm.free_counts();
+    assert!(before.zeroed > 100);
+    assert_eq!(host.uvm.forget_zeroed(100), 100);
+    assert_eq!(host.uvm.forget_zeroed(usize::MAX), before.zeroed - 100);
+    let after = host.uvm.free_counts();
+    assert_eq!((after.zeroed, after.total()), (0, before.total()));
+    let frame = host.uvm.alloc_frame(AllocFor::User, Zero::Yes).unwrap();
+    assert_eq!(host.uvm.meter().get(Counter::Pgzeromiss), 1);
+    host.uvm.free_frame(frame);
+    assert!(host.uvm.zero_one(), "they can be zeroed once more");
+}
+
+#[test]
 fn zeroed_means_zeroed() {
     let host = Host::new(256);
     let mut byte = [1; 2];
@@ -171,8 +190,10 @@ fn every_free_frame_is_listed_once() {
     let host = Host::new(256);
     let held = host.uvm.alloc_frame(AllocFor::User, Zero::No).unwrap();
     let mut seen = BTreeSet::new();
-    host.uvm
-        .for_each_free(|f| assert!(seen.insert(f) && host.uvm.page(f).has(PageFlags::FREE)));
+    host.uvm.for_each_free(|f| {
+        assert!(seen.insert(f) && host.uvm.page(f).has(PageFlags::FREE));
+        core::ops::ControlFlow::Continue(())
+    });
     assert_eq!(seen.len(), host.uvm.pages().managed() - 1);
     assert!(!seen.contains(&held));
 }
@@ -219,7 +240,7 @@ fn driven(frames: usize) -> (Driver, Host) {
 
 #[test]
 fn waiters_are_served_in_order_of_arrival() {
-    let (mut driver, host) = driven(100);
+    let (driver, host) = driven(100);
     let mut hogged = take_all(&host, AllocFor::User);
     let served = Arc::new(Mutex::new(Vec::new()));
     let tasks: Vec<_> = (0..4)
@@ -254,7 +275,7 @@ fn waiters_are_served_in_order_of_arrival() {
 
 #[test]
 fn the_pagedaemon_hears_of_shortage_and_of_waiters() {
-    let (mut driver, host) = driven(300);
+    let (driver, host) = driven(300);
     let uvm = host.uvm.clone();
     let target = uvm.meter().gauge(Gauge::Freetarg) as usize;
     let woken = Arc::new(AtomicUsize::new(0));
@@ -283,7 +304,7 @@ fn the_pagedaemon_hears_of_shortage_and_of_waiters() {
 
 #[test]
 fn the_zeroing_task_works_when_idle_and_sleeps_when_done() {
-    let (mut driver, host) = driven(256);
+    let (driver, host) = driven(256);
     let uvm = host.uvm.clone();
     driver.executor().spawn(
         Class::Idle,

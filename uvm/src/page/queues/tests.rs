@@ -14,7 +14,10 @@ fn frames(host: &Host, n: usize) -> Vec<Frame> {
 
 fn queued(host: &Host, queue: Queue) -> Vec<Frame> {
     let mut all = Vec::new();
-    host.uvm.for_each_queued(queue, |f| all.push(f));
+    host.uvm.for_each_queued(queue, |f| {
+        all.push(f);
+        core::ops::ControlFlow::Continue(())
+    });
     all
 }
 

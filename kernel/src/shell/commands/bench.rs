@@ -1,0 +1,238 @@
+//! Commands that measure: `bench`.
+
+use super::{Command, FAILED, Status, run, usage};
+use crate::fs::FsError;
+use crate::fs::file::{OpenFile, OpenFlags};
+use crate::shell::Context;
+use ::bench::fault::{self, Env, Kind};
+use ::bench::report::{self, Case};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
+use core::fmt;
+
+pub(super) const COMMANDS: &[Command] = &[Command {
+    name: "bench",
+    usage: "fault [--json] [--count N] [--file PATH] [CASE]...",
+    summary: "measure what page faults cost inside the kernel",
+    details: "Prints nanoseconds (instructions under --icount): count, min, p50, p90, p99, max, mean, and a histogram for each case; \
+              with --json an object a line. N samples a case, 1000 unless told. Ctrl-C ends it.\n\
+              CASE is one of first-touch-zeroed, first-touch-unzeroed, read-unwritten, copy-on-write, file-resident and \
+              file-from-disk; without one, all are measured. The last two read PATH, /bin/busybox unless told.",
+    run: run!(bench),
+}];
+
+/// Samples of a case, unless told.
+const COUNT: usize = 1000;
+/// The file that is read, unless told: there is one wherever programs can be run.
+const FILE: &str = "/bin/busybox";
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    json: bool,
+    count: usize,
+    file: Option<String>,
+    /// None: all.
+    cases: Vec<Kind>,
+}
+
+/// Understands what follows `bench`. An error is the reason why it cannot.
+fn parse(args: &[String]) -> Result<Request, String> {
+    let mut words = args.iter().map(String::as_str);
+    match words.next() {
+        Some("fault") => {}
+        Some(other) => return Err(format!("there is no benchmark `{other}`")),
+        None => return Err(String::from("takes the name of a benchmark")),
+    }
+    let mut request = Request {
+        json: false,
+        count: COUNT,
+        file: None,
+        cases: Vec::new(),
+    };
+    while let Some(word) = words.next() {
+        match word {
+            "--json" => request.json = true,
+            "--count" => {
+                let count = words.next().unwrap_or_default();
+                request.count = match count.parse() {
+                    Ok(n) if (1..=fault::MAX_COUNT).contains(&n) => n,
+                    _ => {
+                        let most = fault::MAX_COUNT;
+                        return Err(format!("--count takes 1 to {most}, not `{count}`"));
+                    }
+                };
+            }
+            "--file" => match words.next() {
+                Some(path) => request.file = Some(String::from(path)),
+                None => return Err(String::from("--file takes a path")),
+            },
+            option if option.starts_with('-') => {
+                return Err(format!("there is no option {option}"));
+            }
+            name => match Kind::by_name(name) {
+                Some(kind) if request.cases.contains(&kind) => {}
+                Some(kind) => request.cases.push(kind),
+                None => {
+                    return Err(format!(
+                        "there is no case `{name}`; `help bench` lists them"
+                    ));
+                }
+            },
+        }
+    }
+    Ok(request)
+}
+
+async fn bench(shell: Context, args: Vec<String>) -> Status {
+    let request = match parse(&args) {
+        Ok(request) => request,
+        Err(why) => return usage(&shell, "bench", format_args!("{why}")),
+    };
+    let named = !request.cases.is_empty();
+    let mut kinds = match named {
+        true => request.cases,
+        false => Vec::from(Kind::ALL),
+    };
+    let mut status = 0;
+    let mut file = None;
+    if kinds.iter().any(|kind| kind.needs_file()) {
+        let path = request.file.as_deref().unwrap_or(FILE);
+        match open(&shell, path).await {
+            Ok(open) => file = Some(open),
+            Err(error) => {
+                kinds.retain(|kind| !kind.needs_file());
+                if request.json {
+                    shell.say(format_args!(
+                        "{{\"left_out\":\"file cases\",\"why\":\"{error}\"}}"
+                    ));
+                } else {
+                    shell.say(format_args!(
+                        "bench: {path}: {error}; the file cases are left out, --file PATH names another file"
+                    ));
+                }
+                // What was asked for by name is missed.
+                if named || request.file.is_some() {
+                    status = FAILED;
+                }
+            }
+        }
+    }
+    let object = file.as_ref().and_then(|file| file.object().ok());
+    let env = Env {
+        uvm: shell.system().uvm.clone(),
+        executor: shell.system().executor.clone(),
+        file: object.map(|object| object.object().clone()),
+    };
+    let mut cases: Vec<Case> = Vec::new();
+    for kind in kinds {
+        // Dropped with this future at Ctrl-C, which makes the case stop and clean up.
+        let result = match fault::start(&env, kind, request.count) {
+            Ok(running) => running.finish().await,
+            Err(trouble) => Err(trouble),
+        };
+        match result {
+            Ok(case) if request.json => print(&shell, &mut [case], report::json),
+            Ok(case) => cases.push(case),
+            Err(trouble) => {
+                if request.json {
+                    shell.say(format_args!(
+                        "{{\"left_out\":\"{}\",\"why\":\"{trouble}\"}}",
+                        kind.name()
+                    ));
+                } else {
+                    shell.say(format_args!("bench: {}: {trouble}", kind.name()));
+                }
+                status = FAILED;
+            }
+        }
+    }
+    if !cases.is_empty() {
+        print(&shell, &mut cases, report::table);
+    }
+    status
+}
+
+async fn open(shell: &Context, path: &str) -> Result<Arc<OpenFile>, FsError> {
+    let vfs = &shell.system().vfs;
+    let file = vfs
+        .open(&vfs.root()?, path.as_bytes(), OpenFlags::empty())
+        .await?;
+    // A file without memory is none to measure.
+    file.object()?;
+    Ok(file)
+}
+
+/// Prints a report on the console as it is made: a whole one may be longer than a heap block.
+fn print(
+    shell: &Context,
+    cases: &mut [Case],
+    report: fn(&mut [Case], &mut dyn fmt::Write) -> fmt::Result,
+) {
+    // The console cannot fail.
+    let _ = report(cases, &mut Out(shell));
+}
+
+struct Out<'a>(&'a Context);
+
+impl fmt::Write for Out<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.print(format_args!("{text}"));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    fn parsed(line: &str) -> Result<Request, String> {
+        let words: Vec<String> = line.split_whitespace().map(ToString::to_string).collect();
+        parse(&words)
+    }
+
+    #[test]
+    fn options_and_cases_may_stand_in_any_order() {
+        let all = Request {
+            json: false,
+            count: COUNT,
+            file: None,
+            cases: Vec::new(),
+        };
+        assert_eq!(parsed("fault"), Ok(all));
+        let some = Request {
+            json: true,
+            count: 5,
+            file: Some("/a".into()),
+            cases: [Kind::CopyOnWrite, Kind::FileResident].into(),
+        };
+        assert_eq!(
+            parsed("fault copy-on-write --count 5 file-resident --json copy-on-write --file /a"),
+            Ok(some)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, part) in [
+            ("", "name of a benchmark"),
+            ("disk", "no benchmark `disk`"),
+            ("fault --fast", "no option --fast"),
+            ("fault first-touch", "no case `first-touch`"),
+            ("fault --count", "not ``"),
+            ("fault --count 0", "not `0`"),
+            ("fault --count 1000000000", "not `1000000000`"),
+            ("fault --file", "takes a path"),
+        ] {
+            let why = parsed(line).unwrap_err();
+            assert!(why.contains(part), "{line}: {why}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_case() {
+        for kind in Kind::ALL {
+            assert!(COMMANDS[0].details.contains(kind.name()), "{}", kind.name());
+        }
+    }
+}
