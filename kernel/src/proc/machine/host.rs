@@ -204,17 +204,17 @@ fn each(at: u64, len: usize, wants: Wants, mut f: impl FnMut(usize, *mut u8)) ->
 
 /// Copies user memory at `from` into `to`.
 pub fn copyin(to: &mut [u8], from: u64) -> Result<(), Fault> {
-    // SAFETY: the test's memory gives pointers that may be read.
     each(from, to.len(), Wants::Read, |i, byte| {
+        // SAFETY: the test's memory gives pointers that may be read.
         to[i] = unsafe { byte.read() }
     })
 }
 
 /// Copies `from` to user memory at `to`.
 pub fn copyout(to: u64, from: &[u8]) -> Result<(), Fault> {
-    // SAFETY: the test's memory gives pointers that may be written.
-    each(to, from.len(), Wants::Write, |i, byte| unsafe {
-        byte.write(from[i])
+    each(to, from.len(), Wants::Write, |i, byte| {
+        // SAFETY: the test's memory gives pointers that may be written.
+        unsafe { byte.write(from[i]) }
     })
 }
 
@@ -223,16 +223,18 @@ pub fn copyout(to: u64, from: &[u8]) -> Result<(), Fault> {
 /// # Safety
 /// `from` must be valid for reads of `len` bytes.
 pub unsafe fn copyout_raw(to: u64, from: *const u8, len: usize) -> Result<(), Fault> {
-    // SAFETY: as the caller vouches; the test's memory gives pointers that may be written.
-    each(to, len, Wants::Write, |i, byte| unsafe {
-        byte.write(from.add(i).read())
+    each(to, len, Wants::Write, |i, byte| {
+        // SAFETY: as the caller vouches; the test's memory gives pointers that may be written.
+        unsafe { byte.write(from.add(i).read()) }
     })
 }
 
 /// Clears `len` bytes of user memory at `to`.
 pub fn zero_user(to: u64, len: usize) -> Result<(), Fault> {
-    // SAFETY: the test's memory gives pointers that may be written.
-    each(to, len, Wants::Write, |_, byte| unsafe { byte.write(0) })
+    each(to, len, Wants::Write, |_, byte| {
+        // SAFETY: the test's memory gives pointers that may be written.
+        unsafe { byte.write(0) }
+    })
 }
 
 /// Reads a word of user memory.
