@@ -464,6 +464,81 @@ fn the_reader_may_unmap_and_go_while_the_read_is_under_way() {
 }
 
 #[test]
+fn a_failed_read_is_no_error_of_what_is_mapped_there_since() {
+    for remapped in [false, true] {
+        let (world, disk, _file, object) = with_file(Mode::Told, Layout::Contiguous(0), 64 * PAGE);
+        disk.spoil(0, 64 * PAGE);
+        let space = world.space();
+        let request = MapRequest::object(
+            object.object().clone(),
+            PageIndex(0),
+            64 * PAGE_SIZE,
+            Prot::READ,
+        );
+        space.map(here(request)).unwrap();
+        // One that waits for its own read, one for another's.
+        let waiters: [_; 2] = core::array::from_fn(|_| {
+            let program = world.program(&space);
+            let load = async move { program.load(AT).await };
+            world.executor.spawn(Class::User, "program", load)
+        });
+        world.driver.run_until_stalled();
+        assert_eq!(disk.pending(), 1);
+        let expected = if remapped {
+            let other = MapRequest::anonymous(64 * PAGE_SIZE, Prot::READ);
+            let fixed = other.at(Placement::Fixed(VirtAddr::new(AT)));
+            space.map(fixed).unwrap();
+            Ok(0)
+        } else {
+            let space = space.clone();
+            world.run(async move { space.unmap(range(64)).await.unwrap() });
+            Err(FaultError::NoMapping)
+        };
+        disk.complete(1);
+        for waiter in waiters {
+            assert_eq!(world.run(waiter), expected);
+        }
+        assert_eq!(disk.reads(), 1, "nobody reads again");
+        world.check_quiet();
+    }
+}
+
+#[test]
+fn a_childs_copy_of_an_object_follows_it_until_the_first_store() {
+    let world = World::new(256, 0);
+    let object = UvmObject::anonymous(&world.uvm, Pages(4)).unwrap();
+    let request = MapRequest::object(object, PageIndex(0), 4 * PAGE_SIZE, Prot::RW).shared();
+    let space = world.space();
+    space.map(here(request)).unwrap();
+    let parent = world.program(&space);
+    let forker = space.clone();
+    let forked = world.run(async move {
+        forker.inherit(range(4), Inherit::Copy).await.unwrap();
+        forker.fork().await.unwrap()
+    });
+    let child = world.program(&forked);
+    world.run(async move {
+        // As with MAP_PRIVATE: not a snapshot ...
+        parent.store(AT, 1).await.unwrap();
+        assert_eq!(child.load(AT).await, Ok(1));
+        parent.store(AT + 1, 2).await.unwrap();
+        assert_eq!(child.load(AT + 1).await, Ok(2));
+        // ... until it is written.
+        child.store(AT + 2, 3).await.unwrap();
+        parent.store(AT, 4).await.unwrap();
+        assert_eq!(child.load(AT).await, Ok(1));
+        assert_eq!(child.load(AT + 1).await, Ok(2));
+        assert_eq!(parent.load(AT + 2).await, Ok(0));
+        for program in [parent, child] {
+            program.space().deactivate();
+            program.space().teardown().await;
+        }
+    });
+    drop((space, forked));
+    world.check_quiet();
+}
+
+#[test]
 fn memory_runs_out_with_an_error_and_comes_back() {
     let world = World::new(128, 0);
     let space = world.space();

@@ -28,6 +28,7 @@ use crate::meter::{Counter, Gauge};
 use crate::object::{Behind, PageHold, Pager, PagerError, Resident, UvmObject};
 use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
+use crate::pdaemon::Demand;
 use crate::pool::{OutOfMemory, Ref};
 
 /// Most pages in one read.
@@ -164,29 +165,23 @@ impl Pager for VnodePager {
     ) -> Result<Option<PageHold>, PagerError> {
         let max = if advice == Advice::Random { 1 } else { CLUSTER };
         let extent = self.file.bmap(wanted, max).await?;
-        let frame = loop {
-            match uvm.alloc_frame(AllocFor::User, Zero::No) {
-                Some(frame) => break frame,
-                None => uvm.wait_for_memory(1).await?,
+        let mut demand = Demand::new();
+        let (next, hold) = loop {
+            if let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) {
+                // The frame is nobody's yet: freed by whatever ends this before it has an owner.
+                let frame = Fresh { uvm, frame };
+                let claim = match extent {
+                    Extent::Hole { .. } => None,
+                    _ => Some(uvm.io().claim().await),
+                };
+                if let Ok(started) = self.start(uvm, object, wanted, max, &extent, claim, frame) {
+                    break started;
+                }
             }
+            demand.wait(uvm).await?;
         };
-        // The frame is nobody's yet: freed by whatever ends this before it has an owner.
-        let frame = Fresh { uvm, frame };
-        let claim = match extent {
-            Extent::Hole { .. } => None,
-            _ => Some(uvm.io().claim().await),
-        };
-        let read = self.start(uvm, object, wanted, max, &extent, claim, frame);
-        match read {
-            Err(OutOfMemory) => {
-                uvm.wait_for_memory(1).await?;
-                Ok(None)
-            }
-            Ok((next, hold)) => {
-                self.read_ahead(uvm, object, wanted, next, advice).await;
-                Ok(hold)
-            }
-        }
+        self.read_ahead(uvm, object, wanted, next, advice).await;
+        Ok(hold)
     }
 
     async fn put(
