@@ -303,6 +303,38 @@ fn one_file_has_one_vnode_and_one_object() {
 }
 
 #[test]
+fn a_new_vnode_waits_for_memory_that_file_pages_fill() {
+    with_tree(|tree| {
+        fs::write(tree.join("big"), pattern(1, 1 << 20)).unwrap();
+        for i in 0..400 {
+            fs::write(tree.join(format!("file{i}")), b"x").unwrap();
+        }
+        let machine = small_machine(4);
+        let image = make_image(tree, 4096, 1024, &["-N", "512"]);
+        let disk = MemoryDisk::new(&machine.uvm, image);
+        let uvm = machine.uvm.clone();
+        machine.run(async move {
+            let Mounted { vfs, root, fs } = mount(&uvm, disk).await.unwrap();
+            let big = vfs.open(&root, b"big", OpenFlags::empty()).await.unwrap();
+            assert!(read_all(&big, 1 << 20).await.unwrap() == pattern(1, 1 << 20));
+            // Inodes in memory: nothing but frames is waited for below.
+            let core = &fs.volume.core;
+            let table = core.inode_table(0).await.unwrap();
+            for block in 0..core.geometry.inode_table_blocks() {
+                drop(core.cache.read(u64::from(table + block)).await.unwrap());
+            }
+            let take = || uvm.alloc_frame(uvm::AllocFor::User, uvm::Zero::No);
+            let taken: Vec<_> = core::iter::from_fn(take).collect();
+            for ino in 12..412 {
+                assert!(fs.volume.vnode(ino).await.is_ok(), "inode {ino}");
+            }
+            taken.into_iter().for_each(|frame| uvm.free_frame(frame));
+        });
+        machine.check();
+    });
+}
+
+#[test]
 fn two_readers_of_a_page_or_a_block_make_one_read() {
     with_tree(|tree| {
         for i in 0..40 {
