@@ -1,0 +1,70 @@
+//! `bench fault` on the machine. Counters are looked at, and no times: those differ from host to host.
+
+use tests::{Auvm, session};
+
+const CASES: [&str; 6] = [
+    "first-touch-zeroed",
+    "first-touch-unzeroed",
+    "read-unwritten",
+    "copy-on-write",
+    "file-resident",
+    "file-from-disk",
+];
+
+#[test]
+fn every_case_is_measured_and_only_reading_a_disk_uses_the_heap() {
+    let text = Auvm::new()
+        .exec("bench fault --json --count 200; sysctl vm.heaplarge; check")
+        .success();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), CASES.len() + 2, "{text}");
+    for (line, case) in lines.iter().zip(CASES) {
+        let has = |part: &str| assert!(line.contains(part), "no {part} in {line}");
+        has(&format!("{{\"case\":\"{case}\",\"unit\":\"ns\""));
+        has("\"kernel\":{\"count\":200,");
+        has("\"faults\":200,");
+        has("\"resident_pages\":200,");
+        if case == "file-from-disk" {
+            has("\"device\":{\"count\":200,");
+            has("\"page_reads\":200,");
+        } else {
+            has("\"page_reads\":0,");
+            has("\"heap_allocations\":0,");
+        }
+    }
+    // No block beyond a page, for however many samples.
+    assert_eq!(lines[CASES.len()], "vm.heaplarge = 0");
+    assert!(lines[CASES.len() + 1].starts_with("all is well"), "{text}");
+}
+
+#[test]
+fn without_a_file_the_others_are_measured() {
+    let outcome = Auvm::new().exec("bench fault --count 5 --file /nosuch");
+    assert_eq!(outcome.status, Some(1), "{outcome}");
+    let mentions = |part: &str| outcome.stdout.lines().filter(|l| l.contains(part)).count();
+    assert_eq!(mentions("/nosuch"), 1, "{outcome}");
+    assert_eq!(mentions("file-resident"), 0, "{outcome}");
+    // A row of the table and the head of a histogram.
+    assert_eq!(mentions("copy-on-write"), 2, "{outcome}");
+}
+
+#[test]
+fn ctrl_c_ends_a_case_and_leaves_nothing() {
+    let mut auvm = Auvm::new().session();
+    auvm.keys("bench fault --count 200000 file-from-disk\r");
+    auvm.wait_until("the case", |screen| screen.line().is_empty());
+    auvm.keys("\x03");
+    auvm.wait_until("the prompt after Ctrl-C", |screen| {
+        screen.line() == session::PROMPT
+    });
+    assert_eq!(auvm.command("echo $?"), ["130"]);
+    // It ends with its present sample.
+    while auvm
+        .command("tasks")
+        .iter()
+        .any(|line| line.contains("file-from-disk"))
+    {}
+    let check = auvm.command("check");
+    assert!(check[0].contains("0 address spaces"), "{check:?}");
+    assert_eq!(auvm.power_off().code(), Some(0));
+}
