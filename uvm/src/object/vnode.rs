@@ -148,10 +148,11 @@ struct VnodePager {
 
 /// Pages that a read under way will make valid.
 pub(crate) struct PageIn {
-    uvm: Arc<Uvm>,
     object: Ref<UvmObject>,
     first: PageIndex,
     frames: ArrayVec<Frame, CLUSTER>,
+    /// Last: the object lies in its memory.
+    uvm: Arc<Uvm>,
 }
 
 #[async_trait::async_trait]
