@@ -4,11 +4,13 @@
 //! jumps to the next deadline. For tests of this crate and of those built on it.
 
 use alloc::sync::Arc;
+use alloc::task::Wake;
 use alloc::{format, string::String};
 use core::fmt;
 use core::future::Future;
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 use crate::info::Report;
@@ -146,8 +148,8 @@ impl Driver {
         let mut handle = core::pin::pin!(self.executor.spawn(Class::User, "test", future));
         loop {
             if handle.is_finished() {
-                let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
-                if let core::task::Poll::Ready(output) = handle.as_mut().poll(&mut cx) {
+                let mut cx = Context::from_waker(Waker::noop());
+                if let Poll::Ready(output) = handle.as_mut().poll(&mut cx) {
                     return output;
                 }
             }
@@ -159,16 +161,23 @@ impl Driver {
 
     /// Polls a future that may borrow, here and not as a task, and runs tasks and lets time pass until it is done.
     ///
+    /// Like a task it is polled again only when it was woken: a lost wake shows itself.
+    ///
     /// # Panics
     /// If nothing can run any more before; the message lists all tasks.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = core::pin::pin!(future);
-        let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
+        let woken = Arc::new(Woken(AtomicBool::new(true)));
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
         loop {
-            if let core::task::Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            if woken.0.swap(false, Relaxed)
+                && let Poll::Ready(output) = future.as_mut().poll(&mut cx)
+            {
                 return output;
             }
-            if !self.step() && !self.jump() {
+            // It may have woken itself, to let others run.
+            if !self.step() && !woken.0.load(Relaxed) && !self.jump() {
                 panic!("nothing can run any more:\n{}", self.report());
             }
         }
@@ -205,6 +214,15 @@ impl Driver {
             self.clock.0.fetch_max(next, Relaxed);
         }
         next != u64::MAX
+    }
+}
+
+/// Whether the future of [`Driver::block_on`] was woken since its last poll.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
     }
 }
 

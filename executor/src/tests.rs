@@ -204,3 +204,29 @@ fn many_tasks_are_all_listed() {
     driver.executor().for_each_task(|task| ids.push(task.id));
     assert_eq!(ids, (1..=100).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_is_blocked_on_may_give_way_and_must_be_woken() {
+    let driver = Driver::new();
+    assert_eq!(
+        driver.block_on(async {
+            yield_now().await;
+            1
+        }),
+        1
+    );
+    // A poll that nobody asked for does not hide a lost wake.
+    let mut polls = 0;
+    let lost = core::future::poll_fn(|_| {
+        polls += 1;
+        if polls == 1 {
+            core::task::Poll::<()>::Pending
+        } else {
+            core::task::Poll::Ready(())
+        }
+    });
+    driver.executor().spawn(Class::User, "other", async {});
+    let stuck = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| driver.block_on(lost)));
+    assert!(stuck.is_err());
+    assert_eq!(polls, 1);
+}

@@ -5,7 +5,7 @@
 //! their memory, which is the submitter's until [`PageIo::complete`].
 //!
 //! Synchronisation: two bounded lock-free queues, of free slots and of waiting requests. Whoever adds to
-//! either moves requests on ([`DiskDevice::pump`]), so none is left while a slot is free. A driver's disk
+//! either moves requests on (`DiskDevice::pump`), so none is left while a slot is free. A driver's disk
 //! must have only one such device around it.
 
 use alloc::sync::{Arc, Weak};

@@ -32,6 +32,7 @@ use crate::meter::Counter;
 use crate::object::{Behind, PageHold, PagerError, Resident, UvmObject, aobj};
 use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
+use crate::pdaemon::Demand;
 use crate::pmap::EnterFlags;
 use crate::pool::{OutOfMemory, Ref};
 use crate::prot::{Access, Prot};
@@ -77,12 +78,24 @@ pub(crate) enum Attempt {
     Error(FaultError),
     /// The entry's amap must be made or copied first.
     NeedAmap,
-    /// The page is busy.
-    NeedBusy(PageHold),
+    /// The page is busy; the object's page that it is, if it is one.
+    NeedBusy(PageHold, Option<(Ref<UvmObject>, PageIndex)>),
     /// The page is on disk.
     NeedIo(Ref<UvmObject>, PageIndex, Advice),
     /// There was no frame, or no memory for a structure.
     NeedMemory,
+}
+
+impl Attempt {
+    /// Whether it is page `index` of `object` that is missing.
+    fn wants(&self, object: &Ref<UvmObject>, index: PageIndex) -> bool {
+        match self {
+            Self::NeedIo(wanted, at, _) | Self::NeedBusy(_, Some((wanted, at))) => {
+                Ref::ptr_eq(wanted, object) && *at == index
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Whether neighbours are mapped along: only on the first pass.
@@ -137,8 +150,19 @@ impl VmSpace {
         let uvm = self.uvm();
         // Kept over the next pass, so that what was waited for is still there.
         let mut held = None;
+        let mut demand = Demand::new();
+        // The page that could not be had, and why.
+        let mut failed: Option<(Ref<UvmObject>, PageIndex, FaultError)> = None;
         loop {
-            match resident(self, va, access, Pass::Again) {
+            let attempt = resident(self, va, access, Pass::Again);
+            // Something else may be mapped there by now, or nothing. Only if it is that page which is still missing is its error ours.
+            if let Some((object, index, error)) = failed.take()
+                && attempt.wants(&object, index)
+            {
+                uvm.count(Counter::FaultErrors);
+                return Err(error);
+            }
+            match attempt {
                 Attempt::Done => {
                     self.remember(held);
                     return Ok(());
@@ -149,32 +173,45 @@ impl VmSpace {
                 }
                 Attempt::NeedAmap => {
                     if self.own_amap(va).is_err() {
-                        self.await_memory().await?;
+                        self.await_memory(&mut demand).await?;
                     }
                 }
-                Attempt::NeedBusy(hold) => {
+                Attempt::NeedBusy(hold, page) => {
                     uvm.count(Counter::FltPgwait);
-                    hold.settled().await.map_err(|_| FaultError::Io)?;
-                    held = Some(hold);
+                    match (hold.settled().await, page) {
+                        (Ok(()), _) => held = Some(hold),
+                        (Err(_), Some((object, index))) => {
+                            failed = Some((object, index, FaultError::Io));
+                        }
+                        (Err(_), None) => return Err(FaultError::Io),
+                    }
                 }
                 Attempt::NeedIo(object, index, advice) => {
                     uvm.count(Counter::FltGet);
                     if let Behind::Pager(pager) = object.behind() {
-                        pager.get(uvm, &object, index, advice).await?;
+                        match pager.get(uvm, &object, index, advice).await {
+                            Ok(None) => {}
+                            Ok(Some(hold)) => match hold.settled().await {
+                                Ok(()) => held = Some(hold),
+                                Err(_) => failed = Some((object, index, FaultError::Io)),
+                            },
+                            Err(error) => failed = Some((object, index, error.into())),
+                        }
                     }
                 }
-                Attempt::NeedMemory => self.await_memory().await?,
+                Attempt::NeedMemory => self.await_memory(&mut demand).await?,
             }
             uvm.count(Counter::FltRelck);
         }
     }
 
-    async fn await_memory(&self) -> Result<(), FaultError> {
-        self.uvm().count(Counter::FltNoram);
-        self.uvm()
-            .wait_for_memory(1)
-            .await
-            .map_err(|OutOfMemory| FaultError::OutOfMemory)
+    async fn await_memory(&self, demand: &mut Demand) -> Result<(), FaultError> {
+        let uvm = self.uvm();
+        uvm.count(Counter::FltNoram);
+        demand.wait(uvm).await.map_err(|OutOfMemory| {
+            uvm.count(Counter::FaultErrors);
+            FaultError::OutOfMemory
+        })
     }
 
     /// Gives the entry at `va` an amap of its own: the existing one if nobody else refers to it, else a copy.
@@ -339,7 +376,7 @@ impl Fault<'_> {
             return Attempt::NeedMemory;
         };
         if self.uvm.page(old).is_busy() {
-            return Attempt::NeedBusy(PageHold::new(self.uvm, old));
+            return Attempt::NeedBusy(PageHold::new(self.uvm, old), None);
         }
         let alone = Ref::count(anon) == 2;
         if self.access == Access::Write && !alone {
@@ -388,7 +425,10 @@ impl Fault<'_> {
         let mut pages = object.lock();
         let frame = match pages.at(self.uvm, index) {
             Resident::Valid(frame) => frame,
-            Resident::Busy(frame) => return Attempt::NeedBusy(PageHold::new(self.uvm, frame)),
+            Resident::Busy(frame) => {
+                let hold = PageHold::new(self.uvm, frame);
+                return Attempt::NeedBusy(hold, Some((object.clone(), index)));
+            }
             Resident::Missing => match object.behind() {
                 Behind::Pager(_) => {
                     return Attempt::NeedIo(object.clone(), index, self.entry.advice);

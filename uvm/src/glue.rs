@@ -66,7 +66,6 @@ struct Heap {
 
 /// An address space.
 pub struct VmSpace {
-    uvm: Arc<Uvm>,
     pub(crate) map: VmMap,
     pmap: Ref<Pmap>,
     heap: SpinLock<Heap>,
@@ -78,7 +77,10 @@ pub struct VmSpace {
     has_recent: AtomicBool,
     /// In the middle of [`VmSpace::teardown`].
     dying: AtomicBool,
+    /// Last: what is above lies in its memory.
+    uvm: Arc<Uvm>,
 }
+
 impl VmSpace {
     /// An empty address space. Never waits.
     ///
@@ -680,3 +682,6 @@ impl Drop for VmSpace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,11 @@
 //!
 //! # When nothing can be freed
 //! A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
-//! end with out-of-memory. No fault ever reclaims anything itself.
+//! end with out-of-memory. No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
+//! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
+//!
+//! What a fault lacks may be more than a frame: structures and page tables come from the same free list, and none of it is kept
+//! when one of them cannot be had. So who tries again waits for more each time (`Demand`).
 
 use alloc::sync::Arc;
 use core::future::poll_fn;
@@ -33,7 +37,6 @@ use crate::Uvm;
 use crate::addr::Frame;
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
-use crate::page::freelist::AllocFor;
 use crate::page::queues::Queue;
 use crate::page::{OwnerKind, PageFlags};
 use crate::pool::{OutOfMemory, Ref};
@@ -43,7 +46,7 @@ use crate::prot::Prot;
 const BATCH: usize = 32;
 /// Passes without a freed page, though some might have been freed later, after which waiters are told that there is no hope.
 const PATIENCE: u32 = 64;
-/// How long it lets others work between such passes, and between passes in torture.
+/// How long it lets others work after a pass in vain, and between passes in torture.
 const PAUSE: Duration = Duration::from_millis(1);
 const TORTURE_PAUSE: Duration = Duration::from_micros(50);
 
@@ -85,29 +88,69 @@ struct Pass {
 /// The pagedaemon, for ever: the future of a Daemon-class task.
 pub async fn pagedaemon(uvm: Arc<Uvm>) {
     let mut fruitless = 0;
+    // What has been told and was in vain.
+    let mut heard = None;
     loop {
         if uvm.torture_evict() {
             uvm.executor().sleep(TORTURE_PAUSE).await;
         } else {
-            uvm.wait_pressure(|| uvm.memory_is_short() || uvm.has_free_waiters())
-                .await;
+            let needed = || {
+                uvm.has_free_waiters()
+                    || (heard != Some(uvm.pressure_kicks()) && uvm.memory_is_short())
+            };
+            uvm.wait_pressure(needed).await;
         }
         uvm.count(Counter::Pdwoke);
+        let kicks = uvm.pressure_kicks();
         let pass = uvm.page_daemon_pass().await;
-        if pass.freed > 0 || !uvm.has_free_waiters() || uvm.can_allocate(AllocFor::User, 1) {
+        if pass.freed > 0 {
+            (fruitless, heard) = (0, None);
+            continue;
+        }
+        heard = Some(kicks);
+        fruitless = if uvm.has_unmet_demand() {
+            fruitless + 1
+        } else {
+            0
+        };
+        if fruitless >= PATIENCE || (fruitless > 0 && pass.later == 0) {
             fruitless = 0;
-            continue;
+            let hope = &uvm.upper.hope;
+            hope.lost.fetch_add(1, Relaxed);
+            hope.waiting.wake_all();
         }
-        fruitless += 1;
-        if pass.later > 0 && fruitless < PATIENCE {
+        if !uvm.torture_evict() {
             uvm.executor().sleep(PAUSE).await;
-            continue;
         }
-        fruitless = 0;
-        let hope = &uvm.upper.hope;
-        hope.lost.fetch_add(1, Relaxed);
-        hope.waiting.wake_all();
-        executor::yield_now().await;
+    }
+}
+
+/// How much memory a task that found too little waits for: one frame, then twice as much each time that it turns out not to be enough.
+/// After all hope is lost it may try once more, with what there is.
+pub(crate) struct Demand {
+    pages: usize,
+    hopeless: bool,
+}
+
+impl Demand {
+    pub(crate) const fn new() -> Self {
+        Self {
+            pages: 1,
+            hopeless: false,
+        }
+    }
+
+    /// Waits, after an attempt that failed, until another one makes sense. The caller holds nothing, not even a busy page.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when none does.
+    pub(crate) async fn wait(&mut self, uvm: &Uvm) -> Result<(), OutOfMemory> {
+        if self.hopeless {
+            return Err(OutOfMemory);
+        }
+        self.hopeless = uvm.wait_for_memory(self.pages).await.is_err();
+        self.pages = self.pages.saturating_mul(2).min(uvm.pages().managed());
+        Ok(())
     }
 }
 
@@ -140,11 +183,11 @@ impl Uvm {
         let mut pass = Pass::default();
         self.scan_inactive(&mut pass).await;
         self.refill_inactive().await;
-        if pass.freed == 0 && (self.torture_evict() || self.memory_is_short()) {
+        if pass.freed == 0 && self.should_scan() {
             // The inactive queue was empty or in use: now it may hold something.
             self.scan_inactive(&mut pass).await;
         }
-        self.reclaim_pools();
+        pass.freed += self.reclaim_pools();
         if self.memory_is_short() {
             self.uarea_drain(0).await;
         }
@@ -152,9 +195,14 @@ impl Uvm {
         pass
     }
 
+    /// Whether more should be freed.
+    fn should_scan(&self) -> bool {
+        self.torture_evict() || !self.memory_is_ample() || self.has_unmet_demand()
+    }
+
     async fn scan_inactive(&self, pass: &mut Pass) {
         let mut left = self.queue_counts().inactive;
-        while left > 0 && (self.torture_evict() || !self.memory_is_ample()) {
+        while left > 0 && self.should_scan() {
             let mut batch = ArrayVec::<Frame, BATCH>::new();
             self.rotate(Queue::Inactive, &mut batch);
             if batch.is_empty() {
@@ -279,3 +327,6 @@ impl Uvm {
         self.meter().gauge(Gauge::PagingIn) > 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! [`IoSource`]; the process's own implementation attempts the copy and stops short at the first byte that
 //! is not resident (rule 7 of awaiting). The file then lets go of whatever it holds, awaits
 //! [`fault_in`](IoSink::fault_in), and tries again. So the attempt may be made under a spin lock or on a
-//! held page, the wait never is. Host tests pass vectors and slices, and [`testing`] has ends that fault.
+//! held page, the wait never is. Host tests pass vectors and slices, and `testing` has ends that fault.
 //!
 //! Waits that may last (for a pipe's other end, for a key) go through a [`Sleeper`]: an LWP breaks them off
 //! when a signal comes.

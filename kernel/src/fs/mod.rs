@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`vnode`] | what a file is to the rest of the kernel |
 //! | [`mount`], [`namei`], [`open`] | mounted file systems; from path to vnode; to open file |
-//! | [`file`], [`fd`] | open files and their offsets; descriptor tables |
+//! | [`file`](mod@file), [`fd`] | open files and their offsets; descriptor tables |
 //! | [`ubc`] | regular files read through their pages |
 //! | [`io`] | how bytes reach user memory and come from it |
 //! | [`ext2`] | the disk file system |

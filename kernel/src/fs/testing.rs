@@ -14,6 +14,7 @@ use std::vec::Vec;
 use std::{format, fs};
 use uvm::Uvm;
 use uvm::io::{BlockDevice, IoError, Op, PageIo};
+use uvm::meter::Counter;
 use uvm::testing::{Host, HostConfig};
 
 /// A disk in the test's memory that completes at once, when told, or with an error.
@@ -212,8 +213,12 @@ pub fn small_machine(mib: usize) -> SmallMachine {
         ..HostConfig::default()
     };
     let host = Host::with_executor(&config, driver.executor().clone());
+    let uvm = host.uvm.clone();
+    // Files may be larger than its memory.
+    let daemon = uvm::pagedaemon(uvm.clone());
+    driver.executor().spawn(Class::Daemon, "pagedaemon", daemon);
     SmallMachine {
-        uvm: host.uvm.clone(),
+        uvm,
         driver,
         _host: host,
     }
@@ -236,6 +241,14 @@ impl SmallMachine {
     /// Runs all tasks until none can go on.
     pub fn run_until_stalled(&self) {
         self.driver.run_until_stalled();
+    }
+
+    /// What of its memory is in use: frames, without those that pools keep empty until somebody wants them, and objects in pools.
+    pub fn in_use(&self) -> (usize, u64) {
+        let meter = self.uvm.meter();
+        let free = self.uvm.free_frames() + self.uvm.slab_pages();
+        let objects = meter.get(Counter::PoolAllocs) - meter.get(Counter::PoolFrees);
+        (self.uvm.pages().managed() - free, objects)
     }
 
     /// Verifies the invariants of its memory.

@@ -75,10 +75,10 @@ impl FileObject {
                 Err(PagerError::Io(_) | PagerError::ReadOnly) => break FsError::Io,
             };
             done += copied;
-            if copied < want {
-                if let Err(error) = sink.fault_in().await {
-                    break error;
-                }
+            if copied < want
+                && let Err(error) = sink.fault_in().await
+            {
+                break error;
             }
         };
         match done {

@@ -1,6 +1,6 @@
 //! From a file to a program: a new address space with everything in it, ready to run.
 //!
-//! [`load`] builds the whole new space before anything of the old one is touched, so every error finds the
+//! `load` builds the whole new space before anything of the old one is touched, so every error finds the
 //! caller as it was: there is no point of no return to be handled. Segments are mapped from the vnode's
 //! object and never copied; what must be written (the zeroes behind the data, the first stack) goes through
 //! the new space's own faults.

@@ -1,7 +1,7 @@
 //! fork, vfork, and clone as far as they make processes.
 //!
 //! A vfork child borrows the address space: the parent waits until the child has let go of it, which only
-//! exec and the exit path do ([`Process::replace_space`]).
+//! exec and the exit path do (`Process::replace_space`).
 
 use super::body::{self, ChildRegisters, Current, Inherited};
 use super::lwp::Lwp;

@@ -1,7 +1,7 @@
 //! A process: what its threads share. Address space, open files, working directory, signals, limits, times.
 //!
 //! A [`Process`] lives from fork until its parent has collected it; what is large (address space, files)
-//! goes earlier, in [`super::exit`]. Kinship and life are not here but in the [table](super::table).
+//! goes earlier, in `super::exit`. Kinship and life are not here but in the [table](super::table).
 //!
 //! Synchronisation: each part has a short spin lock of its own, none is held across an await and none is
 //! taken under another, except that `signals` may be taken under none but the table's.

@@ -62,6 +62,8 @@ impl World {
             cpu.translate(VirtAddr::try_new(va).ok()?, access, true)
                 .ok()
         }));
+        let executor = driver.executor().clone();
+        machine::set_tick(Box::new(move || executor.tick()));
         let disk = MemoryDisk::new(&host.uvm, image());
         let vfs = Arc::new(Vfs::new());
         let uvm = host.uvm.clone();

@@ -1,6 +1,6 @@
 //! The built-in shell: a task of the kernel that reads lines from the console and runs commands.
 //!
-//! It owns the command language ([`parse`]), the line editor ([`editor`]), the list of background jobs ([`jobs`]) and the table of
+//! It owns the command language ([`parse`]), the line editor ([`editor`]), the list of background jobs (`jobs`) and the table of
 //! commands ([`commands`]). It does not own the terminal (that is `fs::tty`), nor processes (`proc`): `run` makes one and waits.
 //!
 //! **How it synchronises.** One task reads the terminal and runs foreground jobs one after the other; each background job is a task

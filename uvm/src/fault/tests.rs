@@ -5,6 +5,7 @@ use alloc::vec;
 use core::time::Duration;
 
 use super::FaultError;
+use crate::IoError;
 use crate::addr::{PAGE_SIZE, PageIndex, Pages, VaRange, VirtAddr};
 use crate::map::{Advice, Inherit, MapRequest, Placement};
 use crate::meter::{Counter, Gauge};
@@ -406,6 +407,37 @@ fn an_error_reaches_every_waiter_and_leaves_nothing() {
 }
 
 #[test]
+fn an_error_that_comes_at_once_is_no_reason_to_try_for_ever() {
+    let (world, disk, file, object) = with_file(Mode::AtOnce, Layout::Contiguous(0), 64 * PAGE);
+    disk.spoil(16 * PAGE, 64 * PAGE);
+    let request = MapRequest::object(
+        object.object().clone(),
+        PageIndex(0),
+        64 * PAGE_SIZE,
+        Prot::READ,
+    );
+    let space = world.space();
+    space.map(here(request)).unwrap();
+    let program = world.program(&space);
+    let uvm = world.uvm.clone();
+    let failing = disk.clone();
+    world.run(async move {
+        let disk = failing;
+        assert_eq!(program.load(AT).await, Ok(file.byte(0)));
+        let before = disk.reads();
+        // In order, so that what follows is read ahead as well, which fails too.
+        assert_eq!(program.load(AT + 16 * PAGE).await, Err(FaultError::Io));
+        let failed = object.page_in(&uvm, PageIndex(40)).await;
+        assert_eq!(failed.err(), Some(IoError::Device.into()));
+        assert!(disk.reads() - before <= 4);
+        disk.mend();
+        assert_eq!(program.load(AT + 16 * PAGE).await, Ok(file.byte(16 * PAGE)));
+        assert!(object.page_in(&uvm, PageIndex(40)).await.is_ok());
+    });
+    world.check_quiet();
+}
+
+#[test]
 fn the_reader_may_unmap_and_go_while_the_read_is_under_way() {
     let (world, disk, _file, object) = with_file(Mode::Told, Layout::Contiguous(0), 64 * PAGE);
     let space = world.space();
@@ -429,6 +461,81 @@ fn the_reader_may_unmap_and_go_while_the_read_is_under_way() {
     assert_eq!(disk.complete(1), 1);
     assert_eq!(world.run(waiter), Err(FaultError::NoMapping));
     assert_eq!(world.check_quiet().object, 0);
+}
+
+#[test]
+fn a_failed_read_is_no_error_of_what_is_mapped_there_since() {
+    for remapped in [false, true] {
+        let (world, disk, _file, object) = with_file(Mode::Told, Layout::Contiguous(0), 64 * PAGE);
+        disk.spoil(0, 64 * PAGE);
+        let space = world.space();
+        let request = MapRequest::object(
+            object.object().clone(),
+            PageIndex(0),
+            64 * PAGE_SIZE,
+            Prot::READ,
+        );
+        space.map(here(request)).unwrap();
+        // One that waits for its own read, one for another's.
+        let waiters: [_; 2] = core::array::from_fn(|_| {
+            let program = world.program(&space);
+            let load = async move { program.load(AT).await };
+            world.executor.spawn(Class::User, "program", load)
+        });
+        world.driver.run_until_stalled();
+        assert_eq!(disk.pending(), 1);
+        let expected = if remapped {
+            let other = MapRequest::anonymous(64 * PAGE_SIZE, Prot::READ);
+            let fixed = other.at(Placement::Fixed(VirtAddr::new(AT)));
+            space.map(fixed).unwrap();
+            Ok(0)
+        } else {
+            let space = space.clone();
+            world.run(async move { space.unmap(range(64)).await.unwrap() });
+            Err(FaultError::NoMapping)
+        };
+        disk.complete(1);
+        for waiter in waiters {
+            assert_eq!(world.run(waiter), expected);
+        }
+        assert_eq!(disk.reads(), 1, "nobody reads again");
+        world.check_quiet();
+    }
+}
+
+#[test]
+fn a_childs_copy_of_an_object_follows_it_until_the_first_store() {
+    let world = World::new(256, 0);
+    let object = UvmObject::anonymous(&world.uvm, Pages(4)).unwrap();
+    let request = MapRequest::object(object, PageIndex(0), 4 * PAGE_SIZE, Prot::RW).shared();
+    let space = world.space();
+    space.map(here(request)).unwrap();
+    let parent = world.program(&space);
+    let forker = space.clone();
+    let forked = world.run(async move {
+        forker.inherit(range(4), Inherit::Copy).await.unwrap();
+        forker.fork().await.unwrap()
+    });
+    let child = world.program(&forked);
+    world.run(async move {
+        // As with MAP_PRIVATE: not a snapshot ...
+        parent.store(AT, 1).await.unwrap();
+        assert_eq!(child.load(AT).await, Ok(1));
+        parent.store(AT + 1, 2).await.unwrap();
+        assert_eq!(child.load(AT + 1).await, Ok(2));
+        // ... until it is written.
+        child.store(AT + 2, 3).await.unwrap();
+        parent.store(AT, 4).await.unwrap();
+        assert_eq!(child.load(AT).await, Ok(1));
+        assert_eq!(child.load(AT + 1).await, Ok(2));
+        assert_eq!(parent.load(AT + 2).await, Ok(0));
+        for program in [parent, child] {
+            program.space().deactivate();
+            program.space().teardown().await;
+        }
+    });
+    drop((space, forked));
+    world.check_quiet();
 }
 
 #[test]

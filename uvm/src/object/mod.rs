@@ -41,6 +41,7 @@ use crate::io::IoError;
 use crate::map::Advice;
 use crate::meter::{Counter, Gauge};
 use crate::page::{OwnerKind, PageFlags, PageOwner};
+use crate::pdaemon::Demand;
 use crate::phys::PageBytes;
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
 
@@ -214,6 +215,7 @@ impl UvmObject {
         index: PageIndex,
         advice: Advice,
     ) -> Result<PageHold, PagerError> {
+        let mut demand = Demand::new();
         loop {
             if index.0 >= this.pages() {
                 return Err(PagerError::BeyondEnd);
@@ -239,9 +241,11 @@ impl UvmObject {
                 (Some(hold), _) => hold.settled().await?,
                 (None, Behind::Pager(pager)) => {
                     uvm.count(Counter::FltGet);
-                    pager.get(uvm, this, index, advice).await?;
+                    if let Some(hold) = pager.get(uvm, this, index, advice).await? {
+                        hold.settled().await?;
+                    }
                 }
-                (None, Behind::Zeroes) => uvm.wait_for_memory(1).await?,
+                (None, Behind::Zeroes) => demand.wait(uvm).await?,
             }
         }
     }

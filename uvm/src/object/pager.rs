@@ -9,7 +9,7 @@ use crate::Uvm;
 use crate::addr::PageIndex;
 use crate::io::IoError;
 use crate::map::Advice;
-use crate::object::UvmObject;
+use crate::object::{PageHold, UvmObject};
 use crate::pool::{OutOfMemory, Ref};
 
 /// Why a pager could not do it.
@@ -39,18 +39,19 @@ impl From<OutOfMemory> for PagerError {
 #[async_trait::async_trait]
 pub trait Pager: Send + Sync + 'static {
     /// Makes sure that page `wanted` of `object` is resident or on its way, with as many neighbours as
-    /// the pager sees fit and `advice` suggests. On return the page may be busy under a read that has
-    /// only started; the caller looks again and awaits it like everyone else.
+    /// the pager sees fit and `advice` suggests. Returns the page if this call has started to read it: the caller awaits it and
+    /// learns what became of the read, which may have ended, and failed, before this returns. `None`: there is, or was, something
+    /// to find; the caller looks again.
     ///
     /// # Errors
-    /// [`PagerError`] when no read could be started. The error of a read reaches those who await the page.
+    /// [`PagerError`] when no read could be started. The error of a read reaches those who hold the page.
     async fn get(
         &self,
         uvm: &Arc<Uvm>,
         object: &Ref<UvmObject>,
         wanted: PageIndex,
         advice: Advice,
-    ) -> Result<(), PagerError>;
+    ) -> Result<Option<PageHold>, PagerError>;
 
     /// Writes `count` pages from `first` on back to where they came from, as far as they are dirty. Returns when they are written.
     ///

@@ -7,8 +7,9 @@
 //! 1. With nothing held: where are the blocks (may await indirect blocks), a request slot, one frame.
 //! 2. Under the object's lock: is the page still missing? Then it goes in, BUSY and FAKE, with as many following ones as the
 //!    disk has in a row and as frames can be had without waiting.
-//! 3. Unlocked: start the request and return. The completion (`PageIn::finish`) validates or disowns the pages and wakes all who
-//!    await them, the one that started the read among them. So two faults make one read, and an error reaches both.
+//! 3. Unlocked: start the request and return, holding the page that was asked for. The completion (`PageIn::finish`) validates or
+//!    disowns the pages and wakes all who await them, the one that started the read among them. So two faults make one read, and
+//!    an error reaches both.
 //!
 //! A reader in order is read ahead for, in windows that double from 64 KiB to 512 KiB, while memory is plenty.
 
@@ -27,6 +28,7 @@ use crate::meter::{Counter, Gauge};
 use crate::object::{Behind, PageHold, Pager, PagerError, Resident, UvmObject};
 use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
+use crate::pdaemon::Demand;
 use crate::pool::{OutOfMemory, Ref};
 
 /// Most pages in one read.
@@ -146,10 +148,11 @@ struct VnodePager {
 
 /// Pages that a read under way will make valid.
 pub(crate) struct PageIn {
-    uvm: Arc<Uvm>,
     object: Ref<UvmObject>,
     first: PageIndex,
     frames: ArrayVec<Frame, CLUSTER>,
+    /// Last: the object lies in its memory.
+    uvm: Arc<Uvm>,
 }
 
 #[async_trait::async_trait]
@@ -160,32 +163,26 @@ impl Pager for VnodePager {
         object: &Ref<UvmObject>,
         wanted: PageIndex,
         advice: Advice,
-    ) -> Result<(), PagerError> {
+    ) -> Result<Option<PageHold>, PagerError> {
         let max = if advice == Advice::Random { 1 } else { CLUSTER };
         let extent = self.file.bmap(wanted, max).await?;
-        let frame = loop {
-            match uvm.alloc_frame(AllocFor::User, Zero::No) {
-                Some(frame) => break frame,
-                None => uvm.wait_for_memory(1).await?,
+        let mut demand = Demand::new();
+        let (next, hold) = loop {
+            if let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) {
+                // The frame is nobody's yet: freed by whatever ends this before it has an owner.
+                let frame = Fresh { uvm, frame };
+                let claim = match extent {
+                    Extent::Hole { .. } => None,
+                    _ => Some(uvm.io().claim().await),
+                };
+                if let Ok(started) = self.start(uvm, object, wanted, max, &extent, claim, frame) {
+                    break started;
+                }
             }
+            demand.wait(uvm).await?;
         };
-        // The frame is nobody's yet: freed by whatever ends this before it has an owner.
-        let frame = Fresh { uvm, frame };
-        let claim = match extent {
-            Extent::Hole { .. } => None,
-            _ => Some(uvm.io().claim().await),
-        };
-        let read = self.start(uvm, object, wanted, max, &extent, claim, frame);
-        match read {
-            Err(OutOfMemory) => {
-                uvm.wait_for_memory(1).await?;
-                Ok(())
-            }
-            Ok(next) => {
-                self.read_ahead(uvm, object, wanted, next, advice).await;
-                Ok(())
-            }
-        }
+        self.read_ahead(uvm, object, wanted, next, advice).await;
+        Ok(hold)
     }
 
     async fn put(
@@ -219,7 +216,8 @@ impl Drop for Fresh<'_> {
 
 impl VnodePager {
     /// Puts pages in from `wanted` on, as far as `extent` goes, and starts to read them. `frame` is for the first.
-    /// Returns the index after the last.
+    /// Returns the index after the last, and the first page unless another has brought it meanwhile. It is held from before the
+    /// read starts: a device that answers at once must not take the page, and the error with it, from under the caller.
     #[allow(clippy::too_many_arguments, reason = "the parts of one read")]
     fn start(
         &self,
@@ -230,7 +228,7 @@ impl VnodePager {
         extent: &Extent,
         claim: Option<Claim>,
         frame: Fresh<'_>,
-    ) -> Result<PageIndex, OutOfMemory> {
+    ) -> Result<(PageIndex, Option<PageHold>), OutOfMemory> {
         let limit = match extent {
             Extent::Run { pages, .. } => (*pages).min(max),
             Extent::Blocks(_) | Extent::Hole { .. } => 1,
@@ -239,10 +237,10 @@ impl VnodePager {
             .min(object.pages().saturating_sub(wanted.0))
             .max(1);
         let mut frames = ArrayVec::<Frame, CLUSTER>::new();
-        {
+        let hold = {
             let mut pages = object.lock();
             if !matches!(pages.at(uvm, wanted), Resident::Missing) {
-                return Ok(wanted + 1);
+                return Ok((wanted + 1, None));
             }
             UvmObject::insert(object, &mut pages, uvm, wanted, frame.frame)?;
             frames.push(frame.frame);
@@ -265,7 +263,8 @@ impl VnodePager {
             for &frame in &frames {
                 uvm.page(frame).loan();
             }
-        }
+            PageHold::new(uvm, frames[0])
+        };
         let next = wanted + frames.len() as u64;
         uvm.meter()
             .raise_with_max(Gauge::PagingIn, Gauge::PagingInMax, frames.len() as u64);
@@ -290,7 +289,7 @@ impl VnodePager {
                 read.finish(Ok(()));
             }
         }
-        Ok(next)
+        Ok((next, Some(hold)))
     }
 
     /// Reads a page block by block; what has no block is zeroed now.
@@ -393,10 +392,10 @@ impl VnodePager {
                 break;
             };
             let frame = Fresh { uvm, frame };
-            let Ok(read) = self.start(uvm, object, at, max, &extent, Some(claim), frame) else {
-                break;
-            };
-            at = read;
+            match self.start(uvm, object, at, max, &extent, Some(claim), frame) {
+                Ok((next, _)) => at = next,
+                Err(OutOfMemory) => break,
+            }
         }
         if at > next {
             object.lock().ahead.0 = at;

@@ -23,7 +23,7 @@ mod lists;
 mod wait;
 
 use core::ops::ControlFlow;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use executor::sync::{SpinLock, WaitQueue};
@@ -45,6 +45,8 @@ pub const MAGAZINE: usize = 32;
 const BATCH: usize = MAGAZINE / 2;
 /// Frames on the global lists below which magazines are closed (and at twice which they reopen).
 pub const SCARCE: usize = 32;
+/// Sorts of demand that waiters are counted by: any number of frames that a machine can have.
+const DEMANDS: usize = usize::BITS as usize;
 /// Dirty frames that the zeroing task leaves alone.
 const KEEP_DIRTY: usize = 2 * BATCH;
 
@@ -110,11 +112,13 @@ pub(crate) struct FreeList {
     lists: SpinLock<Lists>,
     scarce: AtomicBool,
     magazines: PerCpu<Magazine>,
-    /// Tasks in `wait_for_free`, and how many.
+    /// Tasks in `wait_for_free`, how many, and how many for how much: at `i` those that wait for at most 2^i frames.
     waiters: WaitQueue,
     waiting: AtomicUsize,
-    /// Where the pagedaemon sleeps.
+    demands: [AtomicUsize; DEMANDS],
+    /// Where the pagedaemon sleeps, and how often it was told that memory gets short.
     pressure: WaitQueue,
+    kicks: AtomicU64,
     /// Where the zeroing task sleeps, and whether it does.
     dirt: WaitQueue,
     zeroer_sleeps: AtomicBool,
@@ -139,6 +143,8 @@ impl FreeList {
             magazines: PerCpu::new(cpus, || Magazine(SpinLock::default())),
             waiters: WaitQueue::new("free frame"),
             waiting: AtomicUsize::new(0),
+            demands: [const { AtomicUsize::new(0) }; DEMANDS],
+            kicks: AtomicU64::new(0),
             pressure: WaitQueue::new("pagedaemon: nothing to do"),
             dirt: WaitQueue::new("zeroing: nothing to do"),
             zeroer_sleeps: AtomicBool::new(false),
@@ -192,7 +198,7 @@ impl FreeList {
             let scarce = total < 2 * SCARCE && self.scarce.load(Relaxed);
             if scarce && total <= who.leaves() {
                 drop(lists);
-                self.pressure.wake_one();
+                self.kick();
                 return None;
             }
             let (list, flags) = lists.pick(zero);
@@ -209,7 +215,7 @@ impl FreeList {
             let low = (total as u64) < uvm.meter().gauge(Gauge::Freetarg);
             drop(lists);
             if low {
-                self.pressure.wake_one();
+                self.kick();
             }
             break (first, flags);
         };

@@ -29,6 +29,8 @@ pub fn byte_at(n: u64) -> u8 {
 /// When a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// Before the request has been started, for its submitter.
+    AtOnce,
     /// When the test says so.
     Told,
     /// By itself, after so long.
@@ -158,12 +160,18 @@ impl BlockDevice for Device {
         disk.bytes.fetch_add(io.request().len, Relaxed);
         disk.queue().push_back(io);
         disk.most.fetch_max(disk.pending(), Relaxed);
-        if let Mode::After(delay) = disk.mode {
-            let (disk, executor) = (disk.clone(), self.executor.clone());
-            self.executor.spawn(Class::Completion, "disk", async move {
-                executor.sleep(delay).await;
+        match disk.mode {
+            Mode::Told => {}
+            Mode::AtOnce => {
                 disk.complete(1);
-            });
+            }
+            Mode::After(delay) => {
+                let (disk, executor) = (disk.clone(), self.executor.clone());
+                self.executor.spawn(Class::Completion, "disk", async move {
+                    executor.sleep(delay).await;
+                    disk.complete(1);
+                });
+            }
         }
     }
 }

@@ -3,6 +3,9 @@
 //! A flat model, page by page, that knows nothing of entries, amaps or frames. Of each page it remembers a few bytes, at
 //! [`SAMPLES`]; programs load and store only there. Pages that an operation under way may be changing are *unsettled*: what a
 //! concurrent access sees of them is not judged.
+//!
+//! A private view of a shared object (a child's, by inherit copy) has `mmap`'s MAP_PRIVATE semantics: what others store in the
+//! object shows in it until its first own store to the page.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -19,45 +22,106 @@ pub const SAMPLES: [usize; 4] = [0, 1023, 1024, PAGE_SIZE - 1];
 /// The sampled bytes of a page; `None` where the order of concurrent operations decides.
 pub type Bytes = [Option<u8>; SAMPLES.len()];
 
+/// A page of an object that several address spaces map.
+type ObjectPage = Arc<Mutex<Bytes>>;
+
+/// What is seen through anonymous memory.
+#[derive(Clone)]
+pub enum View {
+    /// Bytes of its own.
+    Own(Bytes),
+    /// The object's below, until the first store.
+    Of(ObjectPage),
+}
+
 /// A page's contents.
 #[derive(Clone)]
 pub enum Content {
     /// Seen by one address space.
-    Private(Bytes),
-    /// Seen by several.
-    Shared(Arc<Mutex<Bytes>>),
+    Private(View),
+    /// Seen by several, by inheritance.
+    Shared(Arc<Mutex<View>>),
+    /// An object's page itself.
+    Object(ObjectPage),
+}
+
+impl View {
+    fn bytes(&self) -> Bytes {
+        match self {
+            Self::Own(bytes) => *bytes,
+            Self::Of(page) => *page.lock().expect("not poisoned"),
+        }
+    }
+
+    fn set(&mut self, sample: usize, byte: Option<u8>) {
+        let mut bytes = self.bytes();
+        bytes[sample] = byte;
+        *self = Self::Own(bytes);
+    }
+
+    fn blur(&mut self) {
+        if matches!(self, Self::Of(_)) {
+            *self = Self::Own([None; SAMPLES.len()]);
+        }
+    }
 }
 
 impl Content {
     /// Private zeroes.
     #[must_use]
     pub const fn zeroes() -> Self {
-        Self::Private([Some(0); SAMPLES.len()])
+        Self::Private(View::Own([Some(0); SAMPLES.len()]))
     }
 
     /// A private view of page `index` of a file.
     #[must_use]
     pub fn of_file(file: &SimFile, index: u64) -> Self {
-        Self::Private(SAMPLES.map(|at| Some(file.byte(index * PAGE_SIZE as u64 + at as u64))))
+        let byte = |at| Some(file.byte(index * PAGE_SIZE as u64 + at));
+        Self::Private(View::Own(SAMPLES.map(|at| byte(at as u64))))
     }
 
     /// Shared zeroes.
     #[must_use]
     pub fn shared() -> Self {
-        Self::Shared(Arc::new(Mutex::new([Some(0); SAMPLES.len()])))
+        Self::Shared(Arc::new(Mutex::new(View::Own([Some(0); SAMPLES.len()]))))
+    }
+
+    /// A new object's page: zeroes.
+    #[must_use]
+    pub fn object() -> Self {
+        Self::Object(Arc::new(Mutex::new([Some(0); SAMPLES.len()])))
+    }
+
+    /// What a child has that inherits a copy.
+    fn copy(&self) -> View {
+        match self {
+            Self::Private(view) => view.clone(),
+            Self::Shared(view) => view.lock().expect("not poisoned").clone(),
+            Self::Object(page) => View::Of(page.clone()),
+        }
     }
 
     fn bytes(&self) -> Bytes {
         match self {
-            Self::Private(bytes) => *bytes,
-            Self::Shared(bytes) => *bytes.lock().expect("not poisoned"),
+            Self::Private(view) => view.bytes(),
+            Self::Shared(view) => view.lock().expect("not poisoned").bytes(),
+            Self::Object(page) => *page.lock().expect("not poisoned"),
         }
     }
 
     fn set(&mut self, sample: usize, byte: Option<u8>) {
         match self {
-            Self::Private(bytes) => bytes[sample] = byte,
-            Self::Shared(bytes) => bytes.lock().expect("not poisoned")[sample] = byte,
+            Self::Private(view) => view.set(sample, byte),
+            Self::Shared(view) => view.lock().expect("not poisoned").set(sample, byte),
+            Self::Object(page) => page.lock().expect("not poisoned")[sample] = byte,
+        }
+    }
+
+    fn blur(&mut self) {
+        match self {
+            Self::Private(view) => view.blur(),
+            Self::Shared(view) => view.lock().expect("not poisoned").blur(),
+            Self::Object(_) => {}
         }
     }
 }
@@ -93,8 +157,8 @@ pub enum Verdict {
 pub struct Model {
     pages: BTreeMap<u64, ModelPage>,
     unsettled: BTreeMap<u64, u32>,
-    /// Stores since a fork under way began: (page, sample).
-    fork_log: Option<BTreeSet<(u64, usize)>>,
+    /// Pages stored to since a fork under way began.
+    fork_log: Option<BTreeSet<u64>>,
 }
 
 impl Model {
@@ -120,10 +184,22 @@ impl Model {
     /// A store has happened just now.
     pub fn store(&mut self, page: u64, sample: usize, byte: u8) {
         if let Some(log) = &mut self.fork_log {
-            log.insert((page, sample));
+            log.insert(page);
         }
         if let Some(found) = self.pages.get_mut(&page) {
             found.content.set(sample, Some(byte));
+            // It is anonymous from now on.
+            found.from_file = false;
+        }
+    }
+
+    /// A store begins that may fail for want of memory *after* the page has become anonymous: which bytes of the object
+    /// below it has then, nobody can tell.
+    pub fn may_copy(&mut self, page: u64) {
+        if let Some(found) = self.pages.get_mut(&page)
+            && found.prot.contains(Prot::RW)
+        {
+            found.content.blur();
         }
     }
 
@@ -188,6 +264,7 @@ impl Model {
         let log = self.fork_log.take().unwrap_or_default();
         let mut child = Self::default();
         for (&number, page) in &self.pages {
+            let stored = log.contains(&number);
             let mut copy = page.clone();
             match page.inherit {
                 Inherit::None => continue,
@@ -197,11 +274,11 @@ impl Model {
                     copy.from_file = false;
                 }
                 Inherit::Copy => {
-                    let mut bytes = page.content.bytes();
-                    for &(_, sample) in log.range((number, 0)..(number + 1, 0)) {
-                        bytes[sample] = None;
-                    }
-                    copy.content = Content::Private(bytes);
+                    copy.content = Content::Private(match page.content.copy() {
+                        View::Own(_) if stored => View::Own([None; SAMPLES.len()]),
+                        view => view,
+                    });
+                    copy.from_file |= stored;
                 }
             }
             child.pages.insert(number, copy);
@@ -212,9 +289,68 @@ impl Model {
     /// What was private becomes shared with the children to come.
     pub fn share(&mut self, pages: core::ops::Range<u64>) {
         self.change(pages, |page| {
-            if let Content::Private(bytes) = page.content {
-                page.content = Content::Shared(Arc::new(Mutex::new(bytes)));
+            if let Content::Private(view) = &page.content {
+                page.content = Content::Shared(Arc::new(Mutex::new(view.clone())));
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(inherit: Inherit, content: Content) -> Model {
+        let mut model = Model::default();
+        let page = ModelPage {
+            prot: Prot::RW,
+            inherit,
+            content,
+            from_file: false,
+        };
+        model.insert(1, page);
+        model
+    }
+
+    fn fork(model: &mut Model) -> Model {
+        model.fork_begins();
+        model.fork_ended()
+    }
+
+    fn sees(model: &Model) -> Verdict {
+        model.judge(1, 0, Prot::READ)
+    }
+
+    #[test]
+    fn a_private_copy_of_an_object_follows_it_until_the_first_store() {
+        let mut parent = mapped(Inherit::Copy, Content::object());
+        let mut child = fork(&mut parent);
+        let mut grandchild = fork(&mut child);
+        parent.store(1, 0, 7);
+        assert_eq!(sees(&child), Verdict::Succeeds(Some(7)));
+        child.store(1, 1, 8);
+        parent.store(1, 0, 9);
+        assert_eq!(sees(&child), Verdict::Succeeds(Some(7)));
+        assert_eq!(sees(&grandchild), Verdict::Succeeds(Some(9)));
+        // After a store that may have failed half-way both are right.
+        grandchild.may_copy(1);
+        assert_eq!(sees(&grandchild), Verdict::Succeeds(None));
+    }
+
+    #[test]
+    fn a_private_copy_of_anonymous_memory_is_a_snapshot() {
+        let mut parent = mapped(Inherit::Copy, Content::shared());
+        let child = fork(&mut parent);
+        parent.store(1, 0, 7);
+        assert_eq!(sees(&child), Verdict::Succeeds(Some(0)));
+    }
+
+    #[test]
+    fn what_was_stored_is_not_read_from_the_file() {
+        let mut model = mapped(Inherit::Copy, Content::zeroes());
+        model.change(1..2, |page| page.from_file = true);
+        assert!(model.may_fail(1));
+        model.store(1, 0, 7);
+        assert!(!model.may_fail(1));
     }
 }

@@ -129,7 +129,7 @@ pub fn run(seed: u64, ops: u64, mode: Mode) -> Outcome {
                 .expect("memory at the start");
             (
                 object,
-                (0..OBJECT_PAGES).map(|_| Content::shared()).collect(),
+                (0..OBJECT_PAGES).map(|_| Content::object()).collect(),
             )
         })
         .collect();
@@ -287,6 +287,9 @@ impl Lwp {
         );
         let va = page * PAGE_SIZE as u64 + SAMPLES[sample] as u64;
         let byte = self.random.draw() as u8;
+        if self.shared.mode == Mode::Starved {
+            self.model(|m| m.may_copy(page));
+        }
         let result = self.program.store(va, byte).await;
         let verdict = self.model(|m| m.judge(page, sample, Prot::RW));
         if result.is_ok() {

@@ -40,10 +40,10 @@ impl BlockMap {
     /// [`FsError::Damaged`] for block numbers that cannot be, [`FsError::Io`].
     pub(super) async fn run(&self, first: u64, max: u64) -> Result<Run, FsError> {
         let max = max.min(self.blocks.saturating_sub(first)).max(1);
-        if let Some(direct) = self.roots[..DIRECT].get(first as usize..) {
-            if !direct.is_empty() {
-                return self.run_of(direct.iter().copied(), max);
-            }
+        if let Some(direct) = self.roots[..DIRECT].get(first as usize..)
+            && !direct.is_empty()
+        {
+            return self.run_of(direct.iter().copied(), max);
         }
         let per_block = self.core.geometry.pointers_per_block();
         // Which tree, and where in it.

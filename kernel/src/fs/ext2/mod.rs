@@ -174,14 +174,23 @@ impl FileSystem for Ext2 {
 }
 
 impl Volume {
-    /// The vnode of inode `ino`: the one there is, or a new one. Awaits the inode.
+    /// The vnode of inode `ino`: the one there is, or a new one. Awaits the inode, and memory.
     async fn vnode(self: &Arc<Self>, ino: u32) -> Result<Arc<Ext2Vnode>, FsError> {
         if let Some(vnode) = self.vnodes.get(ino) {
             return Ok(vnode);
         }
         let inode = self.core.read_inode(ino).await?;
-        let fresh = Arc::new(Ext2Vnode::new(self, ino, &inode)?);
-        Ok(self.vnodes.insert(ino, fresh))
+        let fresh = loop {
+            match Ext2Vnode::new(self, ino, &inode) {
+                // Memory may be full of files' pages, which can go.
+                Err(FsError::OutOfMemory) => {
+                    let memory = self.core.uvm.wait_for_memory(1).await;
+                    memory.map_err(|_| FsError::OutOfMemory)?;
+                }
+                made => break made?,
+            }
+        };
+        Ok(self.vnodes.insert(ino, Arc::new(fresh)))
     }
 }
 

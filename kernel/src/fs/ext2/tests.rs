@@ -224,7 +224,7 @@ fn everything_matches(block_size: u32, extra: &[&str]) {
         make_tree(tree);
         let image = make_image(tree, block_size, (32 << 20) / block_size, extra);
         let machine = small_machine(24);
-        let free = machine.uvm.free_frames();
+        let before = machine.in_use();
         let disk = MemoryDisk::new(&machine.uvm, image);
         let (uvm, host) = (machine.uvm.clone(), tree.to_path_buf());
         machine.run(async move {
@@ -237,7 +237,7 @@ fn everything_matches(block_size: u32, extra: &[&str]) {
         });
         machine.check();
         // With the file system everything that it held is gone.
-        assert_eq!(machine.uvm.free_frames(), free);
+        assert_eq!(machine.in_use(), before);
     });
 }
 
@@ -303,11 +303,45 @@ fn one_file_has_one_vnode_and_one_object() {
 }
 
 #[test]
+fn a_new_vnode_waits_for_memory_that_file_pages_fill() {
+    with_tree(|tree| {
+        fs::write(tree.join("big"), pattern(1, 1 << 20)).unwrap();
+        for i in 0..400 {
+            fs::write(tree.join(format!("file{i}")), b"x").unwrap();
+        }
+        let machine = small_machine(4);
+        let image = make_image(tree, 4096, 1024, &["-N", "512"]);
+        let disk = MemoryDisk::new(&machine.uvm, image);
+        let uvm = machine.uvm.clone();
+        machine.run(async move {
+            let Mounted { vfs, root, fs } = mount(&uvm, disk).await.unwrap();
+            let big = vfs.open(&root, b"big", OpenFlags::empty()).await.unwrap();
+            assert!(read_all(&big, 1 << 20).await.unwrap() == pattern(1, 1 << 20));
+            // Inodes in memory: nothing but frames is waited for below.
+            let core = &fs.volume.core;
+            let table = core.inode_table(0).await.unwrap();
+            for block in 0..core.geometry.inode_table_blocks() {
+                drop(core.cache.read(u64::from(table + block)).await.unwrap());
+            }
+            let take = || uvm.alloc_frame(uvm::AllocFor::User, uvm::Zero::No);
+            let taken: Vec<_> = core::iter::from_fn(take).collect();
+            for ino in 12..412 {
+                assert!(fs.volume.vnode(ino).await.is_ok(), "inode {ino}");
+            }
+            taken.into_iter().for_each(|frame| uvm.free_frame(frame));
+        });
+        machine.check();
+    });
+}
+
+#[test]
 fn two_readers_of_a_page_or_a_block_make_one_read() {
     with_tree(|tree| {
-        fs::write(tree.join("file"), pattern(1, 4096)).unwrap();
+        for i in 0..40 {
+            fs::write(tree.join(format!("file{i}")), pattern(1, 4096)).unwrap();
+        }
         let machine = small_machine(8);
-        let image = make_image(tree, 4096, 512, &[]);
+        let image = make_image(tree, 4096, 512, &["-N", "128"]);
         let disk = MemoryDisk::new(&machine.uvm, image);
         let uvm = machine.uvm.clone();
         let fs = {
@@ -316,12 +350,12 @@ fn two_readers_of_a_page_or_a_block_make_one_read() {
         };
         disk.hold();
         let reads = disk.reads();
-        // The inode block of a file, asked for by many at once.
+        // The inode block of a file, another than the root's, asked for by many at once.
         let wait = |fs: &Arc<Ext2>| {
             let fs = fs.clone();
             machine.spawn(async move {
                 fs.volume
-                    .vnode(12)
+                    .vnode(45)
                     .await
                     .map(|vnode| vnode.attributes().ino)
             })
@@ -335,12 +369,33 @@ fn two_readers_of_a_page_or_a_block_make_one_read() {
         assert_eq!((disk.held(), disk.reads() - reads), (2, 2));
         assert_eq!(disk.release(), 2);
         for waiter in waiting {
-            assert_eq!(machine.run(waiter), Ok(12));
+            assert_eq!(machine.run(waiter), Ok(45));
         }
         let again = fs.volume.core.cache.clone();
         machine.run(async move { assert!(again.read(100).await.is_ok()) });
         assert_eq!(disk.reads() - reads, 2);
-        drop(fs);
+        // The same with a page of a file.
+        let vnode = machine.run(fs.volume.vnode(45)).unwrap();
+        disk.hold();
+        let read = || {
+            let object = vnode.object().unwrap().clone();
+            machine.spawn(async move {
+                let mut bytes = [0; 100];
+                object
+                    .read_bytes(7, &mut bytes)
+                    .await
+                    .map(|n| bytes[..n].to_vec())
+            })
+        };
+        let waiting: Vec<_> = (0..3).map(|_| read()).collect();
+        machine.run_until_stalled();
+        assert_eq!((disk.held(), disk.reads() - reads), (1, 3));
+        disk.release();
+        for waiter in waiting {
+            let read = machine.run(waiter).unwrap();
+            assert!(read == pattern(1, 4096)[7..107]);
+        }
+        drop((vnode, fs));
         machine.check();
     });
 }

@@ -174,7 +174,7 @@ fn what_is_wrong_is_said() {
         Err(ElfError::SegmentOverlap)
     );
     assert_eq!(
-        load(&file(abi::ET_REL, 0, &[one.clone()]), 0x1000),
+        load(&file(abi::ET_REL, 0, core::slice::from_ref(&one)), 0x1000),
         Err(ElfError::NotExecutable)
     );
     let mut other = file(abi::ET_EXEC, 0x40_0000, &[one]);

@@ -29,6 +29,9 @@ pub type Program = Rc<dyn Fn(u64, &mut TrapFrame) -> Trap>;
 /// The byte at a user address of the space that is loaded, if it can be accessed so.
 pub type Memory = Box<dyn Fn(u64, Wants) -> Option<*mut u8>>;
 
+/// What the timer interrupt's handler does.
+pub type Tick = Box<dyn Fn()>;
+
 /// How user memory is accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wants {
@@ -41,6 +44,7 @@ pub enum Wants {
 std::thread_local! {
     static PROGRAMS: RefCell<BTreeMap<u64, Program>> = const { RefCell::new(BTreeMap::new()) };
     static MEMORY: RefCell<Option<Memory>> = const { RefCell::new(None) };
+    static TICK: RefCell<Option<Tick>> = const { RefCell::new(None) };
     static CLOCK: RefCell<u64> = const { RefCell::new(0) };
 }
 
@@ -52,6 +56,11 @@ pub fn set_program(start: u64, program: Program) {
 /// From now on, on this thread, user memory is what `memory` says.
 pub fn set_memory(memory: Memory) {
     MEMORY.set(Some(memory));
+}
+
+/// From now on, on this thread, [`Trap::Interrupt`] is the timer's, and `tick` has been called by then.
+pub fn set_tick(tick: Tick) {
+    TICK.set(Some(tick));
 }
 
 /// Nanoseconds: moves on by one at each call.
@@ -159,8 +168,10 @@ impl LwpMachineState {
             };
         };
         let trap = program((frame.rip - start) / 2, frame);
-        if trap == Trap::Syscall {
-            frame.rip += 2;
+        match trap {
+            Trap::Syscall => frame.rip += 2,
+            Trap::Interrupt => TICK.with_borrow(|tick| tick.iter().for_each(|tick| tick())),
+            _ => {}
         }
         trap
     }
@@ -193,17 +204,17 @@ fn each(at: u64, len: usize, wants: Wants, mut f: impl FnMut(usize, *mut u8)) ->
 
 /// Copies user memory at `from` into `to`.
 pub fn copyin(to: &mut [u8], from: u64) -> Result<(), Fault> {
-    // SAFETY: the test's memory gives pointers that may be read.
     each(from, to.len(), Wants::Read, |i, byte| {
+        // SAFETY: the test's memory gives pointers that may be read.
         to[i] = unsafe { byte.read() }
     })
 }
 
 /// Copies `from` to user memory at `to`.
 pub fn copyout(to: u64, from: &[u8]) -> Result<(), Fault> {
-    // SAFETY: the test's memory gives pointers that may be written.
-    each(to, from.len(), Wants::Write, |i, byte| unsafe {
-        byte.write(from[i])
+    each(to, from.len(), Wants::Write, |i, byte| {
+        // SAFETY: the test's memory gives pointers that may be written.
+        unsafe { byte.write(from[i]) }
     })
 }
 
@@ -212,16 +223,18 @@ pub fn copyout(to: u64, from: &[u8]) -> Result<(), Fault> {
 /// # Safety
 /// `from` must be valid for reads of `len` bytes.
 pub unsafe fn copyout_raw(to: u64, from: *const u8, len: usize) -> Result<(), Fault> {
-    // SAFETY: as the caller vouches; the test's memory gives pointers that may be written.
-    each(to, len, Wants::Write, |i, byte| unsafe {
-        byte.write(from.add(i).read())
+    each(to, len, Wants::Write, |i, byte| {
+        // SAFETY: as the caller vouches; the test's memory gives pointers that may be written.
+        unsafe { byte.write(from.add(i).read()) }
     })
 }
 
 /// Clears `len` bytes of user memory at `to`.
 pub fn zero_user(to: u64, len: usize) -> Result<(), Fault> {
-    // SAFETY: the test's memory gives pointers that may be written.
-    each(to, len, Wants::Write, |_, byte| unsafe { byte.write(0) })
+    each(to, len, Wants::Write, |_, byte| {
+        // SAFETY: the test's memory gives pointers that may be written.
+        unsafe { byte.write(0) }
+    })
 }
 
 /// Reads a word of user memory.

@@ -121,7 +121,7 @@ fn class_name(class: Class) -> &'static str {
 fn snapshot(shell: &Context) -> BTreeMap<u64, TaskInfo> {
     let mut tasks = BTreeMap::new();
     shell.system().executor.for_each_task(|task| {
-        tasks.insert(task.id, task.clone());
+        tasks.insert(task.id, *task);
     });
     tasks
 }

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{AllocFor, KEEP_DIRTY};
+use super::{AllocFor, FreeList, KEEP_DIRTY};
 use crate::Uvm;
 use crate::meter::Counter;
 use crate::page::PageFlags;
@@ -17,7 +17,7 @@ impl Uvm {
         if self.can_allocate(AllocFor::User, n) {
             return;
         }
-        let waiting = Waiting::new(self);
+        let waiting = Waiting::new(&self.free, n);
         self.wake_pagedaemon();
         self.free
             .waiters
@@ -44,6 +44,13 @@ impl Uvm {
         self.free.waiting.load(Relaxed) != 0
     }
 
+    /// Whether somebody waits for more frames than there are.
+    pub(crate) fn has_unmet_demand(&self) -> bool {
+        self.has_free_waiters()
+            && (self.free.demands.iter().rposition(|n| n.load(Relaxed) != 0))
+                .is_some_and(|sort| !self.can_allocate(AllocFor::User, 1 << sort))
+    }
+
     #[cold]
     pub(super) fn wake_one_free_waiter(&self) {
         self.free.waiters.wake_one();
@@ -60,7 +67,12 @@ impl Uvm {
 
     /// Makes the pagedaemon ask itself whether memory is short.
     pub fn wake_pagedaemon(&self) {
-        self.free.pressure.wake_one();
+        self.free.kick();
+    }
+
+    /// How often the pagedaemon was told that memory gets short.
+    pub(crate) fn pressure_kicks(&self) -> u64 {
+        self.free.kicks.load(Relaxed)
     }
 
     /// Zeroes free frames ahead of need, for ever: the future of an `Idle`-class task. One frame a
@@ -101,18 +113,36 @@ impl Uvm {
     }
 }
 
+impl FreeList {
+    /// Tells the pagedaemon that memory gets short.
+    pub(super) fn kick(&self) {
+        self.kicks.fetch_add(1, Relaxed);
+        self.pressure.wake_one();
+    }
+}
+
 /// Counts a task in `wait_for_free`, also when that is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a> {
+    all: &'a AtomicUsize,
+    alike: &'a AtomicUsize,
+}
 
 impl<'a> Waiting<'a> {
-    fn new(uvm: &'a Uvm) -> Self {
-        uvm.free.waiting.fetch_add(1, Relaxed);
-        Self(&uvm.free.waiting)
+    fn new(free: &'a FreeList, n: usize) -> Self {
+        let sort = n.max(1).next_power_of_two().trailing_zeros();
+        let alike = &free.demands[sort as usize];
+        alike.fetch_add(1, Relaxed);
+        free.waiting.fetch_add(1, Relaxed);
+        Self {
+            all: &free.waiting,
+            alike,
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.all.fetch_sub(1, Relaxed);
+        self.alike.fetch_sub(1, Relaxed);
     }
 }

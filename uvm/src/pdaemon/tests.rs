@@ -1,0 +1,168 @@
+//! What the pagedaemon does when nothing can go, and what those hear who wait.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Demand;
+use crate::addr::{Frame, PAGE_SIZE, PageIndex, Pages, VirtAddr};
+use crate::fault::FaultError;
+use crate::map::{Advice, MapRequest, Placement};
+use crate::meter::Counter;
+use crate::object::{PagerError, UvmObject};
+use crate::page::freelist::{AllocFor, Zero};
+use crate::pool::OutOfMemory;
+use crate::prot::Prot;
+use crate::sim::World;
+use crate::sim::disk::{Layout, Mode, SimDisk, SimFile};
+
+const AT: u64 = 0x1000_0000;
+
+/// Takes frames for itself until a program could have `left` more.
+fn hog(world: &World, left: usize) -> Vec<Frame> {
+    let uvm = &world.uvm;
+    uvm.reclaim_pools();
+    let mut frames = Vec::new();
+    while uvm.can_allocate(AllocFor::User, left + 1) {
+        frames.extend(uvm.alloc_frame(AllocFor::User, Zero::No));
+    }
+    frames
+}
+
+fn free(world: &World, frames: Vec<Frame>) {
+    frames.into_iter().for_each(|f| world.uvm.free_frame(f));
+    world.check_quiet();
+}
+
+#[test]
+fn it_rests_while_memory_is_short_and_nothing_can_go() {
+    let world = World::new(256, 0);
+    let frames = hog(&world, 0);
+    assert!(world.uvm.memory_is_short());
+    // Being short is no reason to look twice; nor does time make it one.
+    world.driver.run_ready();
+    world.driver.run_for(Duration::from_secs(10));
+    let woke = world.uvm.meter().get(Counter::Pdwoke);
+    assert!((1..4).contains(&woke), "{woke} passes");
+    // An allocation that finds memory short is.
+    assert!(world.uvm.alloc_frame(AllocFor::User, Zero::No).is_none());
+    world.driver.run_for(Duration::from_secs(10));
+    let again = world.uvm.meter().get(Counter::Pdwoke);
+    assert!((1..4).contains(&(again - woke)), "{again} passes");
+    free(&world, frames);
+}
+
+#[test]
+fn a_fault_that_lacks_more_than_a_frame_ends_with_out_of_memory() {
+    let world = World::new(256, 0);
+    let space = world.space();
+    let request =
+        MapRequest::anonymous(1 << 20, Prot::RW).at(Placement::Exclusive(VirtAddr::new(AT)));
+    space.map(request).unwrap();
+    // The page, and pages for its anon, for the slots and for tables: what there is never suffices.
+    for left in 0..3 {
+        let frames = hog(&world, left);
+        let program = world.program(&space);
+        let result = world.run(async move { program.store(AT, 1).await });
+        assert_eq!(result, Err(FaultError::OutOfMemory), "{left} left");
+        free(&world, frames);
+    }
+    let program = world.program(&space);
+    assert_eq!(world.run(async move { program.store(AT, 1).await }), Ok(()));
+    // Then one is enough for the next.
+    let frames = hog(&world, 1);
+    let program = world.program(&space);
+    assert_eq!(
+        world.run(async move { program.store(AT + 4096, 1).await }),
+        Ok(())
+    );
+    free(&world, frames);
+}
+
+#[test]
+fn objects_that_lack_more_than_a_frame_say_so() {
+    for from_file in [true, false] {
+        let world = World::new(256, 0);
+        let uvm = world.uvm.clone();
+        let delay = Mode::After(Duration::from_micros(10));
+        let disk = SimDisk::new(&uvm, 1 << 20, delay);
+        let file = world.file(SimFile::new(&disk, Layout::Contiguous(0)), 1 << 20);
+        let object = if from_file {
+            file.object().clone()
+        } else {
+            UvmObject::anonymous(&uvm, Pages(16)).unwrap()
+        };
+        let page_in = || {
+            let (uvm, object) = (uvm.clone(), object.clone());
+            async move {
+                let page = UvmObject::page_in(&object, &uvm, PageIndex(5), Advice::Random).await;
+                page.map(drop)
+            }
+        };
+        // One for the page, none for the array that it goes in.
+        let frames = hog(&world, 1);
+        assert_eq!(world.run(page_in()), Err(PagerError::OutOfMemory));
+        free(&world, frames);
+        let frames = hog(&world, 2);
+        assert_eq!(world.run(page_in()), Ok(()));
+        free(&world, frames);
+    }
+}
+
+#[test]
+fn who_needs_many_frames_gets_them_from_clean_pages() {
+    let world = World::new(256, 0);
+    let disk = SimDisk::new(&world.uvm, 1 << 20, Mode::After(Duration::from_micros(10)));
+    let file = world.file(SimFile::new(&disk, Layout::Contiguous(0)), 200 * 4096);
+    let uvm = world.uvm.clone();
+    let object = file.clone();
+    world.run(async move {
+        for page in 0..200 {
+            drop(object.page_in(&uvm, PageIndex(page)).await.unwrap());
+        }
+        // More than the pagedaemon frees for its own targets.
+        let pages = 180;
+        assert!(!uvm.can_allocate(AllocFor::User, pages));
+        assert_eq!(uvm.wait_for_memory(pages).await, Ok(()));
+        assert!(uvm.can_allocate(AllocFor::User, pages));
+        // And no more than there are.
+        assert_eq!(uvm.wait_for_memory(300).await, Err(OutOfMemory));
+    });
+    world.check_quiet();
+}
+
+#[test]
+fn who_tries_again_waits_for_more_and_at_the_end_tries_once_more() {
+    let world = World::new(256, 0);
+    let frames = hog(&world, 1);
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        let lost = || uvm.upper.hope.lost.load(super::Relaxed);
+        let mut demand = Demand::new();
+        assert_eq!(demand.wait(&uvm).await, Ok(()));
+        assert_eq!(lost(), 0, "one frame is there");
+        assert_eq!(demand.wait(&uvm).await, Ok(()));
+        assert_eq!(lost(), 1, "two are not");
+        assert_eq!(demand.wait(&uvm).await, Err(OutOfMemory));
+    });
+    free(&world, frames);
+}
+
+#[test]
+fn who_takes_the_last_frame_within_one_poll_goes_on_once_there_is_another() {
+    let world = World::new(256, 0);
+    // Its answers come at once: the reader first waits when nothing is left, and nobody else has anything to do.
+    let disk = SimDisk::new(&world.uvm, 64 << 20, Mode::AtOnce);
+    let file = SimFile::new(&disk, Layout::Contiguous(0));
+    let object = world.file(file.clone(), 1000 * PAGE_SIZE as u64);
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        for page in 0..1000 {
+            let hold = object.page_in(&uvm, PageIndex(page)).await.unwrap();
+            let mut byte = [0];
+            hold.bytes().read(7, &mut byte);
+            assert_eq!(byte[0], file.byte(page * PAGE_SIZE as u64 + 7));
+        }
+    });
+    assert!(world.uvm.meter().get(Counter::Pgallocfail) > 0);
+    world.check_quiet();
+}
