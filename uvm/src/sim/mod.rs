@@ -121,6 +121,7 @@ impl World {
             (0, 0),
             "under way: {report:?}"
         );
+        assert!(!self.uvm.is_paging_in(), "reads are under way");
         report
     }
 }
@@ -198,5 +199,31 @@ impl Program {
             bytes.push(self.load(va + (page * PAGE_SIZE) as u64).await?);
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disk::{Layout, Mode, SimDisk, SimFile};
+    use super::*;
+    use crate::addr::PageIndex;
+
+    #[test]
+    fn a_read_that_nobody_awaits_is_under_way() {
+        let world = World::new(256, 0);
+        let disk = SimDisk::new(&world.uvm, 1 << 20, Mode::Told);
+        let file = world.file(SimFile::new(&disk, Layout::Contiguous(0)), 1 << 20);
+        let uvm = world.uvm.clone();
+        let reader = async move { file.page_in(&uvm, PageIndex(0)).await.map(drop) };
+        let reader = world.executor.spawn(Class::User, "reader", reader);
+        world.driver.run_until_stalled();
+        let quiet = || {
+            let check = core::panic::AssertUnwindSafe(|| world.check_quiet());
+            std::panic::catch_unwind(check).is_ok()
+        };
+        assert!(!quiet());
+        disk.complete(1);
+        assert_eq!(world.run(reader), Ok(()));
+        assert!(quiet());
     }
 }

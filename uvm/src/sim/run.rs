@@ -149,7 +149,8 @@ pub fn run(seed: u64, ops: u64, mode: Mode) -> Outcome {
     }
     let waiting = shared.clone();
     shared.world.run(async move {
-        while waiting.spaces.load(Relaxed) > 0 {
+        // A program that ran out of memory may leave a read behind.
+        while waiting.spaces.load(Relaxed) > 0 || disk.pending() > 0 {
             waiting.world.executor.sleep(Duration::from_millis(1)).await;
         }
     });
@@ -548,6 +549,14 @@ mod tests {
     #[test]
     fn faulty() {
         seeds(Mode::Faulty);
+    }
+
+    #[test]
+    fn seeds_that_once_failed() {
+        // Reads were under way when the last program had ended.
+        for (seed, mode) in [(1094, Mode::Starved), (2045, Mode::Starved)] {
+            run(seed, 5_000, mode);
+        }
     }
 
     #[test]
