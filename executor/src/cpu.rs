@@ -4,20 +4,26 @@
 //! every [`DAEMON_TURN`]th choice looks at daemons first and every [`USER_TURN`]th at user tasks; idle tasks run only when there is no
 //! other. The two periods are coprime, so that both promises hold at once.
 //!
-//! **How it synchronises.** Anyone pushes to the stacks (see [`crate::ready`]). The rest of the queues is behind a spin lock that only
-//! the CPU itself takes. The flags are atomics; `asleep` pairs with the stacks' heads as [`Stack::take`] says.
+//! **How it synchronises.** Anyone pushes to the stacks (see [`crate::ready`]). The rest of the queues is behind a spin lock that others
+//! take only to see whether it is empty. The flags are atomics.
+//!
+//! *Push against choice.* Another CPU pushes, then looks at `running`, and if its task is better than that (anything is better than
+//! nothing) sets `asked` and kicks. This CPU ends a poll (`running` = nothing), clears `asked`, then looks at the stacks, and only then
+//! begins the next poll or goes to sleep. Between the two steps of each there is a sequentially consistent fence. So either this CPU sees
+//! the push, or the other one sees that nothing runs and asks. Interrupt handlers of this CPU need no fence.
+//!
+//! *Stall.* `asleep` serves the stall rule alone: see [`Cpu::is_resting`].
 
-use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicU8, AtomicU64};
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
 
 use crate::class::{CLASSES, Class};
 use crate::executor::Executor;
 use crate::ready::{Fifo, Stack};
-use crate::shim::atomic::AtomicBool;
-use crate::shim::atomic::Ordering::{Acquire, Release};
+use crate::shim::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::shim::atomic::{AtomicBool, AtomicU8, fence};
 use crate::sync::SpinLock;
 use crate::task::Header;
-use core::ptr::NonNull;
 
 /// Every so many choices daemons come first.
 const DAEMON_TURN: u32 = 13;
@@ -29,12 +35,14 @@ const NOTHING: u8 = CLASSES as u8;
 /// One CPU's part of the executor.
 pub(crate) struct Cpu {
     index: usize,
+    /// There are other CPUs.
+    others: bool,
     stacks: [Stack; CLASSES],
     queues: SpinLock<Queues>,
     /// The CPU is in, or on its way into, [`Platform::idle`](crate::Platform::idle).
     asleep: AtomicBool,
     /// The running task should give way.
-    asked: core::sync::atomic::AtomicBool,
+    asked: AtomicBool,
     /// Class of the running task, or [`NOTHING`].
     running: AtomicU8,
     /// Nanoseconds of the running poll that were spent in ring 3.
@@ -54,16 +62,18 @@ struct Queues {
 unsafe impl Send for Queues {}
 
 impl Cpu {
-    pub(crate) fn new(index: usize) -> Self {
+    /// CPU `index` of `count`.
+    pub(crate) fn new(index: usize, count: usize) -> Self {
         Self {
             index,
+            others: count > 1,
             stacks: core::array::from_fn(|_| Stack::new()),
             queues: SpinLock::new(Queues {
                 fifos: [const { Fifo::new() }; CLASSES],
                 turn: 0,
             }),
             asleep: AtomicBool::new(false),
-            asked: core::sync::atomic::AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             running: AtomicU8::new(NOTHING),
             user: AtomicU64::new(0),
             polls: AtomicU64::new(0),
@@ -80,16 +90,17 @@ impl Cpu {
     /// Called after a push: makes the CPU look, if it would not soon.
     #[inline]
     pub(crate) fn tell(&self, class: Class, executor: &Executor) {
-        let better = (class as u8) < self.running.load(Relaxed);
-        if better {
-            self.asked.store(true, Relaxed);
+        let elsewhere = self.others && executor.platform().cpu() != self.index;
+        if elsewhere {
+            // With the one in `choosing`: see the head of this file.
+            fence(SeqCst);
         }
-        // The CPU that pushes looks at its own queues before it sleeps.
-        if executor.has_others()
-            && executor.platform().cpu() != self.index
-            && (better || self.asleep.load(Acquire))
-        {
-            executor.platform().kick(self.index);
+        if (class as u8) < self.running.load(Relaxed) {
+            self.asked.store(true, Relaxed);
+            // The CPU that pushes looks at its own queues before it sleeps.
+            if elsewhere {
+                executor.platform().kick(self.index);
+            }
         }
     }
 
@@ -120,7 +131,6 @@ impl Cpu {
     #[inline]
     pub(crate) fn begin(&self, class: Class) {
         crate::task::add(&self.polls, 1);
-        self.asked.store(false, Relaxed);
         self.user.store(0, Relaxed);
         self.running.store(class as u8, Relaxed);
     }
@@ -132,9 +142,20 @@ impl Cpu {
         self.user.load(Relaxed)
     }
 
+    /// From here on a push counts for the choice that follows, or asks.
+    #[inline]
+    fn choosing(&self) {
+        self.asked.store(false, Relaxed);
+        if self.others {
+            // With the one in `tell`: see the head of this file.
+            fence(SeqCst);
+        }
+    }
+
     /// Takes the next task to poll. Only on this CPU.
     #[inline]
     pub(crate) fn pick(&self) -> Option<NonNull<Header>> {
+        self.choosing();
         let mut queues = self.queues.lock();
         queues.turn = queues.turn.wrapping_add(1);
         let order = if queues.turn.is_multiple_of(USER_TURN) {
@@ -160,21 +181,31 @@ impl Cpu {
         fifo.pop()
     }
 
-    /// Whether nothing was pushed since the queues were last found empty. Swaps the stacks, so that a push not seen here sees `asleep`.
+    /// Whether its queues are empty. From any CPU.
     pub(crate) fn nothing_ready(&self) -> bool {
-        let mut queues = self.queues.lock();
-        let mut nothing = true;
-        for (stack, fifo) in self.stacks.iter().zip(&mut queues.fifos) {
-            // SAFETY: tasks in the stack are scheduled, and so allocated.
-            unsafe { fifo.append(stack.take()) };
-            nothing &= fifo.is_empty();
-        }
-        nothing
+        let queues = self.queues.lock();
+        self.stacks.iter().all(Stack::is_empty) && queues.fifos.iter().all(Fifo::is_empty)
     }
 
-    /// Says that the CPU sleeps from now on, or no longer.
-    pub(crate) fn set_asleep(&self, asleep: bool) {
-        self.asleep.store(asleep, Release);
+    /// Whether it sleeps with nothing to do; then all that it did before can be seen. From another CPU.
+    ///
+    /// A CPU wakes up before it takes the lock of its queues to choose a task. So of a task that it has taken before the look at the
+    /// queues here, it follows that the CPU is seen awake, or asleep again after that task.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.nothing_ready() && self.asleep.load(Acquire)
+    }
+
+    /// Says that the CPU goes to sleep; from now on it or the next one to do so sees that all sleep.
+    pub(crate) fn fall_asleep(&self) {
+        self.asleep.store(true, Release);
+        if self.others {
+            fence(SeqCst);
+        }
+    }
+
+    /// Says that the CPU sleeps no longer.
+    pub(crate) fn wake_up(&self) {
+        self.asleep.store(false, Release);
     }
 
     /// Takes a task by chance: `choose(n)` gives a number below `n`. Idle tasks stand back here too.
@@ -183,6 +214,7 @@ impl Cpu {
         &self,
         choose: &mut dyn FnMut(usize) -> usize,
     ) -> Option<NonNull<Header>> {
+        self.choosing();
         let mut queues = self.queues.lock();
         for (stack, fifo) in self.stacks.iter().zip(&mut queues.fifos) {
             // SAFETY: tasks in the stack are scheduled, and so allocated.

@@ -13,14 +13,14 @@ use core::future::Future;
 use core::panic::Location;
 use core::pin::Pin;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use core::task::{Context, Poll};
 
 use crate::class::Class;
 use crate::cpu::Cpu;
 use crate::info::{Report, TaskInfo};
 use crate::platform::Platform;
+use crate::shim::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::shim::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use crate::sync::SpinLock;
 use crate::task::{self, Header, JoinHandle, Name, TaskList};
 use crate::timer::Timers;
@@ -46,7 +46,8 @@ pub struct Executor {
     cpus: Box<[Cpu]>,
     tasks: SpinLock<TaskList>,
     pub(crate) timers: SpinLock<Timers>,
-    /// Earliest deadline in `timers`, to look at without the lock; `u64::MAX` if there is none.
+    /// Earliest deadline in `timers`, to look at without the lock; `u64::MAX` if there is none. Written with `Release` for the stall rule,
+    /// like the counts below.
     pub(crate) next_deadline: AtomicU64,
     in_flight: AtomicUsize,
     outside: AtomicUsize,
@@ -57,7 +58,8 @@ pub struct Executor {
 impl Executor {
     /// An executor on `platform`, with no task.
     pub fn new(platform: Arc<dyn Platform>) -> Arc<Self> {
-        let cpus = (0..platform.cpus()).map(Cpu::new).collect();
+        let count = platform.cpus();
+        let cpus = (0..count).map(|index| Cpu::new(index, count)).collect();
         Arc::new(Self {
             platform,
             cpus,
@@ -132,12 +134,6 @@ impl Executor {
         &*self.platform
     }
 
-    /// Whether there is more than one CPU.
-    #[inline]
-    pub(crate) fn has_others(&self) -> bool {
-        self.cpus.len() > 1
-    }
-
     /// The CPU that the caller runs on.
     #[inline]
     pub(crate) fn cpu(&self) -> &Cpu {
@@ -152,18 +148,25 @@ impl Executor {
         let cpu = self.cpu();
         let mut now = self.now();
         loop {
-            now = match cpu.pick() {
-                // SAFETY: it was taken from this CPU's queue just now.
-                Some(task) => unsafe { self.poll(cpu, task, now) },
-                None => {
-                    self.idle(cpu, now);
-                    self.now()
-                }
-            };
-            if now >= self.next_deadline.load(Relaxed) {
-                self.expire(now);
-            }
+            now = self.turn(cpu, now);
         }
+    }
+
+    /// One round of the loop of `cpu`, which the caller runs on: a poll, or a sleep. Gives the time after it.
+    #[inline]
+    pub(crate) fn turn(&self, cpu: &Cpu, now: u64) -> u64 {
+        let now = match cpu.pick() {
+            // SAFETY: it was taken from this CPU's queue just now.
+            Some(task) => unsafe { self.poll(cpu, task, now) },
+            None => {
+                self.idle(cpu, now);
+                self.now()
+            }
+        };
+        if now >= self.next_deadline.load(Relaxed) {
+            self.expire(now);
+        }
+        now
     }
 
     /// Polls a task once. Gives the time after it.
@@ -214,6 +217,7 @@ impl Executor {
         if deadline <= now {
             return;
         }
+        cpu.fall_asleep();
         if deadline == u64::MAX && self.is_stalled() && !self.stalled.swap(true, Relaxed) {
             self.platform.stalled(&Report(self));
         }
@@ -224,19 +228,33 @@ impl Executor {
         };
         cpu.armed.store(deadline, Relaxed);
         self.platform.arm(armed);
-        cpu.set_asleep(true);
         self.platform
             .idle(&|| cpu.nothing_ready() && self.next_deadline.load(Relaxed) >= deadline);
-        cpu.set_asleep(false);
+        cpu.wake_up();
     }
 
-    /// Whether no timer, no I/O and nobody outside can ever wake one of the user tasks that wait. Only when nothing is ready.
+    /// Whether no timer, no I/O and nobody outside can ever wake one of the user tasks that wait. By a CPU with nothing to do.
+    ///
+    /// What is looked at changes only on CPUs that are awake, so this is true only if none was meanwhile: the other CPUs rest before and
+    /// after, and have polled nothing in between. Whoever sees a timer or a count gone also sees awake the CPU that did it.
     pub(crate) fn is_stalled(&self) -> bool {
-        self.next_deadline.load(Relaxed) == u64::MAX
-            && self.in_flight.load(Relaxed) == 0
-            && self.outside.load(Relaxed) == 0
-            && self.cpus.iter().all(Cpu::nothing_ready)
+        let polls = self.switches();
+        self.all_rest()
+            && self.next_deadline.load(Acquire) == u64::MAX
+            && self.in_flight.load(Acquire) == 0
+            && self.outside.load(Acquire) == 0
             && self.has_user_task()
+            && self.all_rest()
+            && self.switches() == polls
+    }
+
+    fn all_rest(&self) -> bool {
+        let own = self.cpu();
+        own.nothing_ready()
+            && self
+                .cpus
+                .iter()
+                .all(|cpu| core::ptr::eq(cpu, own) || cpu.is_resting())
     }
 
     fn has_user_task(&self) -> bool {
@@ -357,7 +375,7 @@ pub struct InFlight(Arc<Executor>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.0.in_flight.fetch_sub(1, Release);
     }
 }
 
@@ -367,7 +385,7 @@ pub struct Outside(Arc<Executor>);
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        self.0.outside.fetch_sub(1, Relaxed);
+        self.0.outside.fetch_sub(1, Release);
     }
 }
 

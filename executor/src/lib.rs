@@ -32,6 +32,8 @@ mod task;
 pub mod testing;
 mod timer;
 
+#[cfg(all(test, loom))]
+mod loom;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -11,7 +11,7 @@
 use core::ptr::{self, NonNull};
 
 use crate::shim::atomic::AtomicPtr;
-use crate::shim::atomic::Ordering::{AcqRel, Relaxed};
+use crate::shim::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::task::Header;
 
 /// The part that anyone pushes to; newest first.
@@ -39,10 +39,9 @@ impl Stack {
         loop {
             // SAFETY: as above.
             link.with_mut(|next| unsafe { *next = head });
-            // Acquire as well as release: see `Stack::take` on going to sleep.
             match self
                 .head
-                .compare_exchange_weak(head, task.as_ptr(), AcqRel, Relaxed)
+                .compare_exchange_weak(head, task.as_ptr(), Release, Relaxed)
             {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -57,13 +56,9 @@ impl Stack {
     }
 
     /// Takes everything, newest first.
-    ///
-    /// Swaps even an empty stack, and that is what makes it safe to sleep: a push that this swap did
-    /// not see follows it in the order of the head's changes, and so sees all that this CPU wrote
-    /// before, in particular that it sleeps and must be kicked.
     #[inline]
     pub(crate) fn take(&self) -> *mut Header {
-        self.head.swap(ptr::null_mut(), AcqRel)
+        self.head.swap(ptr::null_mut(), Acquire)
     }
 }
 

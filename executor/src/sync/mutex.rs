@@ -4,12 +4,13 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use super::semaphore::{Permits, Semaphore};
+use crate::shim::UnsafeCell;
 
 /// A lock whose waiters are tasks, first in, first out. For what is held across an await; anything shorter takes a
 /// [`SpinLock`](super::SpinLock).
 pub struct Mutex<T: ?Sized> {
     permit: Semaphore,
-    value: core::cell::UnsafeCell<T>,
+    value: UnsafeCell<T>,
 }
 
 // SAFETY: the value is reached only through the one permit.
@@ -22,7 +23,7 @@ impl<T> Mutex<T> {
     pub fn new(label: &'static str, value: T) -> Self {
         Self {
             permit: Semaphore::new(label, 1),
-            value: core::cell::UnsafeCell::new(value),
+            value: UnsafeCell::new(value),
         }
     }
 
@@ -62,7 +63,7 @@ impl<T: ?Sized> fmt::Debug for Mutex<T> {
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct MutexGuard<'a, T: ?Sized> {
     _permit: Permits<'a>,
-    value: &'a core::cell::UnsafeCell<T>,
+    value: &'a UnsafeCell<T>,
 }
 
 // SAFETY: the guard is as good as a `&mut T`.
@@ -75,13 +76,13 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 
     fn deref(&self) -> &T {
         // SAFETY: the guard has the only permit.
-        unsafe { &*self.value.get() }
+        self.value.with(|value| unsafe { &*value })
     }
 }
 
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard has the only permit.
-        unsafe { &mut *self.value.get() }
+        self.value.with_mut(|value| unsafe { &mut *value })
     }
 }

@@ -4,6 +4,7 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use super::semaphore::{Permits, Semaphore};
+use crate::shim::UnsafeCell;
 
 /// Permits in all: a writer takes every one, a reader one.
 const ALL: u64 = 1 << 32;
@@ -11,7 +12,7 @@ const ALL: u64 = 1 << 32;
 /// Many readers or one writer, in the order in which they asked: a reader behind a writer that waits waits too.
 pub struct RwLock<T: ?Sized> {
     permits: Semaphore,
-    value: core::cell::UnsafeCell<T>,
+    value: UnsafeCell<T>,
 }
 
 // SAFETY: the value is reached only through permits.
@@ -24,7 +25,7 @@ impl<T> RwLock<T> {
     pub fn new(label: &'static str, value: T) -> Self {
         Self {
             permits: Semaphore::new(label, ALL),
-            value: core::cell::UnsafeCell::new(value),
+            value: UnsafeCell::new(value),
         }
     }
 }
@@ -59,7 +60,7 @@ impl<T: ?Sized> fmt::Debug for RwLock<T> {
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
     _permit: Permits<'a>,
-    value: &'a core::cell::UnsafeCell<T>,
+    value: &'a UnsafeCell<T>,
 }
 
 // SAFETY: the guard is as good as a `&T`.
@@ -72,7 +73,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     fn deref(&self) -> &T {
         // SAFETY: a writer would have all permits, and the guard has one.
-        unsafe { &*self.value.get() }
+        self.value.with(|value| unsafe { &*value })
     }
 }
 
@@ -80,7 +81,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
     _permits: Permits<'a>,
-    value: &'a core::cell::UnsafeCell<T>,
+    value: &'a UnsafeCell<T>,
 }
 
 // SAFETY: the guard is as good as a `&mut T`.
@@ -93,13 +94,13 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
 
     fn deref(&self) -> &T {
         // SAFETY: the guard has all permits.
-        unsafe { &*self.value.get() }
+        self.value.with(|value| unsafe { &*value })
     }
 }
 
 impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard has all permits.
-        unsafe { &mut *self.value.get() }
+        self.value.with_mut(|value| unsafe { &mut *value })
     }
 }

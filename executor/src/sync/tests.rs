@@ -162,6 +162,43 @@ fn a_queue_wakes_one_or_all_and_a_dropped_wake_is_passed_on() {
     assert!(handle.is_finished());
 }
 
+/// Found by loom: the first in line finds what it waits for by itself, just when a wake for something else comes to it.
+#[test]
+fn a_wake_for_a_wait_that_needs_none_goes_to_the_next() {
+    let queue = WaitQueue::new("queue");
+    let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
+    let given = AtomicBool::new(false);
+    let driver = Driver::new();
+    let woken = Arc::new(Event::new("woken"));
+    let waker = {
+        struct Tell(Arc<Event>);
+        impl std::task::Wake for Tell {
+            fn wake(self: Arc<Self>) {
+                self.0.set();
+            }
+        }
+        core::task::Waker::from(Arc::new(Tell(woken.clone())))
+    };
+    let mut second = core::pin::pin!(queue.wait_until(|| given.load(Relaxed).then_some(())));
+    let mut looks = 0;
+    let mut first = std::boxed::Box::pin(queue.wait_until(|| {
+        looks += 1;
+        if looks == 1 {
+            return None;
+        }
+        // It stands in the queue now. The other comes behind it, and somebody gives a second thing and wakes.
+        let mut cx = core::task::Context::from_waker(&waker);
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        given.store(true, Relaxed);
+        queue.wake_one();
+        Some(())
+    }));
+    assert!(first.as_mut().poll(&mut cx).is_ready());
+    drop(first);
+    assert!(woken.is_set(), "the wake was swallowed");
+    driver.block_on(second);
+}
+
 #[test]
 fn keyed_waits_wake_by_key() {
     let driver = Driver::new();

@@ -115,8 +115,9 @@ impl<T, F: FnMut() -> Option<T>> Future for WaitUntil<'_, F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         // SAFETY: nothing is moved out: the node stays where it is, and the condition is only called.
         let this = unsafe { self.get_unchecked_mut() };
+        this.use_up_wake();
         if let Some(output) = (this.condition)() {
-            this.satisfied();
+            this.leave();
             return Poll::Ready(output);
         }
         this.entered = true;
@@ -130,7 +131,7 @@ impl<T, F: FnMut() -> Option<T>> Future for WaitUntil<'_, F> {
         drop(old);
         // Again, now that nobody can wake past us.
         if let Some(output) = (this.condition)() {
-            this.satisfied();
+            this.leave();
             return Poll::Ready(output);
         }
         awaits(cx, this.queue.label);
@@ -139,31 +140,46 @@ impl<T, F: FnMut() -> Option<T>> Future for WaitUntil<'_, F> {
 }
 
 impl<F> WaitUntil<'_, F> {
-    /// Takes the node out of the queue. The wake that it may have been given is used up.
-    fn satisfied(&mut self) {
-        self.leave();
+    /// A wake that came before the condition is looked at has done its work by that.
+    fn use_up_wake(&mut self) {
+        if !self.entered {
+            return;
+        }
+        let mut waiters = self.queue.waiters.lock();
+        // SAFETY: the node is this future's, and the lock its list's. A node that was taken has no waker left to drop.
+        unsafe {
+            if waiters.state(&self.node) == NodeState::Taken {
+                waiters.leave(&self.node);
+                self.entered = false;
+            }
+        }
     }
 
-    fn leave(&mut self) -> NodeState {
+    /// Waits no longer. A wake that came meanwhile was not for what this wait has found, or it has found nothing: it goes to the next.
+    fn leave(&mut self) {
         if !core::mem::take(&mut self.entered) {
-            return NodeState::Out;
+            return;
         }
-        // SAFETY: the node is this future's, and the lock its list's.
-        let (state, waker) = unsafe { self.queue.waiters.lock().leave(&self.node) };
+        let (waker, next) = {
+            let mut waiters = self.queue.waiters.lock();
+            // SAFETY: the node is this future's, and the lock its list's.
+            let (state, waker) = unsafe { waiters.leave(&self.node) };
+            let next = match state {
+                NodeState::Taken => waiters.take_tagged(self.tag),
+                NodeState::Out | NodeState::Waiting => None,
+            };
+            (waker, next)
+        };
         drop(waker);
-        state
+        if let Some(next) = next {
+            next.wake();
+        }
     }
 }
 
 impl<F> Drop for WaitUntil<'_, F> {
     fn drop(&mut self) {
-        if self.leave() == NodeState::Taken {
-            // Dropped with a wake in hand: it goes to the next.
-            let next = self.queue.waiters.lock().take_tagged(self.tag);
-            if let Some(next) = next {
-                next.wake();
-            }
-        }
+        self.leave();
     }
 }
 

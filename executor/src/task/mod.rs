@@ -42,4 +42,8 @@ pub use join::JoinHandle;
 pub(crate) use list::TaskList;
 pub use name::Name;
 pub use state::State;
+#[cfg(all(test, loom))]
+pub(crate) use state::{StateWord, Suspended, Woken};
+#[cfg(all(test, loom))]
+pub(crate) use stats::Awaiting;
 pub(crate) use stats::add;

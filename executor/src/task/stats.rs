@@ -3,8 +3,10 @@
 //! Only the CPU that polls a task writes here; anyone reads at any time. The counters need no more
 //! than relaxed loads and stores, so they are `core`'s atomics even under loom.
 
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence};
+use core::sync::atomic::AtomicU64;
+
+use crate::shim::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::shim::atomic::{AtomicPtr, AtomicUsize, fence};
 
 /// Times are nanoseconds.
 #[derive(Default)]

@@ -9,11 +9,11 @@ mod heap;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::Ordering::Relaxed;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 use crate::executor::Executor;
+use crate::shim::atomic::Ordering::Release;
 use crate::task::awaits;
 pub(crate) use heap::Timers;
 use heap::{Node, Place};
@@ -66,7 +66,7 @@ impl Executor {
                     None => break,
                 }
             }
-            self.next_deadline.store(timers.first_deadline(), Relaxed);
+            self.next_deadline.store(timers.first_deadline(), Release);
             drop(timers);
             let full = due[BATCH - 1].is_some();
             due.into_iter().flatten().for_each(Waker::wake);
@@ -113,7 +113,7 @@ impl Future for Sleep {
         if place == Place::Entered {
             this.executor
                 .next_deadline
-                .store(timers.first_deadline(), Relaxed);
+                .store(timers.first_deadline(), Release);
         }
         drop(timers);
         // Dropping a waker may free a task: not under the lock.
@@ -130,7 +130,7 @@ impl Drop for Sleep {
         let old = unsafe { timers.leave(&self.node) };
         self.executor
             .next_deadline
-            .store(timers.first_deadline(), Relaxed);
+            .store(timers.first_deadline(), Release);
         drop(timers);
         drop(old);
     }
