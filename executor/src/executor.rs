@@ -212,7 +212,8 @@ impl Executor {
         }
     }
 
-    fn idle(&self, cpu: &Cpu, now: u64) {
+    /// Sleeps until something happens, unless it has.
+    pub(crate) fn idle(&self, cpu: &Cpu, now: u64) {
         let deadline = self.next_deadline.load(Relaxed);
         if deadline <= now {
             return;
@@ -228,8 +229,11 @@ impl Executor {
         };
         cpu.armed.store(deadline, Relaxed);
         self.platform.arm(armed);
-        self.platform
-            .idle(&|| cpu.nothing_ready() && self.next_deadline.load(Relaxed) >= deadline);
+        self.platform.idle(&|| {
+            // The timer may have gone off since it was armed, and does so only once.
+            let timer_to_come = cpu.armed.load(Relaxed) == deadline;
+            timer_to_come && cpu.nothing_ready() && self.next_deadline.load(Relaxed) >= deadline
+        });
         cpu.wake_up();
     }
 

@@ -230,3 +230,52 @@ fn what_is_blocked_on_may_give_way_and_must_be_woken() {
     assert!(stuck.is_err());
     assert_eq!(polls, 1);
 }
+
+/// A machine whose timer goes off at the worst moment: when it has just been armed, before interrupts are off.
+#[derive(Default)]
+struct HastyTimer {
+    executor: std::sync::OnceLock<std::sync::Weak<crate::Executor>>,
+    slept: AtomicUsize,
+}
+
+impl crate::Platform for HastyTimer {
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn arm(&self, deadline: Option<u64>) {
+        if deadline.is_some()
+            && let Some(executor) = self.executor.get().and_then(std::sync::Weak::upgrade)
+        {
+            executor.tick();
+        }
+    }
+
+    fn idle(&self, idle_ok: &dyn Fn() -> bool) {
+        self.slept.fetch_add(usize::from(idle_ok()), Relaxed);
+    }
+
+    fn cpu(&self) -> usize {
+        0
+    }
+
+    fn cpus(&self) -> usize {
+        1
+    }
+
+    fn kick(&self, _: usize) {}
+
+    fn stalled(&self, _: &dyn core::fmt::Display) {}
+}
+
+#[test]
+fn a_timer_that_goes_off_on_the_way_to_sleep_is_not_slept_through() {
+    let machine = Arc::new(HastyTimer::default());
+    let executor = crate::Executor::new(machine.clone());
+    let _ = machine.executor.set(Arc::downgrade(&executor));
+    let mut sleep = core::pin::pin!(executor.sleep(Duration::from_secs(1)));
+    let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
+    assert!(sleep.as_mut().poll(&mut cx).is_pending());
+    executor.idle(executor.first_cpu(), 0);
+    assert_eq!(machine.slept.load(Relaxed), 0);
+}
