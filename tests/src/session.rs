@@ -153,12 +153,14 @@ impl Session {
         self.keys(SWITCH);
         // The prompt comes with the first key or newline only, when the monitor was used before.
         self.keys("\r");
-        self.wait_until("the monitor", |screen| screen.line() == MONITOR_PROMPT);
+        // The guest goes on printing on the same line: what follows the prompt may be its own.
+        let prompts = |screen: &Screen| screen.line().starts_with(MONITOR_PROMPT);
+        self.wait_until("the monitor", prompts);
         for command in commands {
             let before = self.screen.done().len();
             self.keys(&format!("{command}\r"));
             self.wait_until(command, |screen| {
-                screen.done().len() > before && screen.line() == MONITOR_PROMPT
+                screen.done().len() > before && prompts(screen)
             });
         }
         self.keys(SWITCH);
