@@ -30,7 +30,8 @@ pub trait Screen: Send + Sync {
 pub enum Audience {
     /// A person at a terminal: prompts and job numbers are wanted.
     Person,
-    /// A command line given beforehand: nothing but the commands' own output is wanted.
+    /// A command line given beforehand: nothing but the commands' own output is wanted, and programs that read find the end of
+    /// the file.
     Script,
 }
 
@@ -84,6 +85,9 @@ impl Console {
     pub fn new(screens: Vec<Arc<dyn Screen>>, audience: Audience) -> Arc<Self> {
         let screens = Arc::new(Screens(SpinLock::new(screens)));
         let tty = Tty::new(screens.clone());
+        if audience == Audience::Script {
+            tty.end_input();
+        }
         Arc::new(Self {
             screens,
             tty,

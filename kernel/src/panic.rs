@@ -103,13 +103,16 @@ pub fn on_trap(frame: &TrapFrame, address: u64) -> ! {
     )
 }
 
-/// Nothing can ever run again: `report` says what waits for what.
+/// Nothing can ever run again: `report` says what waits for what. Programs may do that to themselves, so it is no panic; but nobody
+/// is there to end them, and so the machine ends.
 pub fn on_deadlock(report: &dyn fmt::Display) -> ! {
-    die(
-        format_args!("deadlock: nothing can ever run again\n{report}"),
-        None,
-        0,
-    )
+    interrupts::disable();
+    // `LastWords` never fails.
+    let _ = writeln!(
+        LastWords,
+        "auvm: deadlock: nothing can ever run again; these tasks wait:\n{report}"
+    );
+    arch::exit(ExitCode::CommandFailed)
 }
 
 fn die(message: fmt::Arguments<'_>, rip: Option<u64>, rbp: u64) -> ! {

@@ -128,3 +128,28 @@ fn a_session_at_the_terminal() {
     );
     assert_eq!(auvm.power_off().code(), Some(0));
 }
+
+/// Under `--exec` nobody types: a program that reads finds the end of its input.
+#[test]
+fn without_a_terminal_input_is_at_its_end() {
+    let text = Auvm::new().exec("run /bin/busybox wc -c").success();
+    assert_eq!(text, "0\n");
+}
+
+/// Programs that wait for each other, with nobody there to end them, end the machine; that is no panic, and says who waits.
+#[test]
+fn a_machine_in_which_all_wait_for_ever_says_so() {
+    let outcome = Auvm::new().exec("run /bin/busybox sh -c 'kill -STOP $$'");
+    assert_eq!(outcome.status, Some(1), "{outcome}");
+    assert!(outcome.stdout.contains("deadlock"), "{outcome}");
+    assert!(outcome.stdout.contains("sh"), "{outcome}");
+}
+
+#[test]
+fn reboot_boots_again() {
+    let mut auvm = Auvm::new().session();
+    auvm.command("run /bin/busybox true");
+    assert_eq!(auvm.command("reboot").len(), 1);
+    assert_eq!(auvm.command("echo again"), ["again"]);
+    assert_eq!(auvm.power_off().code(), Some(0));
+}

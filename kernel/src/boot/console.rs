@@ -77,9 +77,13 @@ impl Devices {
     /// One console of all devices, with a task for each that types into it.
     pub fn console(self, audience: Audience, executor: &Arc<Executor>) -> Arc<Console> {
         let console = Console::new(self.screens, audience);
+        // Where a person sits, a machine in which everything waits is not dead: there is Ctrl-C.
+        let outside = || (audience == Audience::Person).then(|| executor.outside());
         if let Some(serial) = self.serial {
             let tty = console.tty().clone();
+            let outside = outside();
             executor.spawn(Class::Daemon, "serial input", async move {
+                let _outside = outside;
                 loop {
                     tty.input(&[serial.read_byte().await]);
                 }
@@ -87,7 +91,9 @@ impl Devices {
         }
         if let Some(keyboard) = self.keyboard {
             let tty = console.tty().clone();
+            let outside = outside();
             executor.spawn(Class::Daemon, "keyboard", async move {
+                let _outside = outside;
                 loop {
                     tty.input(&[keyboard.read_byte().await]);
                 }

@@ -46,7 +46,7 @@ impl Platform for Pc {
     /// There is no other CPU; this one is not idle when it gets here.
     fn kick(&self, _: usize) {}
 
-    /// Programs wait for each other, or for an interrupt that will not come: a bug of the kernel's, and the end of it.
+    /// Programs wait for each other or for nothing, or the kernel lost a wake: the machine ends and says who waits.
     fn stalled(&self, report: &dyn fmt::Display) {
         crate::panic::on_deadlock(report)
     }

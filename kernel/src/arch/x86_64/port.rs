@@ -25,6 +25,8 @@ pub enum ExitCode {
     CommandFailed = 0x11,
     /// The kernel panicked.
     Panic = 0x12,
+    /// It wants to be booted again.
+    Reboot = 0x13,
 }
 
 /// Writes to the log channel.
@@ -67,8 +69,10 @@ pub fn exit(code: ExitCode) -> ! {
     halt()
 }
 
-/// Restarts the machine.
+/// Restarts the machine: through the launcher, or where there is none by a reset.
 pub fn reboot() -> ! {
+    // SAFETY: without the device the write has no effect.
+    unsafe { Port::<u8>::new(DEBUG_EXIT).write(ExitCode::Reboot as u8) };
     // SAFETY: a full reset of the platform; nothing of this kernel survives it.
     unsafe { Port::<u8>::new(RESET_CONTROL).write(0x06) };
     halt()

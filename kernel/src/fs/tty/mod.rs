@@ -20,7 +20,7 @@ use super::pipe::Wait;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use async_trait::async_trait;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use executor::sync::{SpinLock, WaitQueue};
 use line::{Echo, LineDiscipline, ReadOutcome};
 
@@ -46,6 +46,8 @@ pub struct Tty {
     window: SpinLock<WindowSize>,
     foreground: AtomicU32,
     on_signal: SpinLock<Option<SignalHandler>>,
+    /// Nobody types any more.
+    ended: AtomicBool,
 }
 
 /// Whether a change of settings forgets what was typed (`TCSETSF`).
@@ -72,6 +74,7 @@ impl Tty {
             }),
             foreground: AtomicU32::new(0),
             on_signal: SpinLock::new(None),
+            ended: AtomicBool::new(false),
         })
     }
 
@@ -96,6 +99,17 @@ impl Tty {
             }
         }
         self.readable.wake_all();
+    }
+
+    /// Says that nobody will type any more: readers get what there is, and then the end of the file.
+    pub fn end_input(&self) {
+        self.ended.store(true, Relaxed);
+        self.readable.wake_all();
+    }
+
+    /// Whether a read would not have to wait.
+    fn is_readable(&self) -> bool {
+        self.line.lock().is_readable() || self.ended.load(Relaxed)
     }
 
     /// Reads a line, or what the raw mode gives; 0 at the end of the file. Awaits keys unless `wait` is
@@ -125,12 +139,12 @@ impl Tty {
                         Ok(()) => {}
                     }
                 }
-                ReadOutcome::Empty if total > 0 => return Ok(total),
+                ReadOutcome::Empty if total > 0 || self.ended.load(Relaxed) => return Ok(total),
                 ReadOutcome::Empty if wait == Wait::Never => return Err(FsError::WouldBlock),
                 ReadOutcome::Empty => {
                     let keys = self
                         .readable
-                        .wait_until(|| self.line.lock().is_readable().then_some(()));
+                        .wait_until(|| self.is_readable().then_some(()));
                     cx.sleep(keys).await?;
                 }
             }
@@ -255,7 +269,7 @@ impl Tty {
     /// What can be done now without waiting.
     pub fn readiness(&self) -> Readiness {
         let mut ready = Readiness::OUT;
-        ready.set(Readiness::IN, self.line.lock().is_readable());
+        ready.set(Readiness::IN, self.is_readable());
         ready
     }
 

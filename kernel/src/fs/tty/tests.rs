@@ -88,3 +88,16 @@ fn an_interrupt_reaches_its_handler() {
     tty.input(b"\x03");
     assert_eq!(heard.lock().len(), 2);
 }
+
+#[test]
+fn when_nobody_types_any_more_readers_get_the_rest_and_the_end() {
+    let (tty, _) = tty();
+    tty.input(b"last\n");
+    tty.end_input();
+    let mut sink = VecSink::new(64);
+    let read = tty.read(&Uninterruptible, &mut sink, Wait::Allowed);
+    assert_eq!(read.now_or_never(), Some(Ok(5)));
+    let read = tty.read(&Uninterruptible, &mut sink, Wait::Allowed);
+    assert_eq!(read.now_or_never(), Some(Ok(0)));
+    assert!(tty.readiness().contains(Readiness::IN));
+}

@@ -52,7 +52,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "reboot",
         usage: "",
         summary: "start the machine again",
-        details: "Programs that still run are ended. The launcher starts QEMU with -no-reboot, so that under it the machine ends.",
+        details: "Programs that still run are ended with it. Changes of the root disk are lost, as at power-off.",
         run: run!(reboot),
     },
 ];
