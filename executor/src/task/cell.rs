@@ -35,6 +35,7 @@ where
     const VTABLE: &'static Vtable = &Vtable {
         poll: poll::<F>,
         take: take::<F>,
+        #[cfg(not(target_os = "none"))]
         discard: discard::<F>,
         free: free::<F>,
     };
@@ -107,6 +108,7 @@ unsafe fn take<F: Future>(task: NonNull<Header>, slot: *mut ()) {
     }
 }
 
+#[cfg(not(target_os = "none"))]
 unsafe fn discard<F: Future>(task: NonNull<Header>) {
     // SAFETY: the task was cancelled and nobody polls it.
     unsafe {

@@ -25,6 +25,7 @@ pub(crate) struct Vtable {
     /// of a task that is done.
     pub(crate) take: unsafe fn(NonNull<Header>, *mut ()),
     /// Drops what the task holds, be it future or output. For who cancelled the task.
+    #[cfg(not(target_os = "none"))]
     pub(crate) discard: unsafe fn(NonNull<Header>),
     /// Drops all of it and frees its memory. For who released the last reference.
     pub(crate) free: unsafe fn(NonNull<Header>),

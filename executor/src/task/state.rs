@@ -146,6 +146,7 @@ impl StateWord {
 
     /// Any state but done -> done, when the executor is shut down with nobody polling.
     /// Says whether this call did it.
+    #[cfg(not(target_os = "none"))]
     pub(crate) fn cancel(&self) -> bool {
         self.0.fetch_or(DONE, AcqRel) & DONE == 0
     }
