@@ -111,6 +111,8 @@ impl FreeCounts {
 pub(crate) struct FreeList {
     lists: SpinLock<Lists>,
     scarce: AtomicBool,
+    /// Whether the lists have zeroed frames, as of the last look: a hint, for who finds none in its magazine.
+    zeroed_listed: AtomicBool,
     magazines: PerCpu<Magazine>,
     /// Tasks in `wait_for_free`, how many, and how many for how much: at `i` those that wait for at most 2^i frames.
     waiters: WaitQueue,
@@ -140,6 +142,7 @@ impl FreeList {
         Self {
             lists: SpinLock::new(lists),
             scarce: AtomicBool::new(false),
+            zeroed_listed: AtomicBool::new(false),
             magazines: PerCpu::new(cpus, || Magazine(SpinLock::default())),
             waiters: WaitQueue::new("free frame"),
             waiting: AtomicUsize::new(0),
@@ -161,6 +164,12 @@ impl FreeList {
         if lists.total() >= 2 * SCARCE {
             self.scarce.store(false, Relaxed);
         }
+        self.note_zeroed(&lists);
+    }
+
+    /// Called before the lists are unlocked.
+    fn note_zeroed(&self, lists: &Lists) {
+        self.zeroed_listed.store(lists.zeroed.count > 0, Relaxed);
     }
 
     /// Empties all magazines.
@@ -213,6 +222,7 @@ impl FreeList {
                 }
             }
             let low = (total as u64) < uvm.meter().gauge(Gauge::Freetarg);
+            self.note_zeroed(&lists);
             drop(lists);
             if low {
                 self.kick();
@@ -268,6 +278,14 @@ impl Uvm {
     #[cold]
     #[inline(never)]
     fn alloc_slowly(&self, who: AllocFor, zero: Zero) -> Option<Frame> {
+        if zero == Zero::Yes && !self.free.zeroed_listed.load(Relaxed) {
+            // No zeroed frame anywhere: one of the magazine's others is as good as one from the lists, and needs no lock of theirs.
+            let cpu = self.cpu();
+            let taken = self.free.magazines.get(cpu).0.lock().pop(Zero::Any);
+            if let Some((frame, flags)) = taken {
+                return Some(self.given(cpu, frame, flags, zero));
+            }
+        }
         let taken = self.free.refill(self, who, zero);
         if taken.is_none() {
             self.count(Counter::Pgallocfail);
@@ -435,6 +453,7 @@ impl Uvm {
             lists.dirty.push(self.pages(), frame, PageFlags::empty());
             forgotten += 1;
         }
+        self.free.note_zeroed(&lists);
         drop(lists);
         if forgotten > 0 && self.free.zeroer_sleeps.load(Relaxed) {
             self.free.dirt.wake_one();

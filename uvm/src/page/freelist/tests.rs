@@ -323,3 +323,21 @@ fn the_zeroing_task_works_when_idle_and_sleeps_when_done() {
     driver.run_ready();
     assert!(host.uvm.free_counts().dirty <= KEEP_DIRTY + MAGAZINE);
 }
+
+/// With no zeroed frame anywhere, who wants zeroes is served from the magazine all the same.
+#[test]
+fn wanting_zeroes_where_there_are_none_takes_a_batch_at_a_time() {
+    let host = Host::new(1000);
+    let before = host.uvm.meter().get(Counter::FreelistLocks);
+    for _ in 0..4 * BATCH {
+        let frame = host.uvm.alloc_frame(AllocFor::User, Zero::Yes).unwrap();
+        assert!(host.uvm.page(frame).has(PageFlags::ZERO));
+    }
+    let locks = host.uvm.meter().get(Counter::FreelistLocks) - before;
+    assert!(locks <= 5, "{locks} locks for {} frames", 4 * BATCH);
+    // A zeroed frame that turns up is taken again.
+    assert!(host.uvm.zero_one());
+    let zeroed = host.uvm.free_counts().zeroed;
+    host.uvm.alloc_frame(AllocFor::User, Zero::Yes).unwrap();
+    assert_eq!(host.uvm.free_counts().zeroed, zeroed - 1);
+}
