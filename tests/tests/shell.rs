@@ -153,3 +153,17 @@ fn reboot_boots_again() {
     assert_eq!(auvm.command("echo again"), ["again"]);
     assert_eq!(auvm.power_off().code(), Some(0));
 }
+
+/// Programs that take all memory lose, and nobody else does: neither the shell nor its check.
+#[test]
+fn a_machine_without_memory_goes_on() {
+    let outcome = Auvm::new().option("--memory", "32M").exec(
+        "run /bin/busybox sh -c 'x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done'; echo status $?; check; echo checked $?; echo alive",
+    );
+    assert_eq!(outcome.status, Some(0), "{outcome}");
+    let said = |what: &str| outcome.stdout.lines().any(|line| line == what);
+    assert!(
+        said("status 137") && said("checked 0") && said("alive"),
+        "{outcome}"
+    );
+}

@@ -16,13 +16,14 @@ use core::ops::ControlFlow;
 use core::ptr::NonNull;
 
 use crate::Uvm;
-use crate::addr::{Frame, VirtAddr};
+use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
 use crate::amap::{Amap, Runs};
 use crate::anon::Anon;
 use crate::glue::VmSpace;
 use crate::map::MapEntry;
 use crate::meter::Gauge;
 use crate::object::UvmObject;
+use crate::page::freelist::AllocFor;
 use crate::page::queues::Queue;
 use crate::page::{OwnerKind, PageFlags};
 use crate::pmap::Mapping;
@@ -121,6 +122,21 @@ struct Checker<'a> {
 }
 
 impl Uvm {
+    /// Whether [`Self::check`] would find the heap that it needs now, by an estimate from above. Where memory can run out,
+    /// look here first: the check's lists cannot do without.
+    #[must_use]
+    pub fn has_memory_for_check(&self) -> bool {
+        // A tree's node holds up to eleven entries, and is at least half full.
+        const PER_ENTRY: usize = 128;
+        const PER_MAPPING: usize = 2 * size_of::<(VirtAddr, Mapping)>();
+        let upper = &self.upper;
+        let counted = upper.entries.in_use() + 2 * upper.amaps.in_use() + 2 * upper.anons.in_use();
+        let meter = self.meter();
+        let resident = meter.gauge(Gauge::Anonpages) + meter.gauge(Gauge::Filepages);
+        let bytes = counted * PER_ENTRY + resident as usize * PER_MAPPING;
+        self.can_allocate(AllocFor::User, bytes / PAGE_SIZE + 16)
+    }
+
     /// Verifies every invariant (see the module's docs). Never waits; takes time and heap in proportion to memory.
     ///
     /// # Errors
@@ -137,18 +153,17 @@ impl Uvm {
             shown: BTreeMap::new(),
             anon_pages: BTreeMap::new(),
         };
-        let spaces = self.spaces();
-        for space in &spaces {
+        let mut spaces = 0;
+        self.for_each_space(|space| {
+            spaces += 1;
             checker.space(space);
-        }
+        });
         checker.amaps();
         checker.references();
-        for space in &spaces {
-            checker.translations(space);
-        }
+        self.for_each_space(|space| checker.translations(space));
         checker.pages();
         checker.queues();
-        checker.report.spaces = spaces.len();
+        checker.report.spaces = spaces;
         let Checker {
             report,
             errors,
@@ -287,37 +302,31 @@ impl Checker<'_> {
     /// Reference counts, and how many of each kind the pools have given out.
     fn references(&mut self) {
         let uvm = self.uvm;
-        let amaps: Vec<_> = self
-            .amaps
-            .values()
-            .map(|s| (Ref::count(&s.handle) - 1, s.references))
-            .collect();
-        for (count, seen) in amaps {
-            self.compare(count as usize, seen as usize, || {
+        // Taken out while they are walked: a list of them could be larger than a page, and so than what the heap has for sure.
+        let amaps = core::mem::take(&mut self.amaps);
+        for seen in amaps.values() {
+            let count = Ref::count(&seen.handle) - 1;
+            self.compare(count as usize, seen.references as usize, || {
                 "references to an amap".into()
             });
         }
-        let anons: Vec<_> = self
-            .anons
-            .values()
-            .map(|s| (s.handle, s.references))
-            .collect();
-        for (count, seen) in anons {
-            self.compare(count as usize, seen as usize, || {
+        self.amaps = amaps;
+        let anons = core::mem::take(&mut self.anons);
+        for seen in anons.values() {
+            self.compare(seen.handle as usize, seen.references as usize, || {
                 "references to an anon".into()
             });
         }
+        self.anons = anons;
         // Files hold their objects as well: only fewer references than entries is wrong.
-        let objects: Vec<_> = self
-            .objects
-            .values()
-            .map(|s| (s.handle, s.references))
-            .collect();
-        for (count, seen) in objects {
+        let objects = core::mem::take(&mut self.objects);
+        for seen in objects.values() {
+            let (count, seen) = (seen.handle, seen.references);
             self.expect(count >= seen, || {
                 format!("object with {count} references has {seen} entries")
             });
         }
+        self.objects = objects;
         (self.report.amaps, self.report.anons) = (self.amaps.len(), self.anons.len());
         let (amaps, anons, entries) = (self.report.amaps, self.report.anons, self.report.entries);
         self.compare(uvm.upper.amaps.in_use(), amaps, || {
@@ -338,10 +347,11 @@ impl Checker<'_> {
             self.report.floating += space.resident_pages();
             return;
         }
-        let mut all: Vec<(VirtAddr, Mapping)> = Vec::new();
-        space
-            .pmap()
-            .for_each(self.uvm, |va, mapping| all.push((va, mapping)));
+        // A tree, because its nodes stay small.
+        let mut all: BTreeMap<VirtAddr, Mapping> = BTreeMap::new();
+        space.pmap().for_each(self.uvm, |va, mapping| {
+            all.insert(va, mapping);
+        });
         let resident = space.resident_pages();
         self.expect(resident == all.len(), || {
             format!("pmap counts {resident} pages and maps {}", all.len())

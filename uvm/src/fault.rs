@@ -186,6 +186,10 @@ impl VmSpace {
                         (Err(_), None) => return Err(FaultError::Io),
                     }
                 }
+                Attempt::NeedIo(..) if !uvm.can_allocate(AllocFor::User, 1) => {
+                    // A read needs a frame anyway, and its future a block of the heap, which must not be asked in vain.
+                    self.await_memory(&mut demand).await?;
+                }
                 Attempt::NeedIo(object, index, advice) => {
                     uvm.count(Counter::FltGet);
                     if let Behind::Pager(pager) = object.behind() {

@@ -3,7 +3,6 @@
 //! Owns the pools that map entries, amaps, anons, objects and their tree nodes come from. Each part synchronises itself.
 
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 
 use executor::Executor;
 use executor::sync::SpinLock;
@@ -92,15 +91,22 @@ impl Uvm {
         drop(node);
     }
 
-    /// The spaces that are alive.
-    pub(crate) fn spaces(&self) -> Vec<Arc<VmSpace>> {
-        self.upper
-            .spaces
-            .lock()
-            .0
-            .iter()
-            .filter_map(|listed| listed.0.upgrade())
-            .collect()
+    /// Calls `f` with each space that is alive, with no lock held. Allocates nothing.
+    pub(crate) fn for_each_space(&self, mut f: impl FnMut(&Arc<VmSpace>)) {
+        let mut at = 0;
+        loop {
+            let space = {
+                let spaces = self.upper.spaces.lock();
+                let Some(listed) = spaces.0.from(at) else {
+                    return;
+                };
+                at = listed.end();
+                listed.0.upgrade()
+            };
+            if let Some(space) = space {
+                f(&space);
+            }
+        }
     }
 }
 

@@ -193,6 +193,8 @@ impl Current {
             match trap {
                 Trap::Syscall => {
                     if !syscall::answer(self) {
+                        // It came this far in ring 3: what its last faults brought in may go while it waits.
+                        self.space.made_progress();
                         syscall::answer_waiting(self).await;
                         if let Some(status) = self.exit {
                             return status;

@@ -149,6 +149,12 @@ async fn check(shell: Context, args: Vec<String>) -> Status {
     if !args.is_empty() {
         return usage(&shell, "check", format_args!("takes no arguments"));
     }
+    if !shell.system().uvm.has_memory_for_check() {
+        shell.say(format_args!(
+            "check: too little memory is free for the check's own lists; end some programs first"
+        ));
+        return FAILED;
+    }
     match shell.system().uvm.check() {
         Ok(report) => {
             shell.say(format_args!("{report}"));
