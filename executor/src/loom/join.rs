@@ -49,7 +49,7 @@ fn a_task_joins_a_task_of_another_cpu() {
                 });
                 run(&executor, || outer.is_finished());
                 over.store(true, Release);
-                machine.interrupt(0);
+                machine.nudge(0);
             }
         });
         run(&executor, || over.load(Acquire));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use loom::sync::Notify;
-use loom::sync::atomic::AtomicU64;
 use loom::sync::atomic::Ordering::{AcqRel, Acquire};
+use loom::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::{Executor, Platform};
 
@@ -20,9 +20,15 @@ pub(super) fn on_cpu(index: usize) {
     CPU.with(|cpu| cpu.set(index));
 }
 
+#[derive(Default)]
+struct Core {
+    interrupts_off: AtomicBool,
+    halt: Notify,
+}
+
 /// CPUs that halt and are interrupted, a clock that is set by hand, and what becomes of a stall.
 pub(super) struct Machine {
-    interrupts: Vec<Notify>,
+    cores: Vec<Core>,
     clock: AtomicU64,
     stalled: fn(&Machine),
 }
@@ -38,16 +44,25 @@ impl Machine {
     /// A machine that calls `stalled` on a stall.
     pub(super) fn with_stall(cpus: usize, stalled: fn(&Machine)) -> (Arc<Machine>, Arc<Executor>) {
         let machine = Arc::new(Machine {
-            interrupts: (0..cpus).map(|_| Notify::new()).collect(),
+            cores: (0..cpus).map(|_| Core::default()).collect(),
             clock: AtomicU64::new(0),
             stalled,
         });
         (machine.clone(), Executor::new(machine))
     }
 
-    /// An interrupt of `cpu`. Kept for it if it does not halt now.
+    /// An interrupt of `cpu`, whose handler has run. It ends the halt only if it comes while interrupts are off or the CPU halts: one that
+    /// comes before leaves nothing behind but what its handler did.
     pub(super) fn interrupt(&self, cpu: usize) {
-        self.interrupts[cpu].notify();
+        let core = &self.cores[cpu];
+        if core.interrupts_off.fetch_or(false, AcqRel) {
+            core.halt.notify();
+        }
+    }
+
+    /// Lets the loop of `cpu` come round once more, so that it finds the model over.
+    pub(super) fn nudge(&self, cpu: usize) {
+        self.cores[cpu].halt.notify();
     }
 
     /// Lets time pass until `now`.
@@ -64,9 +79,12 @@ impl Platform for Machine {
     fn arm(&self, _: Option<u64>) {}
 
     fn idle(&self, idle_ok: &dyn Fn() -> bool) {
+        let core = &self.cores[self.cpu()];
+        core.interrupts_off.swap(true, AcqRel);
         if idle_ok() {
-            self.interrupts[self.cpu()].wait();
+            core.halt.wait();
         }
+        core.interrupts_off.swap(false, AcqRel);
     }
 
     fn cpu(&self) -> usize {
@@ -74,7 +92,7 @@ impl Platform for Machine {
     }
 
     fn cpus(&self) -> usize {
-        self.interrupts.len()
+        self.cores.len()
     }
 
     fn kick(&self, cpu: usize) {
@@ -90,8 +108,15 @@ impl Platform for Machine {
 pub(super) fn run(executor: &Executor, mut done: impl FnMut() -> bool) {
     let cpu = executor.cpu();
     let mut now = executor.now();
-    while !done() {
+    for turns in 0.. {
+        if done() {
+            return;
+        }
         now = executor.turn(cpu, now);
+        if turns > 6 {
+            // As in `block_on`.
+            loom::thread::yield_now();
+        }
     }
 }
 

@@ -25,6 +25,23 @@ fn everyone_gets_its_permits_and_they_come_back() {
     });
 }
 
+/// Permits released at once serve everyone for whom they suffice, even if none ever comes back.
+#[test]
+fn one_release_serves_several() {
+    model(|| {
+        let semaphore = Arc::new(Semaphore::new("permits", 0));
+        let others = [(); 2].map(|()| {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || core::mem::forget(block_on(semaphore.acquire(1))))
+        });
+        semaphore.release(2);
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(semaphore.available(), 0);
+    });
+}
+
 /// A wait in front, for more than there is, is given up while a permit is released: the permit reaches who stands behind.
 #[test]
 fn permits_of_a_dropped_wait_go_to_the_next() {

@@ -4,13 +4,14 @@ use core::future::{pending, poll_fn};
 use core::task::Poll;
 use std::sync::Arc;
 
-use loom::sync::atomic::AtomicBool;
 use loom::sync::atomic::Ordering::{Acquire, Release};
+use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::thread;
 
 use super::machine::{Machine, on_cpu, run, run_ready};
-use super::model;
+use super::{model, model_bounded};
 use crate::Class;
+use crate::sync::AtomicWaker;
 
 loom::lazy_static! {
     static ref REPORTED: AtomicBool = AtomicBool::new(false);
@@ -43,7 +44,7 @@ fn a_cpu_that_sleeps_does_not_overlook_one_that_runs() {
                 );
                 run(&executor, || handle.is_finished());
                 over.store(true, Release);
-                machine.interrupt(0);
+                machine.nudge(0);
             }
         });
         run(&executor, || over.load(Acquire));
@@ -57,8 +58,8 @@ fn the_last_cpu_to_sleep_reports_a_stall() {
     model(|| {
         let (_, executor) = Machine::with_stall(2, |machine| {
             REPORTED.store(true, Release);
-            machine.interrupt(0);
-            machine.interrupt(1);
+            machine.nudge(0);
+            machine.nudge(1);
         });
         let other = thread::spawn({
             let executor = executor.clone();
@@ -74,7 +75,7 @@ fn the_last_cpu_to_sleep_reports_a_stall() {
     });
 }
 
-/// One CPU takes the last timer out and has not yet woken its sleeper, which lives on the other CPU.
+/// One CPU, which has slept, takes the last timer out and has not yet woken its sleeper, which lives on the other CPU.
 #[test]
 fn a_timer_on_its_way_is_no_stall() {
     model(|| {
@@ -83,21 +84,67 @@ fn a_timer_on_its_way_is_no_stall() {
         let sleep = executor.sleep_until(10);
         let sleeper = executor.spawn(Class::User, "sleeper", sleep);
         run_ready(&executor);
-        machine.set_clock(10);
         let other = thread::spawn({
             let (executor, over) = (executor.clone(), over.clone());
             move || {
                 on_cpu(1);
-                let mut turns = 0;
-                run(&executor, || {
-                    turns += 1;
-                    turns == 2 || over.load(Acquire)
-                });
+                run(&executor, || over.load(Acquire));
             }
         });
+        machine.set_clock(10);
+        machine.nudge(1);
         run(&executor, || sleeper.is_finished());
         over.store(true, Release);
-        machine.interrupt(1);
+        machine.nudge(1);
         other.join().unwrap();
+    });
+}
+
+/// A task on the other CPU does one I/O after another. For a moment between two, none is under way; but then that CPU is awake.
+#[test]
+fn between_two_ios_is_no_stall() {
+    model_bounded(2, || {
+        let (machine, executor) = Machine::new(2);
+        let over = Arc::new(AtomicBool::new(false));
+        let device = Arc::new((AtomicUsize::new(0), AtomicWaker::new()));
+        let other = thread::spawn({
+            let (machine, executor) = (machine.clone(), executor.clone());
+            let (over, device) = (over.clone(), device.clone());
+            move || {
+                on_cpu(1);
+                let (inside, mut io) = (executor.clone(), None);
+                let handle = executor.spawn(
+                    Class::User,
+                    "task",
+                    poll_fn(move |cx| {
+                        device.1.register(cx.waker());
+                        let completed = device.0.load(Acquire);
+                        drop(io.take());
+                        if completed == 2 {
+                            return Poll::Ready(());
+                        }
+                        io = Some(inside.in_flight());
+                        Poll::Pending
+                    }),
+                );
+                run(&executor, || handle.is_finished());
+                over.store(true, Release);
+                machine.nudge(0);
+            }
+        });
+        let completions = thread::spawn({
+            let machine = machine.clone();
+            move || {
+                on_cpu(1);
+                for completed in 1..=2 {
+                    device.0.store(completed, Release);
+                    device.1.wake();
+                    machine.interrupt(1);
+                }
+            }
+        });
+        run(&executor, || over.load(Acquire));
+        other.join().unwrap();
+        completions.join().unwrap();
     });
 }
