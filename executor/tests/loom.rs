@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What an outer cargo or a test harness puts into the environment about the package that *it* builds.
+/// What an outer cargo or a test harness puts into the environment about the package that *it* builds. The launcher's `scrub` has
+/// such a list too; depending on the launcher here would build its host libraries under `--cfg loom`.
 const FOREIGN: [&str; 13] = [
     "CARGO",
     "CARGO_BUILD_RUSTFLAGS",

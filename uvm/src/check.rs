@@ -526,3 +526,6 @@ fn mark(uvm: &Uvm, frame: Frame, twice: &mut Option<Frame>) -> ControlFlow<()> {
     page.set(PageFlags::SEEN);
     ControlFlow::Continue(())
 }
+
+#[cfg(test)]
+mod tests;
