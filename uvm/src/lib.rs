@@ -91,7 +91,6 @@ pub mod object;
 pub mod pdaemon;
 pub mod policy;
 #[cfg(any(test, feature = "testing"))]
-#[cfg(any(test, feature = "testing"))]
 pub mod sim;
 mod upper;
 
@@ -107,9 +106,9 @@ pub use pool::OutOfMemory;
 pub use prot::{Access, Prot};
 
 pub use fault::FaultError;
-pub use glue::VmSpace;
+
 pub use io::{BlockDevice, IoError, PageIo};
-pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, VmError};
+pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, VmError, VmSpace};
 pub use object::UvmObject;
 pub use object::vnode::VnodeObject;
 pub use pdaemon::pagedaemon;

@@ -20,8 +20,8 @@ use crate::syscall;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::pin::Pin;
+use uvm::VmSpace;
 use uvm::addr::VirtAddr;
-use uvm::glue::VmSpace;
 use uvm::prot::Access;
 use uvm::uarea::Uarea;
 

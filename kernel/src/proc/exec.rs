@@ -16,9 +16,9 @@ use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::mount::Location;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use uvm::VmSpace;
 use uvm::addr::{PageIndex, VirtAddr};
 use uvm::fault::FaultError;
-use uvm::glue::VmSpace;
 use uvm::map::{MapRequest, Placement, VmError};
 use uvm::prot::Prot;
 

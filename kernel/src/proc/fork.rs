@@ -11,8 +11,8 @@ use crate::fs::FsError;
 use alloc::sync::Arc;
 use executor::Class;
 use uvm::AllocFor;
+use uvm::VmSpace;
 use uvm::addr::VirtAddr;
-use uvm::glue::VmSpace;
 use uvm::map::VmError;
 
 /// Whose memory the child gets.

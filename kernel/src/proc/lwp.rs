@@ -14,7 +14,7 @@ use core::pin::pin;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use core::task::Poll;
 use executor::sync::{AtomicWaker, SpinLock};
-use uvm::glue::VmSpace;
+use uvm::VmSpace;
 
 /// The header.
 pub struct Lwp {

@@ -16,7 +16,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use executor::sync::{SpinLock, WaitQueue};
-use uvm::glue::VmSpace;
+use uvm::VmSpace;
 
 /// Longest name of a process in bytes (`prctl(PR_SET_NAME)`), its NUL not counted.
 pub const NAME_MAX: usize = 15;

@@ -10,8 +10,8 @@ use crate::fs::FsError;
 use crate::fs::io::{IoSink, IoSource};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use uvm::VmSpace;
 use uvm::addr::VirtAddr;
-use uvm::glue::VmSpace;
 use uvm::phys::PageBytes;
 use uvm::prot::Access;
 

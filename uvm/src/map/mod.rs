@@ -14,10 +14,17 @@
 //! The *hint* is the entry of the last lookup. It is only read under the map lock and forgotten under the write lock
 //! whenever a node leaves the tree, so that it never dangles.
 
+mod access;
+mod advise;
+mod brk;
 mod entry;
+mod mmap;
 mod ops;
+mod protect;
 mod request;
+pub(crate) mod space;
 pub(crate) mod tree;
+mod unmap;
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
@@ -26,6 +33,7 @@ use executor::sync::{Mutex, SpinReadGuard, SpinRwLock, SpinWriteGuard};
 
 pub use entry::{Advice, Inherit, MapEntry};
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
+pub use space::{Limits, VmSpace};
 
 use tree::{Node, Tree};
 

@@ -18,7 +18,7 @@ use executor::{Class, Executor};
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::check::CheckReport;
 use crate::fault::FaultError;
-use crate::glue::VmSpace;
+use crate::map::VmSpace;
 use crate::object::vnode::{FileMap, VnodeObject};
 use crate::prot::Access;
 use crate::testing::{Host, HostConfig, HostMachine, PageFault};

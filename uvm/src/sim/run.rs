@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use crate::addr::{PAGE_SIZE, PageIndex, Pages, VaRange, VirtAddr};
 use crate::fault::FaultError;
-use crate::glue::VmSpace;
+use crate::map::VmSpace;
 use crate::map::{Advice, Inherit, MapRequest, Placement, VmError};
 use crate::object::UvmObject;
 use crate::object::vnode::VnodeObject;

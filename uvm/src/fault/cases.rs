@@ -1,0 +1,321 @@
+//! One pass of a fault: from the map down to the frame, under their locks. See the parent's docs for cases and shape.
+//!
+//! Owns nothing. It never waits and allocates nothing but the frame and the anon of a page that did not exist.
+
+use alloc::sync::Arc;
+
+use super::{Attempt, Pass};
+use crate::Uvm;
+use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
+use crate::amap::{Amap, AmapInner};
+use crate::anon::Anon;
+use crate::fault::FaultError;
+use crate::map::{MapEntry, VmSpace};
+use crate::meter::Counter;
+use crate::object::{Behind, PageHold, Resident, UvmObject, aobj};
+use crate::page::PageFlags;
+use crate::page::freelist::{AllocFor, Zero};
+use crate::pmap::EnterFlags;
+use crate::pool::{OutOfMemory, Ref};
+use crate::prot::{Access, Prot};
+
+const fn enter_flags(access: Access) -> EnterFlags {
+    match access {
+        Access::Write => EnterFlags::WRITE,
+        Access::Read | Access::Exec => EnterFlags::READ,
+    }
+}
+
+/// One pass: see the module's docs.
+#[inline]
+pub(crate) fn resident(space: &VmSpace, va: u64, access: Access, pass: Pass) -> Attempt {
+    let uvm = space.uvm();
+    let va = crate::addr::trunc_page(va);
+    let map = space.map.read();
+    let Some(entry) = space.map.lookup(&map, va) else {
+        return Attempt::Error(FaultError::NoMapping);
+    };
+    if !entry.prot.allows(access) {
+        return Attempt::Error(FaultError::Protection);
+    }
+    let mut prot = entry.prot;
+    if entry.needs_copy {
+        if access == Access::Write || entry.object.is_none() {
+            return Attempt::NeedAmap;
+        }
+        prot.remove(Prot::WRITE);
+    }
+    let fault = Fault {
+        space,
+        uvm,
+        entry,
+        va,
+        prot,
+        access,
+        pass,
+    };
+    match &entry.amap {
+        Some(amap) => {
+            let mut slots = amap.lock();
+            match slots.anons.get(entry.slot_of(va)) {
+                Some(anon) => {
+                    let anon = anon.clone();
+                    fault.anon(amap, &mut slots, &anon)
+                }
+                None => match &entry.object {
+                    None => fault.zero_fill(&mut slots),
+                    Some(object) => fault.object(object, Some((amap, &mut slots))),
+                },
+            }
+        }
+        None => match &entry.object {
+            Some(object) => fault.object(object, None),
+            None => Attempt::NeedAmap,
+        },
+    }
+}
+
+/// What one pass knows. `va` is page-aligned; `prot` is what a translation may allow so far.
+struct Fault<'a> {
+    space: &'a VmSpace,
+    uvm: &'a Arc<Uvm>,
+    entry: &'a MapEntry,
+    va: u64,
+    prot: Prot,
+    access: Access,
+    pass: Pass,
+}
+
+impl Fault<'_> {
+    #[inline]
+    fn enter(&self, frame: Frame, prot: Prot) -> Attempt {
+        let va = VirtAddr::new_truncate(self.va);
+        match self
+            .space
+            .pmap()
+            .enter(self.uvm, va, frame, prot, enter_flags(self.access))
+        {
+            Ok(()) => Attempt::Done,
+            Err(OutOfMemory) => Attempt::NeedMemory,
+        }
+    }
+
+    /// Case 2B over nothing: a new page of zeroes.
+    #[inline]
+    fn zero_fill(&self, slots: &mut AmapInner) -> Attempt {
+        let Some(frame) = self.uvm.alloc_frame(AllocFor::User, Zero::Yes) else {
+            return Attempt::NeedMemory;
+        };
+        match self.add_anon(slots, frame) {
+            Ok(()) => {
+                self.uvm.count(Counter::FltPrzero);
+                self.enter(frame, self.prot)
+            }
+            Err(OutOfMemory) => Attempt::NeedMemory,
+        }
+    }
+
+    /// Makes an anon of a filled frame and shows it in the faulting slot. Frees the frame on failure.
+    #[inline]
+    fn add_anon(&self, slots: &mut AmapInner, frame: Frame) -> Result<(), OutOfMemory> {
+        let anon = match Anon::new(self.uvm, frame) {
+            Ok(anon) => anon,
+            Err(error) => {
+                self.uvm.free_frame(frame);
+                return Err(error);
+            }
+        };
+        // An anon that does not get in takes its frame along when it is dropped.
+        slots.anons.insert(
+            self.entry.slot_of(self.va),
+            anon,
+            self.uvm,
+            &self.uvm.upper.slot_nodes,
+        )?;
+        Ok(())
+    }
+
+    /// Cases 1A and 1B. `anon` is the caller's own reference: the amap's is another.
+    fn anon(&self, amap: &Amap, slots: &mut AmapInner, anon: &Ref<Anon>) -> Attempt {
+        let inner = anon.lock();
+        let Some(old) = inner.frame else {
+            return Attempt::NeedMemory;
+        };
+        if self.uvm.page(old).is_busy() {
+            return Attempt::NeedBusy(PageHold::new(self.uvm, old), None);
+        }
+        let alone = Ref::count(anon) == 2;
+        if self.access == Access::Write && !alone {
+            let Some(new) = self.uvm.alloc_frame(AllocFor::User, Zero::No) else {
+                return Attempt::NeedMemory;
+            };
+            self.uvm.bytes(new).copy_from(self.uvm.bytes(old));
+            drop(inner);
+            if self.add_anon(slots, new).is_err() {
+                return Attempt::NeedMemory;
+            }
+            if amap.is_shared() {
+                // Others who share the amap may have the old page mapped, and must see the new one.
+                self.uvm.page_protect(old, Prot::empty());
+            }
+            self.uvm.count(Counter::FltAcow);
+            let attempt = self.enter(new, self.prot);
+            self.space.pmap().update(self.uvm);
+            return attempt;
+        }
+        let prot = if alone {
+            self.prot
+        } else {
+            self.prot - Prot::WRITE
+        };
+        self.uvm.activate(old);
+        self.uvm.count(Counter::FltAnon);
+        let attempt = self.enter(old, prot);
+        drop(inner);
+        if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
+            self.anon_neighbours(slots);
+        }
+        attempt
+    }
+
+    /// Cases 2A and 2B over an object. `over`: the entry's amap, which has nothing in this slot.
+    fn object(
+        &self,
+        object: &Ref<UvmObject>,
+        over: Option<(&Ref<Amap>, &mut AmapInner)>,
+    ) -> Attempt {
+        let index = self.entry.index_of(self.va);
+        if index.0 >= object.pages() {
+            return Attempt::Error(FaultError::BeyondEnd);
+        }
+        let mut pages = object.lock();
+        let frame = match pages.at(self.uvm, index) {
+            Resident::Valid(frame) => frame,
+            Resident::Busy(frame) => {
+                let hold = PageHold::new(self.uvm, frame);
+                return Attempt::NeedBusy(hold, Some((object.clone(), index)));
+            }
+            Resident::Missing => match object.behind() {
+                Behind::Pager(_) => {
+                    return Attempt::NeedIo(object.clone(), index, self.entry.advice);
+                }
+                Behind::Zeroes => match aobj::zero_page(object, &mut pages, self.uvm, index) {
+                    Ok(frame) => frame,
+                    Err(OutOfMemory) => return Attempt::NeedMemory,
+                },
+            },
+        };
+        let page = self.uvm.page(frame);
+        self.uvm.activate(frame);
+        if !self.entry.copy_on_write {
+            // A hole's page must not be written before it has a block.
+            let prot = if page.has(PageFlags::RDONLY) {
+                self.prot - Prot::WRITE
+            } else {
+                self.prot
+            };
+            if !prot.allows(self.access) {
+                return Attempt::Error(FaultError::Protection);
+            }
+            self.uvm.count(Counter::FltObj);
+            let attempt = self.enter(frame, prot);
+            if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
+                self.object_neighbours(&pages, over.as_ref().map(|(_, slots)| &**slots));
+            }
+            return attempt;
+        }
+        if self.access != Access::Write {
+            self.uvm.count(Counter::FltObj);
+            let attempt = self.enter(frame, self.prot - Prot::WRITE);
+            if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
+                self.object_neighbours(&pages, over.as_ref().map(|(_, slots)| &**slots));
+            }
+            return attempt;
+        }
+        let Some((amap, slots)) = over else {
+            return Attempt::NeedAmap;
+        };
+        let Some(new) = self.uvm.alloc_frame(AllocFor::User, Zero::No) else {
+            return Attempt::NeedMemory;
+        };
+        self.uvm.bytes(new).copy_from(self.uvm.bytes(frame));
+        if self.add_anon(slots, new).is_err() {
+            return Attempt::NeedMemory;
+        }
+        if amap.is_shared() {
+            self.uvm.page_protect(frame, Prot::empty());
+        }
+        self.uvm.count(Counter::FltPrcopy);
+        let attempt = self.enter(new, self.prot);
+        self.space.pmap().update(self.uvm);
+        attempt
+    }
+
+    /// The pages around the faulting one that advice says may be wanted, without it.
+    fn neighbours(&self) -> impl Iterator<Item = u64> {
+        let (back, ahead) = self.entry.advice.window();
+        let size = PAGE_SIZE as u64;
+        let first = self.va.saturating_sub(back * size).max(self.entry.start);
+        let last = (self.va + (ahead + 1) * size).min(self.entry.end);
+        let here = self.va;
+        (first..last)
+            .step_by(PAGE_SIZE)
+            .filter(move |&va| va != here)
+    }
+
+    /// Maps neighbouring anons that are resident, not busy, and not mapped yet. Failures do not matter.
+    fn anon_neighbours(&self, slots: &AmapInner) {
+        for va in self.neighbours() {
+            let Some(anon) = slots.anons.get(self.entry.slot_of(va)) else {
+                continue;
+            };
+            let inner = anon.lock();
+            let Some(frame) = inner.frame else { continue };
+            let prot = if Ref::count(anon) == 1 {
+                self.prot
+            } else {
+                self.prot - Prot::WRITE
+            };
+            self.enter_neighbour(va, frame, prot);
+        }
+    }
+
+    /// The same for neighbouring pages of the object that no anon hides.
+    fn object_neighbours(&self, pages: &crate::object::ObjectPages, over: Option<&AmapInner>) {
+        for va in self.neighbours() {
+            if over.is_some_and(|slots| slots.anons.get(self.entry.slot_of(va)).is_some()) {
+                continue;
+            }
+            let Some(&frame) = pages.frames.get(self.entry.index_of(va).0) else {
+                continue;
+            };
+            let hole = self.uvm.page(frame).has(PageFlags::RDONLY);
+            let prot = if self.entry.copy_on_write || hole {
+                self.prot - Prot::WRITE
+            } else {
+                self.prot
+            };
+            self.enter_neighbour(va, frame, prot);
+        }
+    }
+
+    fn enter_neighbour(&self, va: u64, frame: Frame, prot: Prot) {
+        let va = VirtAddr::new_truncate(va);
+        let page = self.uvm.page(frame);
+        if page.is_busy()
+            || page.loan_count() > 0
+            || self.space.pmap().extract(self.uvm, va).is_some()
+        {
+            return;
+        }
+        // Not told that it is referenced: only a use shows that.
+        if self
+            .space
+            .pmap()
+            .enter(self.uvm, va, frame, prot, EnterFlags::empty())
+            .is_ok()
+        {
+            self.uvm.count(Counter::FltNamap);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Reading and writing a space's memory from outside: for exec, debuggers, tests.
+//!
+//! Owns nothing. A page is faulted in like any program does it, held, and looked up once more under the map lock.
+
+use crate::addr::{PAGE_SIZE, VirtAddr};
+use crate::fault::FaultError;
+use crate::map::VmSpace;
+use crate::object::PageHold;
+use crate::page::PageAttrs;
+use crate::prot::Access;
+
+impl VmSpace {
+    /// Copies bytes out of the space from `va` on, wherever it is not active: for exec, debuggers, tests.
+    ///
+    /// # Errors
+    /// [`FaultError`] of the first page that cannot be read; `out` is filled up to there.
+    pub async fn read_bytes(&self, va: VirtAddr, out: &mut [u8]) -> Result<(), FaultError> {
+        let mut done = 0;
+        while done < out.len() {
+            let at = va
+                .as_u64()
+                .checked_add(done as u64)
+                .ok_or(FaultError::NoMapping)?;
+            let within = at as usize % PAGE_SIZE;
+            let n = (PAGE_SIZE - within).min(out.len() - done);
+            let part = &mut out[done..done + n];
+            self.with_page(at, Access::Read, |bytes| bytes.read(within, part))
+                .await?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Copies `data` into the space at `va`, as if a thread of it wrote.
+    ///
+    /// # Errors
+    /// [`FaultError`] of the first page that cannot be written; all before it is.
+    pub async fn write_bytes(&self, va: VirtAddr, data: &[u8]) -> Result<(), FaultError> {
+        let mut done = 0;
+        while done < data.len() {
+            let at = va
+                .as_u64()
+                .checked_add(done as u64)
+                .ok_or(FaultError::NoMapping)?;
+            let within = at as usize % PAGE_SIZE;
+            let n = (PAGE_SIZE - within).min(data.len() - done);
+            let part = &data[done..done + n];
+            self.with_page(at, Access::Write, |bytes| bytes.write(within, part))
+                .await?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Faults the page at `va` in until it is mapped for `access`, and works on it while it is held.
+    async fn with_page(
+        &self,
+        va: u64,
+        access: Access,
+        mut f: impl FnMut(crate::phys::PageBytes),
+    ) -> Result<(), FaultError> {
+        let va =
+            VirtAddr::try_new(crate::addr::trunc_page(va)).map_err(|_| FaultError::NoMapping)?;
+        loop {
+            if let Some(mapping) = self.pmap.extract(&self.uvm, va)
+                && mapping.prot.allows(access)
+                && let Some(hold) = PageHold::of_mapped(&self.uvm, mapping.frame)
+            {
+                // Held, it cannot be evicted; but it may have been before, or replaced by a copy. Under the map lock it is not.
+                let _map = self.map.read();
+                let still = self.pmap.extract(&self.uvm, va);
+                if still.is_some_and(|m| m.frame == hold.frame() && m.prot.allows(access)) {
+                    if access == Access::Write {
+                        // The hardware does not see this write.
+                        self.uvm
+                            .page(hold.frame())
+                            .note_attrs(PageAttrs::MODIFIED | PageAttrs::REFERENCED);
+                    }
+                    f(hold.bytes());
+                    return Ok(());
+                }
+            }
+            self.fault(va, access).await?;
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The heap: one anonymous mapping whose end moves.
+//!
+//! Owns the heap's bounds, in [`VmSpace`], under a lock of their own.
+
+use crate::addr::{VaRange, VirtAddr, round_page};
+use crate::map::space::Heap;
+use crate::map::{MapRequest, Placement, USER_MAX, VmSpace};
+use crate::prot::Prot;
+
+impl VmSpace {
+    /// Where the heap begins; it is empty then. For exec.
+    pub fn set_brk_start(&self, start: VirtAddr) {
+        let start = round_page(start.as_u64()).unwrap_or(USER_MAX);
+        *self.heap.lock() = Heap { start, end: start };
+    }
+
+    /// Moves the end of the heap to `end`, which need not be page-aligned, and returns where it is then: the
+    /// old end if that cannot be (over the limit, in the way of a mapping, below the heap, no memory).
+    pub async fn brk(&self, end: VirtAddr) -> VirtAddr {
+        let (start, old) = {
+            let heap = self.heap.lock();
+            (heap.start, heap.end)
+        };
+        let end = end.as_u64();
+        let too_much = end < start || end > USER_MAX || end - start > self.limits().data;
+        if too_much {
+            return VirtAddr::new(old);
+        }
+        let (from, to) = (round_page(old), round_page(end));
+        let (Some(from), Some(to)) = (from, to) else {
+            return VirtAddr::new(old);
+        };
+        let moved = if to > from {
+            let more = MapRequest::anonymous((to - from) as usize, Prot::RW)
+                .at(Placement::Exclusive(VirtAddr::new(from)));
+            self.map(more).is_ok()
+        } else {
+            self.unmap(VaRange::new(VirtAddr::new(to), VirtAddr::new(from)))
+                .await
+                .is_ok()
+        };
+        if !moved {
+            return VirtAddr::new(old);
+        }
+        self.heap.lock().end = end;
+        VirtAddr::new(end)
+    }
+}

@@ -1,0 +1,241 @@
+//! Address spaces: a map, the pmap under it, and where the heap ends.
+//!
+//! # What this owns
+//! [`VmSpace`] itself, its limits, and the pages that its threads have just waited for. Several threads, and a vfork child,
+//! hold the same one. What is done to its mappings stands in the sibling modules, by operation; fork and exit in [`crate::glue`].
+//!
+//! # How it synchronises
+//! By the map's lock and busy token (see [`crate::map`]). What removes or tightens does entries, translations and stale TLB
+//! entries in one go under the map's write lock, so that no fault can bring an old state back; only then, unlocked, it gives
+//! up amaps and objects, whose pages nobody can reach any more. No wait is needed for pages under I/O: the request holds
+//! its own reference to them.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use arrayvec::ArrayVec;
+use executor::sync::SpinLock;
+
+use crate::Uvm;
+use crate::addr::VirtAddr;
+use crate::map::{Region, Sharing, USER_MAX, VmError, VmMap};
+use crate::object::PageHold;
+use crate::page::freelist::AllocFor;
+use crate::pmap::Pmap;
+use crate::pool::Ref;
+
+/// Pages just waited for that are exempt from eviction: one instruction may need six (rule 11 of awaiting).
+const RECENT: usize = 8;
+
+/// How far an address space may grow, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// All mappings together (RLIMIT_AS).
+    pub address_space: u64,
+    /// The heap (RLIMIT_DATA).
+    pub data: u64,
+}
+
+impl Limits {
+    /// None but the size of the user half.
+    pub const UNLIMITED: Self = Self {
+        address_space: u64::MAX,
+        data: u64::MAX,
+    };
+}
+
+/// Where the heap is, in bytes.
+pub(crate) struct Heap {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+/// An address space.
+pub struct VmSpace {
+    pub(crate) map: VmMap,
+    pub(crate) pmap: Ref<Pmap>,
+    pub(crate) heap: SpinLock<Heap>,
+    pub(crate) limits: SpinLock<Limits>,
+    /// Mappings are placed below this address.
+    pub(crate) top: AtomicU64,
+    /// Pages that threads waited for lately, while memory is short.
+    recent: SpinLock<ArrayVec<PageHold, RECENT>>,
+    has_recent: AtomicBool,
+    /// In the middle of [`VmSpace::teardown`].
+    pub(crate) dying: AtomicBool,
+    /// Last: what is above lies in its memory.
+    pub(crate) uvm: Arc<Uvm>,
+}
+
+impl VmSpace {
+    /// An empty address space. Never waits.
+    ///
+    /// # Errors
+    /// [`VmError::OutOfMemory`].
+    pub fn new(uvm: &Arc<Uvm>) -> Result<Arc<Self>, VmError> {
+        // `Arc::new` cannot fail cleanly, so look first.
+        if !uvm.can_allocate(AllocFor::User, 1) {
+            uvm.wake_pagedaemon();
+            return Err(VmError::OutOfMemory);
+        }
+        let pmap = Pmap::new(uvm)?;
+        let space = Arc::new(Self {
+            uvm: uvm.clone(),
+            map: VmMap::new(),
+            pmap,
+            heap: SpinLock::new(Heap { start: 0, end: 0 }),
+            limits: SpinLock::new(Limits::UNLIMITED),
+            top: AtomicU64::new(USER_MAX),
+            recent: SpinLock::new(ArrayVec::new()),
+            has_recent: AtomicBool::new(false),
+            dying: AtomicBool::new(false),
+        });
+        uvm.list_space(&space)?;
+        Ok(space)
+    }
+
+    /// The system that it belongs to.
+    #[inline]
+    #[must_use]
+    pub fn uvm(&self) -> &Arc<Uvm> {
+        &self.uvm
+    }
+
+    /// Its translations.
+    #[inline]
+    #[must_use]
+    pub fn pmap(&self) -> &Ref<Pmap> {
+        &self.pmap
+    }
+
+    /// Its map.
+    #[must_use]
+    pub fn vm_map(&self) -> &VmMap {
+        &self.map
+    }
+
+    /// Makes it the address space of this CPU, unless it is. For the start of each poll.
+    #[inline]
+    pub fn activate(&self) {
+        self.uvm.pmap_activate(&self.pmap);
+    }
+
+    /// Leaves it, if this CPU is in it. Before [`Self::teardown`].
+    pub fn deactivate(&self) {
+        self.uvm.pmap_deactivate(&self.pmap);
+    }
+
+    /// Exempts a page that a thread has just waited for from eviction, while memory is short: else it might be gone
+    /// before the instruction that needs it, and others, can run.
+    pub(crate) fn remember(&self, page: Option<PageHold>) {
+        let Some(page) = page else { return };
+        if self.uvm.memory_is_plenty() && !self.uvm.torture_evict() {
+            return;
+        }
+        let mut recent = self.recent.lock();
+        let oldest = recent.is_full().then(|| recent.remove(0));
+        recent.push(page);
+        self.has_recent.store(true, Relaxed);
+        drop(recent);
+        drop(oldest);
+    }
+
+    /// A thread has got further in ring 3 than the instruction that faulted, or has ended its copy: pages it waited for may be
+    /// evicted again. Cheap when there are none.
+    #[inline]
+    pub fn made_progress(&self) {
+        if self.has_recent.load(Relaxed) {
+            self.forget_recent();
+        }
+    }
+
+    #[cold]
+    pub(crate) fn forget_recent(&self) {
+        let recent = {
+            self.has_recent.store(false, Relaxed);
+            core::mem::take(&mut *self.recent.lock())
+        };
+        drop(recent);
+    }
+
+    /// How far it may grow.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        *self.limits.lock()
+    }
+
+    /// Sets how far it may grow. What is there stays.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.lock() = limits;
+    }
+
+    /// Mappings that may go anywhere go below `top` from now on (where the stack's reserve begins).
+    pub fn set_top(&self, top: VirtAddr) {
+        self.top.store(top.as_u64().min(USER_MAX), Relaxed);
+    }
+
+    /// Whether its entries are gone already, and its translations perhaps not.
+    pub(crate) fn is_dying(&self) -> bool {
+        self.dying.load(Relaxed)
+    }
+
+    /// Bytes mapped.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.map.read().size
+    }
+
+    /// Pages mapped in its page tables.
+    #[must_use]
+    pub fn resident_pages(&self) -> usize {
+        self.pmap.stats().resident
+    }
+
+    /// Its mappings, in order of addresses. Allocates; shortened where there is no memory for more.
+    #[must_use]
+    pub fn regions(&self) -> Vec<Region> {
+        let mut regions = Vec::new();
+        let mut at = 0;
+        // One lookup at a time: no allocation under the lock.
+        while regions.try_reserve(1).is_ok() {
+            let map = self.map.read();
+            let Some(entry) = map.tree.from(at) else {
+                break;
+            };
+            at = entry.end;
+            let region = Region {
+                range: entry.range(),
+                prot: entry.prot,
+                sharing: if entry.copy_on_write {
+                    Sharing::Private
+                } else {
+                    Sharing::Shared
+                },
+                file: entry.object.is_some(),
+                offset: entry.offset,
+                anons: entry
+                    .amap
+                    .as_ref()
+                    .map_or(0, |a| a.used(entry.slot, entry.pages())),
+                wired: entry.wired,
+            };
+            drop(map);
+            regions.push(region);
+        }
+        regions
+    }
+}
+
+impl Drop for VmSpace {
+    fn drop(&mut self) {
+        self.uvm.unlist_space(self);
+        // Torn down already unless making it failed half-way.
+        let mut dead = core::mem::take(&mut self.map.write().tree);
+        if !dead.is_empty() {
+            self.pmap.remove_all(&self.uvm);
+            self.pmap.update(&self.uvm);
+            self.bury(&mut dead);
+        }
+    }
+}
