@@ -104,3 +104,11 @@ impl Pmap {
         uvm.flushes_pending.fetch_sub(1, SeqCst);
     }
 }
+
+impl Uvm {
+    /// Address spaces with deferred flushes that have not been done. None whenever a task awaits or returns to ring 3: for tests.
+    #[must_use]
+    pub fn deferred_flushes(&self) -> usize {
+        self.flushes_pending.load(SeqCst)
+    }
+}
