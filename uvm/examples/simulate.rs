@@ -18,14 +18,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use uvm::sim::run::{Mode, Run, Trace, run};
+use uvm::sim::run::{Mode, Run, Trace, ranges, run};
 use uvm::sim::shrink::shrink;
 
 const USAGE: &str = "usage: simulate [--seed N] [--runs N] [--ops N] [--mode normal|torture|starved|faulty|all] \
                      [--keep 3,17-20] [--seconds S] [--no-shrink] [--trace]";
 
 /// Tries that shrinking may take.
-const TRIES: usize = 400;
+const TRIES: usize = 1000;
 /// What tells a process that it is one run and no more.
 const HERE: &str = "--here";
 
@@ -125,6 +125,7 @@ fn elsewhere(one: &Run<'_>) -> (Option<String>, String) {
     command
         .args(["--seed", &one.seed.to_string(), "--ops", &one.ops.to_string()])
         .args(["--mode", one.mode.name(), HERE])
+        .env("RUST_BACKTRACE", "0")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     if let Some(keep) = one.keep {
@@ -188,27 +189,7 @@ fn shortened(one: &Run<'_>) {
     println!("{} operations are enough:\n{short}", kept.len());
 }
 
-/// `3,17-20` for a sorted list.
-fn ranges(keep: &[u32]) -> String {
-    let mut text = String::new();
-    let mut rest = keep;
-    while let Some(&first) = rest.first() {
-        let run = rest
-            .iter()
-            .zip(first..)
-            .take_while(|&(&index, expected)| index == expected)
-            .count();
-        let last = rest[run - 1];
-        let comma = if text.is_empty() { "" } else { "," };
-        text += &match run {
-            1 => format!("{comma}{first}"),
-            _ => format!("{comma}{first}-{last}"),
-        };
-        rest = &rest[run..];
-    }
-    text
-}
-
+/// The reverse of [`ranges`].
 fn parse_ranges(text: &str) -> Result<Vec<u32>, String> {
     let mut keep = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {

@@ -50,15 +50,15 @@ pub enum Kind {
 pub const KINDS: [(Kind, u64, bool); 11] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
-    (Kind::Map, 140, false),
+    (Kind::Map, 180, false),
     (Kind::MapBadly, 20, true),
     (Kind::Unmap, 70, true),
     (Kind::Protect, 80, true),
     (Kind::Inherit, 40, true),
     (Kind::Advise, 40, true),
     (Kind::Brk, 20, true),
-    (Kind::Fork, 30, true),
-    (Kind::Exit, 6, true),
+    (Kind::Fork, 40, true),
+    (Kind::Exit, 30, true),
 ];
 
 /// A byte that is looked at: a sample of a page.
@@ -305,7 +305,7 @@ impl Draw<'_> {
     /// The same, now and then none, or far more than there is.
     fn range(&mut self, most: u64) -> Range<u64> {
         let pages = self.pages(most);
-        match self.random.below(40) {
+        match self.random.below(100) {
             0 => pages.start..pages.start,
             1 => pages.start..pages.start + 0x10_0000,
             2 => self.plan.arena.clone(),

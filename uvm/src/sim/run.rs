@@ -111,12 +111,29 @@ impl fmt::Display for Run<'_> {
             f,
             "cargo run -p uvm --example simulate -- --seed {seed} --ops {ops} --mode {mode}"
         )?;
-        for (i, index) in self.keep.unwrap_or_default().iter().enumerate() {
-            f.write_str(if i == 0 { " --keep " } else { "," })?;
-            write!(f, "{index}")?;
+        if let Some(keep) = self.keep {
+            write!(f, " --keep {}", ranges(keep))?;
         }
         Ok(())
     }
+}
+
+/// A sorted list as it is written: `3,17-20`.
+#[must_use]
+pub fn ranges(keep: &[u32]) -> String {
+    let mut text = String::new();
+    let mut rest = keep;
+    while let Some(&first) = rest.first() {
+        let follow = |&(&index, expected): &(&u32, u32)| index == expected;
+        let run = rest.iter().zip(first..).take_while(follow).count();
+        let comma = if text.is_empty() { "" } else { "," };
+        text += &match run {
+            1 => format!("{comma}{first}"),
+            _ => format!("{comma}{first}-{}", rest[run - 1]),
+        };
+        rest = &rest[run..];
+    }
+    text
 }
 
 /// What a run came to.
@@ -403,6 +420,17 @@ mod tests {
         let outcome = || run(&Run::new(7, 2_000, Mode::Normal));
         assert_eq!(outcome(), outcome());
         assert!(outcome().is_ok_and(|o| o.accesses > 300));
+    }
+
+    #[test]
+    fn a_run_is_written_as_a_command() {
+        let keep = [3, 17, 18, 19, 204];
+        let run = Run {
+            keep: Some(&keep),
+            ..Run::new(7, 300, Mode::Starved)
+        };
+        let text = run.to_string();
+        assert!(text.ends_with("--seed 7 --ops 300 --mode starved --keep 3,17-19,204"));
     }
 
     #[test]

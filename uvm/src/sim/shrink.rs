@@ -1,6 +1,7 @@
 //! Makes a failing run short: which of its operations does it take?
 //!
-//! Delta debugging (Zeller): leave out halves, then quarters, and so on, as long as the rest still fails.
+//! First the end that it does not take, by bisection; then delta debugging (Zeller): leave out halves, then quarters, and so on, as long
+//! as the rest still fails.
 
 use alloc::vec::Vec;
 
@@ -11,6 +12,16 @@ pub fn shrink(
     mut fails: impl FnMut(&[u32]) -> bool,
 ) -> Vec<u32> {
     let mut kept = kept;
+    let mut passes = 0;
+    while kept.len() - passes > 1 && budget > 0 {
+        budget -= 1;
+        let middle = passes + (kept.len() - passes) / 2;
+        if fails(&kept[..middle]) {
+            kept.truncate(middle);
+        } else {
+            passes = middle;
+        }
+    }
     let mut parts = 2;
     while kept.len() > 1 {
         let size = kept.len().div_ceil(parts);
