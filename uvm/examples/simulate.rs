@@ -123,7 +123,12 @@ fn here(options: &Options) -> ExitCode {
 fn elsewhere(one: &Run<'_>) -> (Option<String>, String) {
     let mut command = Command::new(std::env::current_exe().expect("a program has a path"));
     command
-        .args(["--seed", &one.seed.to_string(), "--ops", &one.ops.to_string()])
+        .args([
+            "--seed",
+            &one.seed.to_string(),
+            "--ops",
+            &one.ops.to_string(),
+        ])
         .args(["--mode", one.mode.name(), HERE])
         .env("RUST_BACKTRACE", "0")
         .stdout(Stdio::piped())

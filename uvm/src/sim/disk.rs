@@ -269,9 +269,7 @@ impl SimFile {
         let size = PAGE_SIZE as u64;
         match self.layout {
             Layout::Contiguous(base) => disk.is_bad(base + page, base + page + size),
-            Layout::Holes(base) => {
-                index % 3 != 2 && disk.is_bad(base + page, base + page + size)
-            }
+            Layout::Holes(base) => index % 3 != 2 && disk.is_bad(base + page, base + page + size),
             // Its third block is a hole; that is the second on the disk.
             Layout::Blocks(base) => {
                 let at = base + page;

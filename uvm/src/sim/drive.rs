@@ -2,8 +2,8 @@
 //!
 //! One thread plays all CPUs: a task is polled on one chosen by chance, as if it had been moved there since.
 
-use alloc::string::String;
 use alloc::format;
+use alloc::string::String;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::addr::{PAGE_SIZE, VirtAddr};

@@ -47,7 +47,8 @@ impl Lwp {
         while let Some(index) = self.shared.next_op() {
             let (op, then) = Op::draw(&self.shared.plan, index);
             self.shared.trace(index, &op);
-            if op == Op::Exit && self.shared.spaces.load(Relaxed) > 1 {
+            if op == Op::Exit && self.shared.programs.load(Relaxed) > 1 {
+                self.shared.programs.fetch_sub(1, Relaxed);
                 self.shared.note(|o| o.ops += 1);
                 break;
             }
@@ -180,11 +181,7 @@ impl Lwp {
         for (page, within, part) in Self::parts(at, len) {
             let mut bytes = [0; PAGE_SIZE];
             let va = VirtAddr::new(page * PAGE_SIZE as u64 + within as u64);
-            let result = self
-                .process
-                .space
-                .read_bytes(va, &mut bytes[..part])
-                .await;
+            let result = self.process.space.read_bytes(va, &mut bytes[..part]).await;
             for (sample, &offset) in SAMPLES.iter().enumerate() {
                 if (within..within + part).contains(&offset) {
                     let verdict = self.process.with(|m| m.judge(page, sample, Prot::READ));

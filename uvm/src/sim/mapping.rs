@@ -215,7 +215,8 @@ impl Lwp {
         self.process.with(|m| m.end(known));
         match result {
             Ok(()) if mapped && allowed => {
-                self.process.with(|m| m.change(pages, |page| page.prot = prot));
+                self.process
+                    .with(|m| m.change(pages, |page| page.prot = prot));
             }
             Err(VmError::Unmapped) if !mapped => {}
             Err(VmError::Protection) if !allowed => {}

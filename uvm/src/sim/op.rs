@@ -252,9 +252,12 @@ impl Draw<'_> {
                 Op::Protect(self.range(12), self.random.pick(&prots))
             }
             Kind::Inherit => {
-                let inherit =
-                    self.random
-                        .pick(&[Inherit::Share, Inherit::Copy, Inherit::None, Inherit::Zero]);
+                let inherit = self.random.pick(&[
+                    Inherit::Share,
+                    Inherit::Copy,
+                    Inherit::None,
+                    Inherit::Zero,
+                ]);
                 Op::Inherit(self.range(12), inherit)
             }
             Kind::Advise => {

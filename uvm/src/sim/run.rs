@@ -164,7 +164,10 @@ impl File {
     }
 
     pub(super) fn risk(&self, index: u64) -> Risk {
-        self.risks.get(index as usize).copied().unwrap_or(Risk::None)
+        self.risks
+            .get(index as usize)
+            .copied()
+            .unwrap_or(Risk::None)
     }
 }
 
@@ -176,6 +179,8 @@ pub(super) struct Shared {
     pub(super) objects: Vec<(Ref<UvmObject>, Vec<Content>)>,
     /// Address spaces alive.
     pub(super) spaces: AtomicUsize,
+    /// Programs that will go on.
+    pub(super) programs: AtomicUsize,
     disks: Vec<Arc<SimDisk>>,
     trace: Trace,
     kept: Vec<u32>,
@@ -250,7 +255,11 @@ impl Shared {
         );
         let mut random = Random::new(run.seed ^ 2);
         let faulty = run.mode == Mode::Faulty;
-        let failing = if faulty { random.pick(&[0, 0, 20, 100]) } else { 0 };
+        let failing = if faulty {
+            random.pick(&[0, 0, 20, 100])
+        } else {
+            0
+        };
         let disks: Vec<_> = (0..2)
             .map(|_| {
                 let seed = random.draw();
@@ -297,6 +306,7 @@ impl Shared {
             files,
             objects: (0..OBJECTS).map(object).collect(),
             spaces: AtomicUsize::new(0),
+            programs: AtomicUsize::new(0),
             disks,
             trace: run.trace,
             kept: match run.keep {
@@ -312,6 +322,7 @@ impl Shared {
 
     /// Starts a process of so many programs; it has been counted.
     pub(super) fn start(self: &Arc<Self>, space: Arc<VmSpace>, model: Model, programs: usize) {
+        self.programs.fetch_add(programs, Relaxed);
         let process = Arc::new(Process::new(space, model, programs));
         for _ in 0..programs {
             let lwp = Lwp {
@@ -402,7 +413,10 @@ fn finish(shared: Arc<Shared>) -> Result<(), String> {
         ("reverse mappings", uvm.pv_pool.in_use()),
         ("deferred flushes", uvm.deferred_flushes()),
         ("I/O slots", IO_SLOTS - uvm.io().free()),
-        ("kernel pages beside slabs", report.kernel - uvm.slab_pages()),
+        (
+            "kernel pages beside slabs",
+            report.kernel - uvm.slab_pages(),
+        ),
         ("wired pages", uvm.meter().gauge(Gauge::Wired) as usize),
     ];
     match left.into_iter().find(|&(_, count)| count > 0) {
