@@ -11,7 +11,7 @@
 //! All state hangs off a [`Uvm`] value; there are no globals.
 //!
 //! # Reading order
-//! 1. [`addr`], [`prot`]: the vocabulary. [`machine`], [`phys`]: what is below.
+//! 1. [`addr`], [`prot`], [`lock`]: the vocabulary. [`machine`], [`phys`]: what is below.
 //! 2. [`page`], then [`page::freelist`] and [`page::queues`]: the frames, and who may have the last
 //!    of them.
 //! 3. [`pmap`], then [`pmap::pv`], [`pmap::page_ops`], [`pmap::flush`]: page tables, forwards and
@@ -25,16 +25,19 @@
 //! Spin locks, none of them ever held across an await:
 //!
 //! ```text
-//! map  >  amap  >  object  >  anon  >  pmap  >  page identity (pv)  >  pool  >  free list
-//!                                                                  >  page queues
+//! map > amap > object > anon > pmap > page identity (pv) > kernel pmap > pool > page queues > free list > leaf
 //! ```
 //!
-//! A lock is taken only while those to its left may be held. Within one level: two pmaps, two anons
-//! or two identities are never held together; per-CPU locks (magazines, batches) come before the
-//! global lock behind them. *Busy* is no lock: a busy page is waited for by awaiting, with nothing
-//! held ([`page::PageArray::busy_wait`]). The pagedaemon, which starts from a page, goes from right
-//! to left: it gets its owner by [`page::Page::owner_ref`] and then only tries to lock, skipping
-//! the page on failure.
+//! A lock is taken only while those to its left may be held, and builds with debug assertions panic, with the names of both, where
+//! that is not so ([`lock`]). Within one level: two maps, objects, pmaps, anons or identities are never held together; per-CPU locks
+//! (magazines, batches) come before the global lock behind them, as levels of their own; [`amap::Amap`]'s copy is filled under
+//! the lock of its source, when nobody else knows it yet. *Leaf* are all those under which nothing else is taken: limits and heap of a
+//! space, the pages that it waited for lately, the list of spaces, what a CPU has loaded, u-areas, I/O slots.
+//!
+//! *Busy* is no lock: a busy page is waited for by awaiting, with nothing held ([`page::PageArray::busy_wait`]); so is a map's busy
+//! token, which comes before its lock. Debug builds assert at each of these waits that nothing is held. The pagedaemon,
+//! which starts from a page, goes from right to left: it gets its owner by [`page::Page::owner_ref`] and then only tries to lock,
+//! skipping the page on failure. TLBs are flushed with nothing later than a pmap locked.
 //!
 //! # Page operations
 //! What each operation on a page needs (Owner: the lock of its anon or object. Busy: the page is
@@ -67,6 +70,7 @@ extern crate std;
 // Lower half: what a machine has.
 pub mod addr;
 pub mod km;
+pub mod lock;
 pub mod machine;
 pub mod meter;
 pub mod page;

@@ -35,6 +35,7 @@ use executor::sync::WaitQueue;
 
 use crate::Uvm;
 use crate::addr::Frame;
+use crate::lock;
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
 use crate::page::queues::Queue;
@@ -161,6 +162,7 @@ impl Uvm {
     /// # Errors
     /// [`OutOfMemory`] when there is no hope.
     pub async fn wait_for_memory(&self, pages: usize) -> Result<(), OutOfMemory> {
+        lock::assert_none_held("waiting for memory");
         let hope = &self.upper.hope;
         let before = hope.lost.load(Relaxed);
         self.wake_pagedaemon();

@@ -5,12 +5,12 @@
 use alloc::sync::{Arc, Weak};
 
 use executor::Executor;
-use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::amap::{Amap, RunNodes, SlotNodes};
 use crate::anon::Anon;
 use crate::io::IoSlots;
+use crate::lock::{LEAF, SpinLock};
 use crate::map::MapEntry;
 use crate::map::VmSpace;
 use crate::map::tree::{Node, Span, Tree};
@@ -30,7 +30,7 @@ pub(crate) struct Upper {
     pub(crate) io: IoSlots,
     pub(crate) hope: Hope,
     pub(crate) listed: Pool<Node<Listed>>,
-    pub(crate) spaces: SpinLock<Spaces>,
+    pub(crate) spaces: SpinLock<Spaces, LEAF>,
 }
 
 impl Upper {

@@ -14,6 +14,7 @@ use arrayvec::ArrayVec;
 use super::Pmap;
 use crate::Uvm;
 use crate::addr::{Frame, VirtAddr};
+use crate::lock::{self, IDENTITY, POOL_MAGAZINE};
 use crate::machine::CpuSet;
 use crate::meter::Counter;
 use crate::page::NIL;
@@ -45,6 +46,15 @@ impl Pending {
     /// Flushes what was noted on `cpus`.
     pub(super) fn flush(&mut self, uvm: &Uvm, cpus: CpuSet, space: Option<Frame>) {
         if !cpus.is_empty() && (self.all || !self.pages.is_empty()) {
+            // The CPUs that are asked may spin for any lock that is taken under these.
+            lock::assert_none_from(
+                if space.is_some() {
+                    IDENTITY
+                } else {
+                    POOL_MAGAZINE
+                },
+                "flushing TLBs",
+            );
             if self.all {
                 uvm.count(Counter::TlbFlushAll);
                 uvm.machine().invalidate_all(cpus, space);

@@ -7,13 +7,12 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use executor::sync::SpinLock;
-
 use super::flush::Pending;
 use super::walk::{Pte, Walk, index, span, walk, walk_making};
 use super::{Mapping, ROOT_LEVEL};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, VaRange, VirtAddr, Vpn};
+use crate::lock::{KERNEL_PMAP, SpinLock};
 use crate::machine::CpuSet;
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
@@ -23,7 +22,7 @@ use crate::prot::Prot;
 /// The kernel half's state.
 #[derive(Default)]
 pub(crate) struct KernelPmap {
-    pending: SpinLock<Pending>,
+    pending: SpinLock<Pending, KERNEL_PMAP>,
     any: AtomicBool,
 }
 

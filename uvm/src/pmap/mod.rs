@@ -38,12 +38,12 @@ use core::sync::atomic::{
 };
 
 use bitflags::bitflags;
-use executor::sync::{SpinLock, SpinLockGuard};
 
 use self::flush::Pending;
 use self::walk::{Pte, ROOT_LEVEL, Walk, change, index, walk, walk_making};
 use crate::Uvm;
 use crate::addr::{Frame, PageIndex, USER_END, VirtAddr, Vpn};
+use crate::lock::{PMAP, SpinLock, SpinLockGuard};
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::{OwnerKind, Page, PageOwner};
@@ -103,7 +103,7 @@ pub struct Pmap {
     resident: AtomicU32,
     wired: AtomicU32,
     tables: AtomicU32,
-    inner: SpinLock<Inner>,
+    inner: SpinLock<Inner, PMAP>,
 }
 
 struct Inner {
@@ -260,7 +260,7 @@ impl Pmap {
     fn enter_slowly(
         &self,
         uvm: &Uvm,
-        mut inner: SpinLockGuard<'_, Inner>,
+        mut inner: SpinLockGuard<'_, Inner, PMAP>,
         vpn: Vpn,
         new: Pte,
     ) -> Result<(), OutOfMemory> {

@@ -13,6 +13,7 @@ use super::pv::Identity;
 use super::walk::{Pte, Walk, change, index, walk};
 use crate::Uvm;
 use crate::addr::{Frame, VirtAddr, Vpn};
+use crate::lock::{self, PMAP};
 use crate::machine::CpuSet;
 use crate::meter::Counter;
 use crate::page::PageAttrs;
@@ -260,6 +261,7 @@ impl Uvm {
     }
 
     fn flush_mappings(&self, flushes: Flushes) {
+        lock::assert_none_from(PMAP, "flushing a page's mappings");
         for (pmap, vpn) in flushes {
             let cpus = pmap.cpus();
             if !cpus.is_empty() {

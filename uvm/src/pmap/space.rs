@@ -8,10 +8,9 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use executor::sync::SpinLock;
-
 use super::Pmap;
 use crate::Uvm;
+use crate::lock::{LEAF, SpinLock};
 use crate::meter::Counter;
 use crate::pool::Ref;
 
@@ -22,7 +21,7 @@ pub(crate) struct CpuSpace {
     /// Number of the root's frame; 0: the kernel's own root.
     root: AtomicU32,
     /// What keeps it.
-    pmap: SpinLock<Option<Ref<Pmap>>>,
+    pmap: SpinLock<Option<Ref<Pmap>>, LEAF>,
 }
 
 impl Uvm {
