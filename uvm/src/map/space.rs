@@ -18,7 +18,7 @@ use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::VirtAddr;
-use crate::lock::{LEAF, SpinLock};
+use crate::lock::{self, LEAF, SpinLock};
 use crate::map::{Region, Sharing, USER_MAX, VmError, VmMap};
 use crate::object::PageHold;
 use crate::page::freelist::AllocFor;
@@ -120,6 +120,16 @@ impl VmSpace {
     #[inline]
     pub fn activate(&self) {
         self.uvm.pmap_activate(&self.pmap);
+    }
+
+    /// With debug assertions panics if a lock is held or a flush is put off: for the moment before a program goes on in it.
+    ///
+    /// # Panics
+    /// See above.
+    #[inline(always)]
+    pub fn assert_settled(&self) {
+        lock::assert_none_held("entering ring 3");
+        self.uvm.assert_flushed(&self.pmap);
     }
 
     /// Leaves it, if this CPU is in it. Before [`Self::teardown`].

@@ -297,6 +297,10 @@ impl Uvm {
     /// Makes a frame off the lists a fresh page.
     #[inline]
     fn given(&self, cpu: usize, frame: Frame, flags: PageFlags, zero: Zero) -> Frame {
+        debug_assert!(
+            !self.page(frame).is_mapped(),
+            "{frame:?} is free and mapped"
+        );
         self.meter().add(cpu, Counter::Pgalloc, 1);
         if zero == Zero::Yes && !flags.contains(PageFlags::ZERO) {
             return self.zero_late(frame);

@@ -26,6 +26,13 @@ pub(crate) struct KernelPmap {
     any: AtomicBool,
 }
 
+impl KernelPmap {
+    /// Whether flushes are outstanding.
+    pub(super) fn has_deferred(&self) -> bool {
+        self.any.load(Relaxed)
+    }
+}
+
 impl Uvm {
     /// Maps kernel address `va`. Nothing is mapped there yet. Table pages come from the kernel's
     /// reserve.
@@ -83,7 +90,7 @@ impl Uvm {
 
     fn kernel_table(&self) -> Option<Frame> {
         let frame = self.alloc_frame(AllocFor::Kernel, Zero::Yes)?;
-        self.count(Counter::PmapTables);
+        self.count(Counter::PmapTableAllocs);
         self.claim_table(frame);
         Some(frame)
     }

@@ -234,7 +234,9 @@ impl Uvm {
             pmap.wired.fetch_sub(1, Relaxed);
         }
         // Last: from here on the table may go. An empty one stays until `Pmap::collect`.
-        self.page(table_frame).prev.fetch_sub(1, Relaxed);
+        if self.page(table_frame).prev.fetch_sub(1, Relaxed) == 1 {
+            pmap.note_empty();
+        }
         true
     }
 

@@ -67,6 +67,16 @@ impl Uvm {
         }
     }
 
+    /// Calls `f` with each pmap that a CPU has loaded. For `check`.
+    pub(crate) fn for_each_loaded(&self, mut f: impl FnMut(&Ref<Pmap>)) {
+        for space in self.spaces.iter() {
+            let loaded = space.pmap.lock().clone();
+            if let Some(pmap) = loaded {
+                f(&pmap);
+            }
+        }
+    }
+
     /// At the end of the `Uvm`: gives up what a CPU had loaded.
     pub(crate) fn forget_space(&mut self, cpu: usize) {
         if let Some(pmap) = self.spaces.get_mut(cpu).pmap.get_mut().take() {
