@@ -150,6 +150,7 @@ impl Program {
         let va = VirtAddr::new(va);
         for _ in 0..PATIENCE {
             self.space.activate();
+            self.space.assert_settled();
             match f(&self.machine, va) {
                 Ok(value) => {
                     self.space.made_progress();
