@@ -48,12 +48,9 @@ impl VmSpace {
             child.teardown().await;
             return Err(VmError::OutOfMemory);
         }
-        let heap = self.heap.lock();
-        *child.heap.lock() = Heap {
-            start: heap.start,
-            end: heap.end,
-        };
-        drop(heap);
+        // Two of a kind are never locked together.
+        let heap = *self.heap.lock();
+        *child.heap.lock() = heap;
         child.set_limits(self.limits());
         child.top.store(self.top.load(Relaxed), Relaxed);
         self.uvm.count(Counter::Forks);

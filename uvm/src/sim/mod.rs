@@ -160,7 +160,7 @@ impl Program {
         let va = VirtAddr::new(va);
         for _ in 0..PATIENCE {
             self.space.activate();
-            assert_eq!(self.space.uvm().deferred_flushes(), 0, "deferred flushes");
+            self.space.assert_settled();
             match f(&self.machine, va) {
                 Ok(value) => {
                     self.space.made_progress();
