@@ -117,12 +117,6 @@ impl Pmap {
 }
 
 impl Uvm {
-    /// Address spaces with deferred flushes that have not been done. None whenever a task awaits or returns to ring 3: for tests.
-    #[must_use]
-    pub fn deferred_flushes(&self) -> usize {
-        self.flushes_pending.load(SeqCst)
-    }
-
     /// With debug assertions panics if this CPU has taken something away from `pmap`, or from the kernel's half, and not flushed it
     /// (row 22): for the moment before a program goes on. What other CPUs are in the midst of is theirs.
     ///
@@ -138,5 +132,11 @@ impl Uvm {
             self.cpus() > 1 || !self.kernel.has_deferred(),
             "a program goes on before the kernel's TLB entries are flushed"
         );
+    }
+
+    /// Address spaces with deferred flushes that have not been done. None whenever a task awaits or returns to ring 3: for tests.
+    #[must_use]
+    pub fn deferred_flushes(&self) -> usize {
+        self.flushes_pending.load(SeqCst)
     }
 }

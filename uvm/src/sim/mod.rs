@@ -161,6 +161,7 @@ impl Program {
         for _ in 0..PATIENCE {
             self.space.activate();
             self.space.assert_settled();
+            assert_eq!(self.space.uvm().deferred_flushes(), 0, "deferred flushes");
             match f(&self.machine, va) {
                 Ok(value) => {
                     self.space.made_progress();
