@@ -45,7 +45,7 @@ pub(crate) fn resident(space: &VmSpace, va: u64, access: Access, pass: Pass) -> 
         }
         prot.remove(Prot::WRITE);
     }
-    let fault = Fault {
+    Fault {
         space,
         uvm,
         entry,
@@ -53,42 +53,51 @@ pub(crate) fn resident(space: &VmSpace, va: u64, access: Access, pass: Pass) -> 
         prot,
         access,
         pass,
-    };
-    match &entry.amap {
-        Some(amap) => {
-            let mut slots = amap.lock();
-            match slots.anons.get(entry.slot_of(va)) {
-                Some(anon) => {
-                    let anon = anon.clone();
-                    fault.anon(amap, &mut slots, &anon)
-                }
-                None => match &entry.object {
-                    None => fault.zero_fill(&mut slots),
-                    Some(object) => fault.object(object, Some((amap, &mut slots))),
-                },
-            }
-        }
-        None => match &entry.object {
-            Some(object) => fault.object(object, None),
-            None => Attempt::NeedAmap,
-        },
     }
+    .resolve()
 }
 
 /// What one pass knows. `va` is page-aligned; `prot` is what a translation may allow so far.
-struct Fault<'a> {
-    space: &'a VmSpace,
-    uvm: &'a Arc<Uvm>,
-    entry: &'a MapEntry,
-    va: u64,
-    prot: Prot,
-    access: Access,
-    pass: Pass,
+pub(super) struct Fault<'a> {
+    pub(super) space: &'a VmSpace,
+    pub(super) uvm: &'a Arc<Uvm>,
+    pub(super) entry: &'a MapEntry,
+    pub(super) va: u64,
+    pub(super) prot: Prot,
+    pub(super) access: Access,
+    pub(super) pass: Pass,
 }
 
 impl Fault<'_> {
+    /// Looks at the amap, then at the object. The map is locked.
+    #[inline]
+    pub(super) fn resolve(&self) -> Attempt {
+        match &self.entry.amap {
+            Some(amap) => {
+                let mut slots = amap.lock();
+                match slots.anons.get(self.entry.slot_of(self.va)) {
+                    Some(anon) => {
+                        let anon = anon.clone();
+                        self.anon(amap, &mut slots, &anon)
+                    }
+                    None => match &self.entry.object {
+                        None => self.zero_fill(&mut slots),
+                        Some(object) => self.object(object, Some((amap, &mut slots))),
+                    },
+                }
+            }
+            None => match &self.entry.object {
+                Some(object) => self.object(object, None),
+                None => Attempt::NeedAmap,
+            },
+        }
+    }
+
     #[inline]
     fn enter(&self, frame: Frame, prot: Prot) -> Attempt {
+        if self.entry.wired_to != 0 {
+            return self.enter_wired(frame, prot, enter_flags(self.access));
+        }
         let va = VirtAddr::new_truncate(self.va);
         match self
             .space
@@ -144,7 +153,8 @@ impl Fault<'_> {
         if self.uvm.page(old).is_busy() {
             return Attempt::NeedBusy(PageHold::new(self.uvm, old), None);
         }
-        let alone = Ref::count(anon) == 2;
+        // A wired page is its slot's alone (W2), even if someone just looks at the anon.
+        let alone = Ref::count(anon) == 2 || self.uvm.page(old).wire_count() > 0;
         if self.access == Access::Write && !alone {
             let Some(new) = self.uvm.alloc_frame(AllocFor::User, Zero::No) else {
                 return Attempt::NeedMemory;
@@ -156,7 +166,7 @@ impl Fault<'_> {
             }
             if amap.is_shared() {
                 // Others who share the amap may have the old page mapped, and must see the new one.
-                self.uvm.page_protect(old, Prot::empty());
+                self.uvm.remove_unwired(old);
             }
             self.uvm.count(Counter::FltAcow);
             let attempt = self.enter(new, self.prot);
@@ -243,7 +253,8 @@ impl Fault<'_> {
             return Attempt::NeedMemory;
         }
         if amap.is_shared() {
-            self.uvm.page_protect(frame, Prot::empty());
+            // But not who has the object's page itself wired.
+            self.uvm.remove_unwired(frame);
         }
         self.uvm.count(Counter::FltPrcopy);
         let attempt = self.enter(new, self.prot);
@@ -300,6 +311,7 @@ impl Fault<'_> {
     }
 
     fn enter_neighbour(&self, va: u64, frame: Frame, prot: Prot) {
+        let flags = self.wired_flag(va);
         let va = VirtAddr::new_truncate(va);
         let page = self.uvm.page(frame);
         if page.is_busy()
@@ -312,7 +324,7 @@ impl Fault<'_> {
         if self
             .space
             .pmap()
-            .enter(self.uvm, va, frame, prot, EnterFlags::empty())
+            .enter(self.uvm, va, frame, prot, flags)
             .is_ok()
         {
             self.uvm.count(Counter::FltNamap);

@@ -205,6 +205,7 @@ pub fn run(run: &Run<'_>) -> Result<Outcome, String> {
             space.set_limits(Limits {
                 address_space: shared.plan.limit,
                 data: shared.heap_limit(),
+                ..Limits::UNLIMITED
             });
             let arena = &shared.plan.arena;
             let start = VirtAddr::new(arena.start * PAGE_SIZE as u64);
