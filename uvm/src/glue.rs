@@ -57,7 +57,7 @@ impl VmSpace {
         Ok(child)
     }
 
-    /// Gives the child what it inherits of the first entry that ends after `at`; returns that entry's end.
+    /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns that entry's end.
     fn fork_entry(&self, child: &Self, at: u64) -> Result<Option<u64>, OutOfMemory> {
         let uvm = &self.uvm;
         let Some((start, end, inherit)) = self
@@ -72,6 +72,11 @@ impl VmSpace {
         if inherit == Inherit::None {
             return Ok(Some(end));
         }
+        if start < at {
+            // A mapping made since has let the entry before grow, which the child has already.
+            self.map.write().clip(uvm, at)?;
+        }
+        let start = start.max(at);
         if inherit == Inherit::Share {
             // Both must show the same amap, so it must exist and be the parent's own.
             self.own_amap(start)?;

@@ -59,6 +59,12 @@ impl Busy {
         lock::assert_none_held("waiting for a busy map");
         self.0.lock().await
     }
+
+    /// Whether somebody has it now.
+    #[cfg(test)]
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.try_lock().is_none()
+    }
 }
 
 /// The map of one address space.

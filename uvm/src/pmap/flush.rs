@@ -133,4 +133,10 @@ impl Uvm {
             "a program goes on before the kernel's TLB entries are flushed"
         );
     }
+
+    /// Address spaces with deferred flushes that have not been done. None whenever a task awaits or returns to ring 3: for tests.
+    #[must_use]
+    pub fn deferred_flushes(&self) -> usize {
+        self.flushes_pending.load(SeqCst)
+    }
 }
