@@ -22,7 +22,7 @@ use crate::anon::Anon;
 use crate::map::MapEntry;
 use crate::map::VmSpace;
 use crate::meter::Gauge;
-use crate::object::UvmObject;
+use crate::object::{Behind, UvmObject};
 use crate::page::freelist::AllocFor;
 use crate::page::queues::Queue;
 use crate::page::{OwnerKind, PageFlags};
@@ -48,6 +48,8 @@ pub struct CheckReport {
     pub object: usize,
     /// Frames that nobody owns at the moment: being filled, or held after they lost their owner.
     pub in_transit: usize,
+    /// Frames that lost their owner and that anons still borrow.
+    pub borrowed: usize,
     /// Address spaces.
     pub spaces: usize,
     /// Map entries in them.
@@ -66,13 +68,15 @@ impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "all is well: {} frames ({} free, {} kernel, {} anonymous, {} of objects, {} in transit), {} address spaces, \
+            "all is well: {} frames ({} free, {} kernel, {} anonymous, {} of objects, {} borrowed, {} in transit), \
+             {} address spaces, \
              {} entries, {} amaps, {} anons, {} mappings",
             self.frames,
             self.free,
             self.kernel,
             self.anon,
             self.object,
+            self.borrowed,
             self.in_transit,
             self.spaces,
             self.entries,
@@ -119,6 +123,8 @@ struct Checker<'a> {
     /// For each amap, the ranges that entries show.
     shown: BTreeMap<NonNull<Amap>, Vec<(u64, u64)>>,
     anon_pages: BTreeMap<Frame, NonNull<Anon>>,
+    /// Frames that anons show and do not own, and how many do.
+    borrowed: BTreeMap<Frame, usize>,
 }
 
 impl Uvm {
@@ -152,6 +158,7 @@ impl Uvm {
             objects: BTreeMap::new(),
             shown: BTreeMap::new(),
             anon_pages: BTreeMap::new(),
+            borrowed: BTreeMap::new(),
         };
         let mut spaces = 0;
         self.for_each_space(|space| {
@@ -284,15 +291,19 @@ impl Checker<'_> {
                 );
                 let count = Ref::count(anon);
                 let at = Ref::as_ptr(anon);
-                self.anons
-                    .entry(at)
-                    .or_insert(Seen {
-                        references: 0,
-                        handle: count,
-                    })
-                    .references += 1;
-                if let Some(frame) = anon.lock().frame {
+                let seen = self.anons.entry(at).or_insert(Seen {
+                    references: 0,
+                    handle: count,
+                });
+                seen.references += 1;
+                let first = seen.references == 1;
+                let Some(frame) = anon.lock().frame else {
+                    continue;
+                };
+                if Anon::owns(anon, self.uvm, frame) {
                     self.anon_pages.insert(frame, at);
+                } else if first {
+                    *self.borrowed.entry(frame).or_insert(0) += 1;
                 }
             }
         }
@@ -365,6 +376,10 @@ impl Checker<'_> {
                 continue;
             };
             let frame = mapping.frame;
+            if self.uvm.pages().get(frame).is_none() {
+                self.shows_device(entry, va, frame);
+                continue;
+            }
             let mut listed = 0;
             self.uvm
                 .for_each_mapping(frame, |r, v| listed += usize::from(r == root && v == va));
@@ -381,9 +396,27 @@ impl Checker<'_> {
         }
     }
 
+    /// A translation of what is no page shows a device's memory, as the entry says.
+    fn shows_device(&mut self, entry: &MapEntry, va: VirtAddr, frame: Frame) {
+        let index = entry.index_of(va.as_u64());
+        let there = entry.object.as_ref().and_then(|object| {
+            let within = index.0 < object.pages() && !entry.copy_on_write;
+            match object.behind() {
+                Behind::Device(first) if within => Some(first.offset(index.0 as u32)),
+                _ => None,
+            }
+        });
+        self.expect(there == Some(frame), || {
+            format!("{va:?} shows {frame:?}, which is no page; its device has {there:?}")
+        });
+    }
+
     /// A translation shows what the entry says, and can write only to what is its own.
     fn shows(&mut self, entry: &MapEntry, va: VirtAddr, mapping: &Mapping) {
         let writable = mapping.prot.contains(Prot::WRITE);
+        self.expect(!writable || !self.uvm.page(mapping.frame).is_lent(), || {
+            format!("{va:?} can write to {:?}, which is on loan", mapping.frame)
+        });
         let slot = entry.slot_of(va.as_u64());
         if let Some(amap) = &entry.amap {
             let inner = amap.lock();
@@ -441,6 +474,15 @@ impl Checker<'_> {
                 self.report.kernel += usize::from(!is_free);
                 continue;
             }
+            let (loans, borrowers) = (page.loan_count(), self.borrowed.get(&frame).copied());
+            self.expect(page.wire_count() == 0 || !page.is_lent(), || {
+                format!("{frame:?} is wired and on loan")
+            });
+            if let Some(borrowers) = borrowers {
+                self.expect(page.is_lent() && usize::from(loans) >= borrowers, || {
+                    format!("{borrowers} anons borrow {frame:?}, which is lent {loans} times")
+                });
+            }
             match kind {
                 OwnerKind::Anon => {
                     self.report.anon += 1;
@@ -466,6 +508,7 @@ impl Checker<'_> {
                         }) += 1;
                     }
                 }
+                _ if borrowers.is_some() => self.report.borrowed += 1,
                 _ => {
                     self.report.in_transit += 1;
                     self.expect(!uvm.is_mapped(frame), || {

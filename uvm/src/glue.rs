@@ -68,7 +68,7 @@ impl VmSpace {
             .read()
             .tree
             .from(at)
-            .map(|e| (e.start, e.end, e.inherit))
+            .map(|e| (e.start, e.end, e.inheritance()))
         else {
             return Ok(None);
         };

@@ -10,11 +10,12 @@ use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
 use crate::amap::{Amap, AmapInner};
 use crate::anon::Anon;
 use crate::fault::FaultError;
+use crate::loan::Usable;
 use crate::map::{MapEntry, VmSpace};
 use crate::meter::Counter;
 use crate::object::{Behind, PageHold, Resident, UvmObject, aobj};
-use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
+use crate::page::{PageAttrs, PageFlags};
 use crate::pmap::EnterFlags;
 use crate::pool::{OutOfMemory, Ref};
 use crate::prot::{Access, Prot};
@@ -137,7 +138,7 @@ impl Fault<'_> {
 
     /// Cases 1A and 1B. `anon` is the caller's own reference: the amap's is another.
     fn anon(&self, amap: &Amap, slots: &mut AmapInner, anon: &Ref<Anon>) -> Attempt {
-        let inner = anon.lock();
+        let mut inner = anon.lock();
         let Some(old) = inner.frame else {
             return Attempt::NeedMemory;
         };
@@ -168,9 +169,17 @@ impl Fault<'_> {
         } else {
             self.prot - Prot::WRITE
         };
-        self.uvm.activate(old);
+        let page = if self.uvm.page(old).attrs().contains(PageAttrs::LOANED) {
+            match Anon::settle_loan(anon, &mut inner, self.uvm, self.access, prot) {
+                Ok(usable) => usable,
+                Err(OutOfMemory) => return Attempt::NeedMemory,
+            }
+        } else {
+            self.uvm.activate(old);
+            Usable { frame: old, prot }
+        };
         self.uvm.count(Counter::FltAnon);
-        let attempt = self.enter(old, prot);
+        let attempt = self.enter(page.frame, page.prot);
         drop(inner);
         if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
             self.anon_neighbours(slots);
@@ -199,6 +208,7 @@ impl Fault<'_> {
                 Behind::Pager(_) => {
                     return Attempt::NeedIo(object.clone(), index, self.entry.advice);
                 }
+                &Behind::Device(first) => return self.device(first),
                 Behind::Zeroes => match aobj::zero_page(object, &mut pages, self.uvm, index) {
                     Ok(frame) => frame,
                     Err(OutOfMemory) => return Attempt::NeedMemory,
@@ -208,17 +218,27 @@ impl Fault<'_> {
         let page = self.uvm.page(frame);
         self.uvm.activate(frame);
         if !self.entry.copy_on_write {
-            // A hole's page must not be written before it has a block.
-            let prot = if page.has(PageFlags::RDONLY) {
-                self.prot - Prot::WRITE
-            } else {
-                self.prot
+            let mut usable = Usable {
+                frame,
+                prot: self.prot,
             };
-            if !prot.allows(self.access) {
-                return Attempt::Error(FaultError::Protection);
+            if page.has(PageFlags::RDONLY) {
+                // A hole's page must not be written before it has a block.
+                if self.access == Access::Write {
+                    let hold = PageHold::new(self.uvm, frame);
+                    return Attempt::NeedBlock(hold, object.clone(), index);
+                }
+                usable.prot -= Prot::WRITE;
+            }
+            if page.attrs().contains(PageAttrs::LOANED) {
+                let (access, prot) = (self.access, usable.prot);
+                match UvmObject::settle_loan(object, &mut pages, self.uvm, index, access, prot) {
+                    Ok(settled) => usable = settled,
+                    Err(OutOfMemory) => return Attempt::NeedMemory,
+                }
             }
             self.uvm.count(Counter::FltObj);
-            let attempt = self.enter(frame, prot);
+            let attempt = self.enter(usable.frame, usable.prot);
             if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
                 self.object_neighbours(&pages, over.as_ref().map(|(_, slots)| &**slots));
             }
@@ -248,6 +268,27 @@ impl Fault<'_> {
         self.uvm.count(Counter::FltPrcopy);
         let attempt = self.enter(new, self.prot);
         self.space.pmap().update(self.uvm);
+        attempt
+    }
+
+    /// A device's memory from frame `first` on, which lies within the object: no page, no reverse map, nothing to wait for.
+    #[cold]
+    #[inline(never)]
+    fn device(&self, first: Frame) -> Attempt {
+        if self.entry.copy_on_write {
+            // Nobody makes such a mapping; a copy of what may change by being read would be wrong anyway.
+            return Attempt::Error(FaultError::Io);
+        }
+        let frame = |va| first.offset(self.entry.index_of(va).0 as u32);
+        self.uvm.count(Counter::FltObj);
+        let attempt = self.enter(frame(self.va), self.prot);
+        if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
+            let pages = self.entry.object.as_ref().map_or(0, |o| o.pages());
+            let within = |&va: &u64| self.entry.index_of(va).0 < pages;
+            for va in self.neighbours().filter(within) {
+                self.enter_unmapped(va, frame(va), self.prot);
+            }
+        }
         attempt
     }
 
@@ -300,12 +341,15 @@ impl Fault<'_> {
     }
 
     fn enter_neighbour(&self, va: u64, frame: Frame, prot: Prot) {
-        let va = VirtAddr::new_truncate(va);
         let page = self.uvm.page(frame);
-        if page.is_busy()
-            || page.loan_count() > 0
-            || self.space.pmap().extract(self.uvm, va).is_some()
-        {
+        if !page.is_busy() && page.loan_count() == 0 {
+            self.enter_unmapped(va, frame, prot);
+        }
+    }
+
+    fn enter_unmapped(&self, va: u64, frame: Frame, prot: Prot) {
+        let va = VirtAddr::new_truncate(va);
+        if self.space.pmap().extract(self.uvm, va).is_some() {
             return;
         }
         // Not told that it is referenced: only a use shows that.

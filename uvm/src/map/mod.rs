@@ -23,6 +23,7 @@ mod ops;
 mod protect;
 mod request;
 pub(crate) mod space;
+mod sync;
 pub(crate) mod tree;
 mod unmap;
 
@@ -34,6 +35,7 @@ use executor::sync::{Mutex, SpinReadGuard, SpinRwLock, SpinWriteGuard};
 pub use entry::{Advice, Inherit, MapEntry};
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
 pub use space::{Limits, VmSpace};
+pub use sync::Sync;
 
 use tree::{Node, Tree};
 

@@ -123,6 +123,12 @@ pub enum VmError {
     /// The address space may not grow that far.
     #[error("over the limit")]
     Limit,
+    /// Part of the range is wired, and must stay as it is (EBUSY).
+    #[error("range is wired")]
+    Busy,
+    /// What had to be read or written could not be (EIO).
+    #[error("input/output error")]
+    Io,
 }
 
 impl From<OutOfMemory> for VmError {

@@ -5,6 +5,7 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 
 pub mod disk;
+pub mod holes;
 pub mod model;
 pub mod random;
 pub mod run;
@@ -138,6 +139,15 @@ impl Program {
     #[must_use]
     pub fn space(&self) -> &Arc<VmSpace> {
         &self.space
+    }
+
+    /// A program on the same machine, in another space.
+    #[must_use]
+    pub fn in_space(&self, space: &Arc<VmSpace>) -> Self {
+        Self {
+            machine: self.machine.clone(),
+            space: space.clone(),
+        }
     }
 
     /// Repeats an access until it gets through or the fault routine refuses.
