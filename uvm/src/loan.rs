@@ -105,23 +105,19 @@ enum Found<'a> {
 }
 
 impl VmSpace {
-    /// Lends the pages of `range`, at most [`MAX_LOAN`], to the kernel: their bytes stay as they are now while the [`KernelLoan`]
-    /// lives, whatever the program does. Awaits reads, busy pages and free frames.
+    /// Lends the first pages of `range`, as many as there are but no more than [`MAX_LOAN`], to the kernel: their bytes stay as they
+    /// are now while the [`KernelLoan`] lives, whatever the program does. Awaits reads, busy pages and free frames.
     ///
     /// # Errors
     /// [`FaultError`] of the first page that cannot be read; [`FaultError::Io`] also for a device's memory, which nobody can lend. Nothing
     /// is lent then.
-    ///
-    /// # Panics
-    /// If the range is longer.
     pub async fn loan(&self, range: VaRange) -> Result<KernelLoan, FaultError> {
-        assert!(range.pages() <= MAX_LOAN, "a loan of {range:?}");
         let uvm = self.uvm();
         let mut loan = KernelLoan {
             pages: ArrayVec::new(),
         };
         let mut at = range.start().as_u64();
-        while at < range.end().as_u64() {
+        while at < range.end().as_u64() && !loan.pages.is_full() {
             let page = self
                 .lend_page(at, |found| {
                     let (Found::Anon(_, frame) | Found::Object(frame)) = found;

@@ -78,16 +78,17 @@ pub fn install(packages: &[Package], steps: &Steps) -> Result<()> {
             "some packages are missing; please run:  sudo apt-get install --no-install-recommends {names}"
         );
     }
-    // The list of packages may be missing or older than the mirror: refresh it only when it fails.
-    let title = format!("installing {names}");
-    match steps.try_run(&title, &mut apt_install(packages))? {
-        None => return Ok(()),
-        Some(finished) if finished.status.success() => return Ok(()),
-        Some(_) => {}
-    }
-    steps.run("refreshing the list of packages", &mut apt("update"))?;
-    steps.run(&title, &mut apt_install(packages))?;
+    let [refresh, install] = installation(packages);
+    // Without a network what the old list names may still be at hand: only the installation has to succeed.
+    steps.try_run("refreshing the list of packages", &mut { refresh })?;
+    steps.run(format!("installing {names}"), &mut { install })?;
     Ok(())
+}
+
+/// The commands that install packages, in order. The list of packages first: one from when the machine was made may name versions
+/// that are too old for us, or gone from the mirror.
+fn installation(packages: &[Package]) -> [Command; 2] {
+    [apt("update"), apt_install(packages)]
 }
 
 fn apt_install(packages: &[Package]) -> Command {
@@ -154,6 +155,16 @@ mod tests {
     fn programs_are_found_or_not() {
         assert!(find_program("sh").is_some());
         assert!(find_program("no-such-program-anywhere").is_none());
+    }
+
+    #[test]
+    fn a_stale_list_of_packages_is_refreshed_first() {
+        let verbs = installation(&[Package::RUSTC]).map(|command| {
+            let mut args = command.get_args();
+            args.find(|arg| *arg == "update" || *arg == "install")
+                .map(|arg| arg.to_owned())
+        });
+        assert_eq!(verbs, [Some("update".into()), Some("install".into())]);
     }
 
     #[test]

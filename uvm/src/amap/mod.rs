@@ -18,10 +18,9 @@ mod runs;
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use executor::sync::{SpinLock, SpinLockGuard};
-
 use crate::Uvm;
 use crate::anon::Anon;
+use crate::lock::{AMAP, SpinLock, SpinLockGuard};
 use crate::map::tree::Node;
 use crate::meter::Counter;
 use crate::object::radix::{NodePool, Radix};
@@ -39,7 +38,7 @@ pub(crate) type RunNodes = Pool<Node<Run>>;
 /// An anonymous map.
 pub struct Amap {
     count: RefCount,
-    inner: SpinLock<AmapInner>,
+    inner: SpinLock<AmapInner, AMAP>,
     /// Several entries show it *and* see each other's writes (inherit share).
     shared: AtomicBool,
 }
@@ -81,7 +80,7 @@ impl Amap {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> SpinLockGuard<'_, AmapInner> {
+    pub(crate) fn lock(&self) -> SpinLockGuard<'_, AmapInner, AMAP> {
         self.inner.lock()
     }
 
@@ -195,7 +194,7 @@ impl Amap {
     ) -> Result<Ref<Self>, OutOfMemory> {
         let copy = Self::new(uvm, len)?;
         let source = this.lock();
-        let mut target = copy.lock();
+        let mut target = copy.inner.lock_unshared();
         let shared = this.is_shared();
         for (at, anon) in source
             .anons

@@ -107,6 +107,9 @@ fn what_cannot_be_lent_or_borrowed_says_so() {
         assert_eq!(lend(AT + PAGE, 2).await, Err(FaultError::Protection));
         assert_eq!(lend(AT + 3 * PAGE, 1).await, Err(FaultError::NoMapping));
         assert_eq!(lend(AT, 0).await, Ok(()));
+        map_private(&space, SHARED, MAX_LOAN + 1);
+        let loan = space.loan(range(SHARED, MAX_LOAN + 1)).await;
+        assert_eq!(loan.map(|loan| loan.pages()), Ok(MAX_LOAN));
         let lend = async |to| space.loan_to(range(AT, 1), &other, VirtAddr::new(to)).await;
         let to = |error| Err(LoanError::To(error));
         assert_eq!(lend(THERE).await, Ok(()));

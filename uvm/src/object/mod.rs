@@ -36,8 +36,6 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use executor::sync::{SpinLock, SpinLockGuard};
-
 pub use hold::PageHold;
 pub(crate) use hold::Settled;
 pub use pager::{Pager, PagerError};
@@ -46,6 +44,7 @@ use radix::{NodePool, Radix};
 use crate::Uvm;
 use crate::addr::{Frame, PageIndex};
 use crate::io::IoError;
+use crate::lock::{OBJECT, SpinLock, SpinLockGuard};
 use crate::map::Advice;
 use crate::meter::{Counter, Gauge};
 use crate::page::{OwnerKind, PageFlags, PageOwner};
@@ -76,10 +75,11 @@ pub(crate) struct ObjectPages {
     pub(crate) doubted: Range<u64>,
 }
 
-/// A memory object. Made by [`UvmObject::anonymous`], [`UvmObject::device`] or [`vnode::VnodeObject::new`]; goes, with its pages, with its last reference.
+/// A memory object. Made by [`UvmObject::anonymous`], [`UvmObject::device`] or [`vnode::VnodeObject::new`]; goes, with its pages, with
+/// its last reference.
 pub struct UvmObject {
     count: RefCount,
-    pages: SpinLock<ObjectPages>,
+    pages: SpinLock<ObjectPages, OBJECT>,
     behind: Behind,
     /// In bytes.
     size: AtomicU64,
@@ -187,12 +187,12 @@ impl UvmObject {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> SpinLockGuard<'_, ObjectPages> {
+    pub(crate) fn lock(&self) -> SpinLockGuard<'_, ObjectPages, OBJECT> {
         self.pages.lock()
     }
 
     #[inline]
-    pub(crate) fn try_lock(&self) -> Option<SpinLockGuard<'_, ObjectPages>> {
+    pub(crate) fn try_lock(&self) -> Option<SpinLockGuard<'_, ObjectPages, OBJECT>> {
         self.pages.try_lock()
     }
 

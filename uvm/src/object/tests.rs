@@ -347,7 +347,7 @@ fn row_19_pages_in_transfer_need_no_window() {
     assert_eq!(kernel_mappings(uvm, kva), (0, 0));
     uvm.prepare_kernel_range(kva).unwrap();
     assert_eq!(kernel_mappings(uvm, kva), (0, 1));
-    let tables = uvm.meter().get(Counter::PmapTables);
+    let tables = uvm.meter().get(Counter::PmapTableAllocs);
     let reader = object.clone();
     let machine = uvm.clone();
     let read = world.executor.spawn(Class::User, "reader", async move {
@@ -366,7 +366,7 @@ fn row_19_pages_in_transfer_need_no_window() {
     assert!(disk.most_pending() > 1 && uvm.meter().gauge(Gauge::PagingInMax) > 16);
     let holds = world.run(read);
     assert_eq!(kernel_mappings(uvm, kva), (0, 1));
-    assert_eq!(uvm.meter().get(Counter::PmapTables), tables);
+    assert_eq!(uvm.meter().get(Counter::PmapTableAllocs), tables);
     for (page, hold) in holds.iter().enumerate() {
         // By the direct map alone.
         assert_eq!(hold.bytes().as_ptr(), uvm.phys().ptr(hold.frame()));
