@@ -1,20 +1,24 @@
-//! What processes do with whole address spaces: fork and exit.
+//! What processes do with whole address spaces: fork, share and exit.
 //!
 //! # What this owns
-//! Nothing: [`VmSpace`]s are their holders'. Operations on single mappings stand in [`crate::map`].
+//! Nothing: [`VmSpace`]s are their holders' ([`SpaceRef`]). Operations on single mappings stand in [`crate::map`].
 //!
 //! # How it synchronises
 //! fork holds the parent's busy token from its first entry to its last, and each entry's change is one hold of the map's write
 //! lock. Exit has the space to itself.
 
+mod share;
+
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
+
+pub use share::{Attached, SpaceRef};
 
 use crate::addr::{PageIndex, VaRange, VirtAddr};
 use crate::amap::Amap;
 use crate::map::space::Heap;
 use crate::map::tree::Node;
-use crate::map::{Inherit, MapEntry, VmError, VmSpace};
+use crate::map::{Inherit, MapEntry, MapInner, VmError, VmSpace};
 use crate::meter::Counter;
 use crate::pool::OutOfMemory;
 use crate::prot::Prot;
@@ -83,20 +87,33 @@ impl VmSpace {
         let Some(entry) = map.tree.find(start).map(Node::value) else {
             return Ok(Some(end));
         };
+        // All that can fail comes first.
+        let mut node = uvm.upper.entries.alloc(uvm, Node::new(entry.bare()))?;
+        *node.value_mut() = self.heir(&mut map, start, inherit)?;
+        drop(map);
+        child.map.write().insert_node(node);
+        Ok(Some(end))
+    }
+
+    /// What someone else gets of the entry that begins at `start`, which is there: an entry that is in no map yet and holds its
+    /// references. A copy write-protects what it is of.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing has changed.
+    pub(crate) fn heir(
+        &self,
+        map: &mut MapInner,
+        start: u64,
+        inherit: Inherit,
+    ) -> Result<MapEntry, OutOfMemory> {
+        let uvm = &self.uvm;
+        let entry = map.tree.find(start).map(Node::value).ok_or(OutOfMemory)?;
         let (range, prot) = (entry.range(), entry.prot);
         let mut copy = MapEntry {
             object: entry.object.clone(),
-            amap: None,
             wired: 0,
-            ..*entry
+            ..entry.bare()
         };
-        // All that can fail comes first.
-        let blank = MapEntry {
-            object: None,
-            amap: None,
-            ..copy
-        };
-        let mut node = uvm.upper.entries.alloc(uvm, Node::new(blank))?;
         let mut protect = false;
         match (inherit, &entry.amap) {
             (Inherit::Zero, _) => {
@@ -113,13 +130,12 @@ impl VmSpace {
                 }
             }
             (Inherit::Share, Some(amap)) => {
-                amap.set_shared();
-                copy.amap = Some(Amap::reference(amap, uvm, entry.slot, entry.pages()));
+                copy.amap = Some(Amap::share(amap, uvm, entry.slot, entry.pages()));
             }
             (_, Some(amap)) if amap.is_shared() && !entry.needs_copy => {
                 // "Needs copy" on a shared amap would take it from the parent's partners: copy now.
-                copy.amap = Some(Amap::copy(amap, uvm, entry.slot, entry.pages())?);
-                copy.slot = 0;
+                let slots = entry.slot..entry.slot + entry.pages();
+                copy.amap = Some(Amap::copy(amap, uvm, slots)?);
                 copy.copy_on_write = true;
                 copy.needs_copy = false;
             }
@@ -136,10 +152,7 @@ impl VmSpace {
             self.pmap.update(uvm);
             map.tree.modify(start, |entry| entry.needs_copy = true);
         }
-        drop(map);
-        *node.value_mut() = copy;
-        child.map.write().insert_node(node);
-        Ok(Some(end))
+        Ok(copy)
     }
 
     /// Removes everything, as exec and exit do: on return all memory is free. No other thread uses the space. Awaits

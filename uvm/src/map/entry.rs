@@ -2,6 +2,7 @@
 //!
 //! Owns a reference to its object and to its amap (for its range of slots). It is changed only under its map's write lock.
 
+use super::grow::STACK_GAP;
 use super::tree::Span;
 use crate::addr::{PAGE_SHIFT, PageIndex, VaRange, VirtAddr};
 use crate::amap::Amap;
@@ -47,6 +48,20 @@ impl Advice {
     }
 }
 
+/// What is special about an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Nothing.
+    Plain,
+    /// It grows down when something below it is touched; its size is measured up to `top`.
+    Stack {
+        /// Where it ended when it was made.
+        top: u64,
+    },
+    /// It keeps a place free for what is on its way from another map, and never becomes part of another.
+    Reserved,
+}
+
 /// One range of a map.
 pub struct MapEntry {
     pub(crate) start: u64,
@@ -69,6 +84,7 @@ pub struct MapEntry {
     pub(crate) needs_copy: bool,
     /// How many times it is wired.
     pub(crate) wired: u16,
+    pub(crate) role: Role,
 }
 
 impl MapEntry {
@@ -99,6 +115,34 @@ impl MapEntry {
         self.offset + ((va - self.start) >> PAGE_SHIFT)
     }
 
+    /// Its attributes and range, showing nothing.
+    pub(crate) fn bare(&self) -> Self {
+        Self {
+            object: None,
+            amap: None,
+            ..*self
+        }
+    }
+
+    /// What `len` bytes behind it would be if it went on: untouched and not wired.
+    pub(crate) fn continuation(&self, len: u64) -> Self {
+        Self {
+            start: self.end,
+            end: self.end + len,
+            object: self.object.clone(),
+            offset: self.offset + self.pages(),
+            needs_copy: self.copy_on_write || self.object.is_none(),
+            slot: 0,
+            wired: 0,
+            ..self.bare()
+        }
+    }
+
+    /// Whether it has no amap yet and gets one with the first write.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.amap.is_none() && self.needs_copy
+    }
+
     /// Whether `next` continues this entry in everything but its amap.
     pub(crate) fn continues_in(&self, next: &Self) -> bool {
         self.end == next.start
@@ -107,8 +151,9 @@ impl MapEntry {
             && self.inherit == next.inherit
             && self.advice == next.advice
             && self.copy_on_write == next.copy_on_write
-            && self.needs_copy == next.needs_copy
             && self.wired == next.wired
+            && self.role == next.role
+            && self.role != Role::Reserved
             && match (&self.object, &next.object) {
                 (None, None) => true,
                 (Some(a), Some(b)) => {
@@ -125,5 +170,11 @@ impl Span for MapEntry {
     }
     fn end(&self) -> u64 {
         self.end
+    }
+    fn margin(&self) -> u64 {
+        match self.role {
+            Role::Stack { .. } => STACK_GAP,
+            Role::Plain | Role::Reserved => 0,
+        }
     }
 }

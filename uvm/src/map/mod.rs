@@ -18,7 +18,11 @@ mod access;
 mod advise;
 mod brk;
 mod entry;
+mod extract;
+pub(crate) mod grow;
+mod merge;
 mod mmap;
+mod mremap;
 mod ops;
 mod protect;
 mod request;
@@ -32,6 +36,8 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 use executor::sync::{Mutex, SpinReadGuard, SpinRwLock, SpinWriteGuard};
 
 pub use entry::{Advice, Inherit, MapEntry};
+pub use extract::Extract;
+pub use mremap::Mremap;
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
 pub use space::{Limits, VmSpace};
 

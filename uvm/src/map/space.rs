@@ -12,7 +12,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use executor::sync::SpinLock;
@@ -35,6 +35,10 @@ pub struct Limits {
     pub address_space: u64,
     /// The heap (RLIMIT_DATA).
     pub data: u64,
+    /// Each mapping that grows down, the part included that it was made with (RLIMIT_STACK). Binds when it grows.
+    pub stack: u64,
+    /// All that is locked in memory (RLIMIT_MEMLOCK).
+    pub locked: u64,
 }
 
 impl Limits {
@@ -42,6 +46,8 @@ impl Limits {
     pub const UNLIMITED: Self = Self {
         address_space: u64::MAX,
         data: u64::MAX,
+        stack: u64::MAX,
+        locked: u64::MAX,
     };
 }
 
@@ -64,6 +70,8 @@ pub struct VmSpace {
     has_recent: AtomicBool,
     /// In the middle of [`VmSpace::teardown`].
     pub(crate) dying: AtomicBool,
+    /// How many [`SpaceRef`](crate::glue::SpaceRef)s have it. Raised only by one of them, or by who makes the first.
+    pub(crate) holders: AtomicU32,
     /// Last: what is above lies in its memory.
     pub(crate) uvm: Arc<Uvm>,
 }
@@ -90,6 +98,7 @@ impl VmSpace {
             recent: SpinLock::new(ArrayVec::new()),
             has_recent: AtomicBool::new(false),
             dying: AtomicBool::new(false),
+            holders: AtomicU32::new(0),
         });
         uvm.list_space(&space)?;
         Ok(space)
@@ -119,6 +128,12 @@ impl VmSpace {
     #[inline]
     pub fn activate(&self) {
         self.uvm.pmap_activate(&self.pmap);
+    }
+
+    /// Whether this CPU is in it.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.uvm.pmap_is_active(&self.pmap)
     }
 
     /// Leaves it, if this CPU is in it. Before [`Self::teardown`].

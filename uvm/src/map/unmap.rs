@@ -50,6 +50,15 @@ impl VmSpace {
     /// [`VmError::OutOfMemory`] if a mapping would have to be split and cannot; nothing has changed then.
     pub async fn unmap(&self, range: VaRange) -> Result<(), VmError> {
         let _busy = self.map.busy.lock().await;
+        self.unmap_busy(range).await
+    }
+
+    /// The same for who has the map busy.
+    pub(super) async fn unmap_busy(&self, range: VaRange) -> Result<(), VmError> {
+        if range.is_empty() {
+            // Else it would split a mapping.
+            return Ok(());
+        }
         let mut dead = Tree::new();
         {
             let mut map = self.map.write();
