@@ -67,6 +67,8 @@ pub struct Driver {
     clock: Arc<Clock>,
     /// State of the generator that chooses; `None` runs tasks as a CPU does.
     random: SpinLock<Option<u64>>,
+    /// Polls in a hundred at whose start the task is asked to give way.
+    asks: AtomicU64,
 }
 
 impl Driver {
@@ -81,6 +83,7 @@ impl Driver {
             executor: Executor::new(Arc::new(Host(clock.clone()))),
             clock,
             random: SpinLock::new(None),
+            asks: AtomicU64::new(0),
         }
     }
 
@@ -90,6 +93,12 @@ impl Driver {
         let driver = Self::new();
         *driver.random.lock() = Some(seed.wrapping_mul(2).wrapping_add(1));
         driver
+    }
+
+    /// From now on asks a task to give way ([`Executor::need_resched`]) right at the start of its poll, `percent` times in a hundred,
+    /// so that long work is interrupted wherever it can be. Needs a seed.
+    pub fn ask_by_chance(&self, percent: u64) {
+        self.asks.store(percent, Relaxed);
     }
 
     /// The executor.
@@ -106,16 +115,20 @@ impl Driver {
     pub fn step(&self) -> bool {
         self.executor.expire(self.clock.now());
         let cpu = self.executor.first_cpu();
-        let task = match &mut *self.random.lock() {
+        let mut random = self.random.lock();
+        let task = match &mut *random {
             None => cpu.pick(),
-            Some(state) => cpu.pick_by(&mut |below| {
-                *state ^= *state << 13;
-                *state ^= *state >> 7;
-                *state ^= *state << 17;
-                (*state % below as u64) as usize
-            }),
+            Some(state) => cpu.pick_by(&mut |below| draw(state, below)),
         };
         let Some(task) = task else { return false };
+        let asks = self.asks.load(Relaxed);
+        if asks > 0
+            && let Some(state) = &mut *random
+            && (draw(state, 100) as u64) < asks
+        {
+            cpu.ask();
+        }
+        drop(random);
         // SAFETY: it was taken from this CPU's queue just now.
         unsafe { self.executor.poll(cpu, task, self.clock.now()) };
         true
@@ -207,14 +220,22 @@ impl Driver {
         self.executor.is_stalled()
     }
 
-    /// Moves the clock to the next deadline. Says whether there is one.
-    fn jump(&self) -> bool {
+    /// Moves the clock to the next deadline. Says whether there is one. For loops around [`Self::step`].
+    pub fn jump(&self) -> bool {
         let next = self.executor.next_deadline.load(Relaxed);
         if next != u64::MAX {
             self.clock.0.fetch_max(next, Relaxed);
         }
         next != u64::MAX
     }
+}
+
+/// The next number of a generator (xorshift), below `below`.
+fn draw(state: &mut u64, below: usize) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state % below as u64) as usize
 }
 
 /// Whether the future of [`Driver::block_on`] was woken since its last poll.

@@ -8,10 +8,9 @@
 
 use core::ptr::NonNull;
 
-use executor::sync::{SpinLock, SpinLockGuard};
-
 use crate::Uvm;
 use crate::addr::{Frame, PageIndex};
+use crate::lock::{ANON, SpinLock, SpinLockGuard};
 use crate::meter::Gauge;
 use crate::page::{OwnerKind, PageFlags, PageOwner};
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
@@ -20,7 +19,7 @@ use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
 #[repr(align(8))]
 pub struct Anon {
     count: RefCount,
-    inner: SpinLock<AnonInner>,
+    inner: SpinLock<AnonInner, ANON>,
 }
 
 /// Where an anon's contents are.
@@ -79,7 +78,7 @@ impl Anon {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> SpinLockGuard<'_, AnonInner> {
+    pub(crate) fn lock(&self) -> SpinLockGuard<'_, AnonInner, ANON> {
         self.inner.lock()
     }
 }

@@ -6,7 +6,7 @@
 //! filled, the entries of a mapping being torn down. That is counted ([`CheckReport::floating`]), and zero when nothing is
 //! under way; owning *less* is an error at any time.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
 
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
@@ -26,7 +27,7 @@ use crate::object::UvmObject;
 use crate::page::freelist::AllocFor;
 use crate::page::queues::Queue;
 use crate::page::{OwnerKind, PageFlags};
-use crate::pmap::Mapping;
+use crate::pmap::{Mapping, Pmap};
 use crate::pool::Ref;
 use crate::prot::Prot;
 
@@ -58,6 +59,8 @@ pub struct CheckReport {
     pub anons: usize,
     /// Translations of user addresses.
     pub mappings: usize,
+    /// Pages in page tables of address spaces.
+    pub tables: usize,
     /// References and pool objects beyond those that the structures account for.
     pub floating: usize,
 }
@@ -67,7 +70,7 @@ impl fmt::Display for CheckReport {
         write!(
             f,
             "all is well: {} frames ({} free, {} kernel, {} anonymous, {} of objects, {} in transit), {} address spaces, \
-             {} entries, {} amaps, {} anons, {} mappings",
+             {} entries, {} amaps, {} anons, {} mappings in {} page tables",
             self.frames,
             self.free,
             self.kernel,
@@ -78,7 +81,8 @@ impl fmt::Display for CheckReport {
             self.entries,
             self.amaps,
             self.anons,
-            self.mappings
+            self.mappings,
+            self.tables
         )
     }
 }
@@ -119,6 +123,8 @@ struct Checker<'a> {
     /// For each amap, the ranges that entries show.
     shown: BTreeMap<NonNull<Amap>, Vec<(u64, u64)>>,
     anon_pages: BTreeMap<Frame, NonNull<Anon>>,
+    /// Root tables of the pmaps that were walked.
+    roots: BTreeSet<Frame>,
 }
 
 impl Uvm {
@@ -152,6 +158,7 @@ impl Uvm {
             objects: BTreeMap::new(),
             shown: BTreeMap::new(),
             anon_pages: BTreeMap::new(),
+            roots: BTreeSet::new(),
         };
         let mut spaces = 0;
         self.for_each_space(|space| {
@@ -161,6 +168,10 @@ impl Uvm {
         checker.amaps();
         checker.references();
         self.for_each_space(|space| checker.translations(space));
+        self.for_each_space(|space| checker.tables(space.pmap()));
+        // A CPU keeps what it had loaded last beyond the end of the space.
+        self.for_each_loaded(|pmap| checker.tables(pmap));
+        checker.all_tables();
         checker.pages();
         checker.queues();
         checker.report.spaces = spaces;
@@ -379,6 +390,42 @@ impl Checker<'_> {
             });
             self.shows(entry, va, &mapping);
         }
+    }
+
+    /// The page tables of a pmap: their number, and how many entries each says that it has.
+    fn tables(&mut self, pmap: &Ref<Pmap>) {
+        if !self.roots.insert(pmap.root()) {
+            return;
+        }
+        let found = pmap.count_tables(self.uvm, |frame, counted, has| {
+            self.error(|| format!("table {frame:?} counts {counted} entries and has {has}"));
+        });
+        let counted = pmap.stats().tables;
+        self.expect(counted == found, || {
+            format!("pmap counts {counted} tables and has {found}")
+        });
+        self.report.tables += found;
+    }
+
+    /// All page tables are accounted for, and no flush is put off.
+    fn all_tables(&mut self) {
+        let uvm = self.uvm;
+        let (counted, found) = (
+            uvm.meter().gauge(Gauge::PmapTables) as usize,
+            self.report.tables,
+        );
+        if uvm.pmap_pool.in_use() > self.roots.len() {
+            // Somebody holds a pmap without its space.
+            self.compare(counted, found, || "page tables".into());
+        } else {
+            self.expect(counted == found, || {
+                format!("{counted} page tables are counted, {found} found")
+            });
+        }
+        let deferred = uvm.flushes_pending.load(Relaxed);
+        self.expect(deferred == 0, || {
+            format!("{deferred} address spaces have flushes put off")
+        });
     }
 
     /// A translation shows what the entry says, and can write only to what is its own.

@@ -52,19 +52,16 @@ impl VmSpace {
             child.teardown().await;
             return Err(VmError::OutOfMemory);
         }
-        let heap = self.heap.lock();
-        *child.heap.lock() = Heap {
-            start: heap.start,
-            end: heap.end,
-        };
-        drop(heap);
+        // Two of a kind are never locked together.
+        let heap = *self.heap.lock();
+        *child.heap.lock() = heap;
         child.set_limits(self.limits());
         child.top.store(self.top.load(Relaxed), Relaxed);
         self.uvm.count(Counter::Forks);
         Ok(child)
     }
 
-    /// Gives the child what it inherits of the first entry that ends after `at`; returns that entry's end.
+    /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns that entry's end.
     fn fork_entry(&self, child: &Self, at: u64) -> Result<Option<u64>, OutOfMemory> {
         let uvm = &self.uvm;
         let Some((start, end, inherit)) = self
@@ -79,6 +76,11 @@ impl VmSpace {
         if inherit == Inherit::None {
             return Ok(Some(end));
         }
+        if start < at {
+            // A mapping made since has let the entry before grow, which the child has already.
+            self.map.write().clip(uvm, at)?;
+        }
+        let start = start.max(at);
         if inherit == Inherit::Share {
             // Both must show the same amap, so it must exist and be the parent's own.
             self.own_amap(start)?;

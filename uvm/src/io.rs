@@ -27,10 +27,11 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::task::{Context, Poll};
 
 use arrayvec::ArrayVec;
-use executor::sync::{AtomicWaker, SpinLock, WaitQueue};
+use executor::sync::{AtomicWaker, WaitQueue};
 use executor::{Executor, InFlight};
 
 use crate::addr::{Frame, PAGE_SIZE};
+use crate::lock::{self, LEAF, SpinLock};
 use crate::object::vnode::PageIn;
 
 /// Requests that can be under way at once in one `Uvm`.
@@ -176,12 +177,12 @@ struct SlotState {
 }
 
 struct Slot {
-    state: SpinLock<SlotState>,
+    state: SpinLock<SlotState, LEAF>,
     waiter: AtomicWaker,
 }
 
 struct Shared {
-    slots: SpinLock<ArrayVec<Arc<Slot>, IO_SLOTS>>,
+    slots: SpinLock<ArrayVec<Arc<Slot>, IO_SLOTS>, LEAF>,
     waiting: WaitQueue,
     executor: Arc<Executor>,
     requests: AtomicU64,
@@ -301,6 +302,7 @@ impl IoSlots {
 
     /// Awaits a slot, in order of arrival. The caller holds no busy page that a completion needs.
     pub async fn claim(&self) -> Claim {
+        lock::assert_none_held("waiting for an I/O slot");
         self.shared.waiting.wait_until(|| self.try_claim()).await
     }
 
@@ -505,6 +507,7 @@ impl Future for Transfer {
     type Output = Result<(), IoError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        lock::assert_none_held("waiting for a transfer");
         let slot = self.slot.as_ref().expect("polled after it was ready");
         slot.waiter.register(cx.waker());
         let Some(result) = slot.state.lock().result else {

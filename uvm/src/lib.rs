@@ -11,7 +11,7 @@
 //! All state hangs off a [`Uvm`] value; there are no globals.
 //!
 //! # Reading order
-//! 1. [`addr`], [`prot`]: the vocabulary. [`machine`], [`phys`]: what is below.
+//! 1. [`addr`], [`prot`], [`lock`]: the vocabulary. [`machine`], [`phys`]: what is below.
 //! 2. [`page`], then [`page::freelist`] and [`page::queues`]: the frames, and who may have the last
 //!    of them.
 //! 3. [`pmap`], then [`pmap::pv`], [`pmap::page_ops`], [`pmap::flush`]: page tables, forwards and
@@ -25,16 +25,19 @@
 //! Spin locks, none of them ever held across an await:
 //!
 //! ```text
-//! map  >  amap  >  object  >  anon  >  pmap  >  page identity (pv)  >  pool  >  free list
-//!                                                                  >  page queues
+//! holder > map > amap > object > anon > pmap > page identity (pv) > kernel pmap > pool > page queues > free list > leaf
 //! ```
 //!
-//! A lock is taken only while those to its left may be held. Within one level: two pmaps, two anons
-//! or two identities are never held together; per-CPU locks (magazines, batches) come before the
-//! global lock behind them. *Busy* is no lock: a busy page is waited for by awaiting, with nothing
-//! held ([`page::PageArray::busy_wait`]). The pagedaemon, which starts from a page, goes from right
-//! to left: it gets its owner by [`page::Page::owner_ref`] and then only tries to lock, skipping
-//! the page on failure.
+//! A lock is taken only while those to its left may be held, and builds with debug assertions panic, with the names of both, where
+//! that is not so ([`lock`]). Within one level: two holders, maps, objects, pmaps, anons or identities are never held together; per-CPU locks
+//! (magazines, batches) come before the global lock behind them, as levels of their own; [`amap::Amap`]'s copy is filled under
+//! the lock of its source, when nobody else knows it yet. *Leaf* are all those under which nothing else is taken: limits and heap of a
+//! space, the pages that it waited for lately, the list of spaces, what a CPU has loaded, u-areas, I/O slots.
+//!
+//! *Busy* is no lock: a busy page is waited for by awaiting, with nothing held ([`page::PageArray::busy_wait`]); so is a map's busy
+//! token, which comes before its lock. Debug builds assert at each of these waits that nothing is held. The pagedaemon,
+//! which starts from a page, goes from right to left: it gets its owner by [`page::Page::owner_ref`] and then only tries to lock,
+//! skipping the page on failure. TLBs are flushed with nothing later than a pmap locked.
 //!
 //! # Page operations
 //! What each operation on a page needs (Owner: the lock of its anon or object. Busy: the page is
@@ -55,6 +58,66 @@
 //! | [`Uvm::bytes`] | Busy, or Owner | | never |
 //! | [`Uvm::wait_for_free`] | no lock, no busy page (rule 9) | | until there are frames |
 //!
+//! # Operation against operation
+//! What each takes, in order, and what it holds while it awaits:
+//!
+//! | | operation | locks | while it awaits |
+//! |---|---|---|---|
+//! | **F** | fault ([`fault`]) | map (read), amap, object, anon, pmap | a hold on the page it waits for |
+//! | **W** | wire, unwire | map (write) for the entries; then, a page at a time, as a fault, and the wire count under the owner's lock | the map's busy token, holds |
+//! | **U** | unmap, replace, tear down | map (write) with pmap in it; then, unlocked, amap | the busy token |
+//! | **P** | protect, inherit, advise | map (write) with pmap in it | the busy token, before it locks |
+//! | **K** | fork | for each entry: map (write), amap (a copy: source and new target, anon), pmap; then the child's map | the busy token |
+//! | **T** | extract, mremap | each mapping as fork does, or for a move map (write) with pmap in it; then, unlocked, the target's map (write) with pmap in it | the source's busy token |
+//! | **I** | page-in: a pager puts busy pages in | object | nothing but the frame that nobody has yet |
+//! | **C** | page-in's completion | object | never awaits |
+//! | **E** | eviction | the owner's, tried; identity | nothing |
+//! | **L** | loan, to the kernel or to a process | as a fault by reading; the hold and the mark under the owner's lock | holds |
+//! | **X** | loan break: a write to a page on loan | as a fault by writing; the owner gets another frame under its lock | nothing |
+//! | **Z** | [`check`] | every one, one at a time | never awaits |
+//!
+//! What serialises two of them on the same entry or page. *M*: the map's lock. *B*: the map's busy token. *O*: the lock of the page's owner
+//! (and for an anon that of the amap that shows it). *Y*: the page is BUSY. *H*: a hold on the page. *D*: identity lock and atomic
+//! table entry. A dash: nothing, and nothing need be, see below.
+//!
+//! | | F | W | U | P | K | I | C | E | L | X |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | **F** | O¹ | O² | M | M | M | O Y | Y | O | O | O |
+//! | **W** | | B | B | B | B | O Y | Y | O H³ | O⁴ | O⁴ |
+//! | **U** | | | B | B | B | –⁵ | –⁵ | D⁶ | M H⁷ | M |
+//! | **P** | | | | B | B | –⁵ | –⁵ | D | D⁸ | M |
+//! | **K** | | | | | B | –⁵ | –⁵ | D | O⁹ | O⁹ |
+//! | **I** | | | | | | O Y | O | O Y | Y | O |
+//! | **C** | | | | | | | O¹⁰ | O Y | Y | Y |
+//! | **E** | | | | | | | | –¹¹ | O H | O H |
+//! | **L** | | | | | | | | | O | O |
+//! | **X** | | | | | | | | | | O |
+//!
+//! 1. Two faults in one map read it at the same time. Of two on one page the second finds what the first has entered, or waits for the
+//!    same BUSY page: one read, one copy.
+//! 2. A fault may come while some pages of an entry that counts as wired are not there yet: that they are is promised when
+//!    `mlock` returns. What the fault brings is what the wiring will find.
+//! 3. From the page-in to the wire count the page is held; after it the count itself tells the pagedaemon to leave it.
+//! 4. A wired page is never on loan: a loan of it is a copy, and wiring breaks a loan first. Both look under the owner's lock.
+//! 5. A request owns its pages by references to the object. Maps may come and go; what is read arrives in the object all the same.
+//! 6. Who swaps the table entry to nothing does the accounts of it, the other finds nothing. An anon whose last reference goes is not
+//!    found through its page any more ([`page::Page::owner_ref`] under the identity lock). Who finds no mapping left while a flush is
+//!    outstanding on another CPU flushes everything.
+//! 7. The page is found, and held, under the map's lock. After an unmap it has lost its owner, and the last to let go frees the frame.
+//! 8. Both only take rights away, each flushes what it took.
+//! 9. An anon's count rises only under the lock of an amap that shows it, so that a write that sees 1 there is alone. Fork write-protects
+//!    and marks "needs copy" in one hold of the map's lock: no write falls in between.
+//! 10. One request for each page, because it is BUSY: two completions meet in the object, not at a page.
+//! 11. There is one pagedaemon. Who evicts on request, from an object ([`object::UvmObject::evict_unused`]), has the owner locked, which
+//!     the pagedaemon tries.
+//!
+//! **T** stands in no row of its own: in its source it is a **K**, or a **U** if it moves, and in its target a **U** that needs no token
+//! there, as making a mapping does not.
+//!
+//! Within a row that names several, all are needed. Different address spaces meet at amaps, objects and anons alone; no operation
+//! ever has two maps locked or two busy tokens. Check (**Z**) is serialised with nothing: what it reads one by one fits together only
+//! between two polls of a single CPU, while nothing else runs.
+//!
 //! # Host tests
 //! The feature `testing` adds `testing`: a machine with RAM and software TLBs that walks the same
 //! page tables.
@@ -67,6 +130,7 @@ extern crate std;
 // Lower half: what a machine has.
 pub mod addr;
 pub mod km;
+pub mod lock;
 pub mod machine;
 pub mod meter;
 pub mod page;

@@ -133,7 +133,7 @@ named! {
     /// pool lock taken
     PoolLocks = "poollocks",
     /// page tables allocated
-    PmapTables = "pmap_tables",
+    PmapTableAllocs = "pmap_tableallocs",
     /// address spaces switched to
     PmapActivate = "pmap_activate",
     /// address spaces switched away from
@@ -177,6 +177,8 @@ named! {
     Anonpages = "anonpages",
     /// file pages resident
     Filepages = "filepages",
+    /// pages in page tables of address spaces
+    PmapTables = "pmap_tables",
 }
 
 const COUNTERS: usize = Counter::ALL.len();
@@ -217,6 +219,12 @@ impl Meter {
             .iter()
             .map(|row| row.0[counter as usize].load(Relaxed))
             .sum()
+    }
+
+    /// A counter's part of `cpu`.
+    #[must_use]
+    pub fn get_on(&self, cpu: usize, counter: Counter) -> u64 {
+        self.rows.get(cpu).0[counter as usize].load(Relaxed)
     }
 
     /// A gauge's value.

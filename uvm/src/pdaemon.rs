@@ -8,7 +8,7 @@
 //!    active again (second chance); busy, held and wired ones are skipped; a clean one loses its translations
 //!    and its owner, and its frame is free.
 //! 2. Refill the inactive queue from the active one.
-//! 3. Wake who waits for frames; drain pools and, in shortage, u-areas.
+//! 3. Wake who waits for frames; drain pools and, in shortage, u-areas and page tables that map nothing any more.
 //!
 //! # How it synchronises
 //! Against the order of locks: from the frame to its owner ([`crate::page::Page::owner_ref`]), whose lock it only *tries*; then it looks
@@ -34,7 +34,8 @@ use arrayvec::ArrayVec;
 use executor::sync::WaitQueue;
 
 use crate::Uvm;
-use crate::addr::Frame;
+use crate::addr::{Frame, Vpn};
+use crate::lock;
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
 use crate::page::queues::Queue;
@@ -161,6 +162,7 @@ impl Uvm {
     /// # Errors
     /// [`OutOfMemory`] when there is no hope.
     pub async fn wait_for_memory(&self, pages: usize) -> Result<(), OutOfMemory> {
+        lock::assert_none_held("waiting for memory");
         let hope = &self.upper.hope;
         let before = hope.lost.load(Relaxed);
         self.wake_pagedaemon();
@@ -188,11 +190,31 @@ impl Uvm {
             self.scan_inactive(&mut pass).await;
         }
         pass.freed += self.reclaim_pools();
-        if self.memory_is_short() {
+        if self.torture_evict() || self.memory_is_short() || self.has_unmet_demand() {
+            pass.freed += self.collect_tables().await;
             self.uarea_drain(0).await;
         }
         self.wake_free_waiters();
         pass
+    }
+
+    /// Frees page tables that evictions have emptied; returns how many. Nothing is locked between its parts.
+    async fn collect_tables(&self) -> usize {
+        let (mut at, mut freed) = (0, 0);
+        while let Some(space) = self.next_space(&mut at) {
+            // The page tables alone are kept meanwhile: whoever lets go of a space last expects its memory back.
+            let pmap = space.pmap().clone();
+            drop(space);
+            let mut from = pmap.has_empty_tables().then_some(Vpn::new(0));
+            while let Some(vpn) = from {
+                let before = pmap.stats().tables;
+                from = pmap.collect_some(self, vpn, BATCH);
+                freed += before.saturating_sub(pmap.stats().tables);
+                pmap.update(self);
+                self.executor().reschedule_if_asked().await;
+            }
+        }
+        freed
     }
 
     /// Whether more should be freed.

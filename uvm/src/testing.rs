@@ -7,7 +7,6 @@
 //!
 //! One thread plays all CPUs in turn ([`on_cpu`]), or several threads one each.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -25,6 +24,12 @@ use crate::phys::PhysMem;
 use crate::pmap::walk::Pte;
 use crate::prot::Access;
 use crate::{Uvm, phys};
+
+mod audit;
+mod tlb;
+
+pub use audit::{Stale, Why};
+use tlb::{Cached, Tlb};
 
 /// What fresh RAM is full of.
 pub const GARBAGE: u8 = 0xa5;
@@ -49,6 +54,10 @@ pub struct HostConfig {
     pub cpus: usize,
     /// As [`Config::torture_evict`].
     pub torture_evict: bool,
+    /// Translations that a CPU caches at most; which of them makes room for a new one, `seed` decides.
+    pub tlb: usize,
+    /// See `tlb`.
+    pub seed: u64,
 }
 
 impl Default for HostConfig {
@@ -58,6 +67,8 @@ impl Default for HostConfig {
             hole: 0,
             cpus: 1,
             torture_evict: false,
+            tlb: usize::MAX,
+            seed: 0,
         }
     }
 }
@@ -175,17 +186,7 @@ impl Drop for Ram {
 /// One CPU: a root table and a TLB, by page number.
 struct Cpu {
     root: PhysAddr,
-    tlb: BTreeMap<u64, Cached>,
-}
-
-/// A cached translation, rights of all levels combined.
-#[derive(Clone, Copy)]
-struct Cached {
-    frame: Frame,
-    user: bool,
-    write: bool,
-    exec: bool,
-    dirty: bool,
+    tlb: Tlb,
 }
 
 /// An access was refused, as the hardware would do it.
@@ -199,17 +200,6 @@ pub struct PageFault {
     pub present: bool,
 }
 
-impl Cached {
-    fn allows(&self, access: Access, user: bool) -> bool {
-        (self.user || !user)
-            && match access {
-                Access::Read => true,
-                Access::Write => self.write,
-                Access::Exec => self.exec,
-            }
-    }
-}
-
 impl HostMachine {
     fn new(config: &HostConfig, executor: Arc<Executor>) -> Self {
         let ram = Ram::new(FIRST + config.frames + config.hole);
@@ -217,16 +207,16 @@ impl HostMachine {
         let root = Frame::new(KERNEL_ROOT as u32);
         // SAFETY: a frame of the RAM that is ours alone as yet.
         unsafe { phys.bytes(root) }.zero();
-        let cpu = || {
+        let cpu = |n: usize| {
             Mutex::new(Cpu {
                 root: root.addr(),
-                tlb: BTreeMap::new(),
+                tlb: Tlb::new(config.tlb, config.seed.wrapping_add(n as u64)),
             })
         };
         Self {
             ram,
             phys,
-            cpus: (0..config.cpus).map(|_| cpu()).collect(),
+            cpus: (0..config.cpus).map(cpu).collect(),
             executor,
         }
     }
@@ -248,11 +238,11 @@ impl HostMachine {
         let mut cpu = self.cpu_state(CPU.get());
         let vpn = va.as_u64() >> 12;
         let usable = |c: &Cached| c.allows(access, user) && (c.dirty || access != Access::Write);
-        let cached = match cpu.tlb.get(&vpn).filter(|c| usable(c)) {
-            Some(&cached) => cached,
+        let cached = match cpu.tlb.get(vpn).filter(usable) {
+            Some(cached) => cached,
             None => {
                 // A refusal from the TLB is checked against the tables, and the entry dropped.
-                cpu.tlb.remove(&vpn);
+                cpu.tlb.remove(vpn);
                 let walked = self.walk(cpu.root, va, access, user)?;
                 cpu.tlb.insert(vpn, walked);
                 walked
@@ -330,6 +320,24 @@ impl HostMachine {
         Ok(unsafe { at.read_volatile() })
     }
 
+    /// Fetches a byte as an instruction of ring 3.
+    pub fn fetch(&self, va: VirtAddr) -> Result<u8, PageFault> {
+        let at = self.translate(va, Access::Exec, true)?;
+        // SAFETY: as for `load`.
+        Ok(unsafe { at.read_volatile() })
+    }
+
+    /// Caches the translation of `va` on this CPU if there is one, as hardware may do at any time of its own accord.
+    pub fn speculate(&self, va: VirtAddr) {
+        let mut cpu = self.cpu_state(CPU.get());
+        let vpn = va.as_u64() >> 12;
+        if cpu.tlb.get(vpn).is_none()
+            && let Ok(walked) = self.walk(cpu.root, va, Access::Read, true)
+        {
+            cpu.tlb.insert(vpn, walked);
+        }
+    }
+
     /// Stores a byte as ring 3 does.
     pub fn store(&self, va: VirtAddr, byte: u8) -> Result<(), PageFault> {
         let at = self.translate(va, Access::Write, true)?;
@@ -343,7 +351,8 @@ impl HostMachine {
     pub fn is_cached(&self, va: VirtAddr) -> bool {
         self.cpu_state(CPU.get())
             .tlb
-            .contains_key(&(va.as_u64() >> 12))
+            .get(va.as_u64() >> 12)
+            .is_some()
     }
 
     /// The root table that this CPU has loaded.
@@ -367,7 +376,7 @@ impl Machine for HostMachine {
             let mut cpu = self.cpu_state(cpu);
             if space.is_none_or(|root| root.addr() == cpu.root) {
                 for va in pages {
-                    cpu.tlb.remove(&(va.as_u64() >> 12));
+                    cpu.tlb.remove(va.as_u64() >> 12);
                 }
             }
         }

@@ -19,10 +19,9 @@ use alloc::boxed::Box;
 use alloc::vec;
 use core::ptr::{self, NonNull};
 
-use executor::sync::SpinLock;
-
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, VaRange, VirtAddr};
+use crate::lock::{LEAF, SpinLock};
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::pool::OutOfMemory;
@@ -70,7 +69,7 @@ unsafe impl Sync for Uarea {}
 /// All u-areas that nobody has.
 pub(crate) struct Uareas {
     kva: Option<VaRange>,
-    state: SpinLock<State>,
+    state: SpinLock<State, LEAF>,
 }
 
 struct State {

@@ -5,12 +5,12 @@
 use alloc::sync::{Arc, Weak};
 
 use executor::Executor;
-use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::amap::{Amap, RunNodes, SlotNodes};
 use crate::anon::Anon;
 use crate::io::IoSlots;
+use crate::lock::{LEAF, SpinLock};
 use crate::map::MapEntry;
 use crate::map::VmSpace;
 use crate::map::tree::{Node, Span, Tree};
@@ -30,7 +30,7 @@ pub(crate) struct Upper {
     pub(crate) io: IoSlots,
     pub(crate) hope: Hope,
     pub(crate) listed: Pool<Node<Listed>>,
-    pub(crate) spaces: SpinLock<Spaces>,
+    pub(crate) spaces: SpinLock<Spaces, LEAF>,
 }
 
 impl Upper {
@@ -94,17 +94,19 @@ impl Uvm {
     /// Calls `f` with each space that is alive, with no lock held. Allocates nothing.
     pub(crate) fn for_each_space(&self, mut f: impl FnMut(&Arc<VmSpace>)) {
         let mut at = 0;
+        while let Some(space) = self.next_space(&mut at) {
+            f(&space);
+        }
+    }
+
+    /// The first space alive from `at` on, which moves behind it. For walks that await in between.
+    pub(crate) fn next_space(&self, at: &mut u64) -> Option<Arc<VmSpace>> {
+        let spaces = self.upper.spaces.lock();
         loop {
-            let space = {
-                let spaces = self.upper.spaces.lock();
-                let Some(listed) = spaces.0.from(at) else {
-                    return;
-                };
-                at = listed.end();
-                listed.0.upgrade()
-            };
-            if let Some(space) = space {
-                f(&space);
+            let listed = spaces.0.from(*at)?;
+            *at = listed.end();
+            if let Some(space) = listed.0.upgrade() {
+                return Some(space);
             }
         }
     }

@@ -52,6 +52,8 @@ pub fn start(
         executor: executor.clone(),
         torture_evict,
     };
+    // Debug builds watch the order of uvm's locks from here on.
+    uvm::lock::watch(|| uvm::Machine::cpu(&Pc));
     // SAFETY: the ranges are RAM in the direct map that nobody has taken (the map hands out each page once); the root is the one
     // that this CPU runs on, and has all top-level entries of the kernel's half.
     let uvm = UVM.get_or_init(|| unsafe { Uvm::new(config) });

@@ -187,6 +187,7 @@ impl Current {
     /// The loop: ring 3, what it wants, signals, and whether another's turn has come.
     async fn live(&mut self) -> ExitStatus {
         loop {
+            self.space.assert_settled();
             let entered = machine::now();
             let trap = self.machine.pin().run_user();
             self.lwp.add_user_time(machine::now() - entered);

@@ -22,10 +22,9 @@ mod runs;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use executor::sync::{SpinLock, SpinLockGuard};
-
 use crate::Uvm;
 use crate::anon::Anon;
+use crate::lock::{AMAP, SpinLock, SpinLockGuard};
 use crate::map::tree::Node;
 use crate::meter::Counter;
 use crate::object::radix::{NodePool, Radix};
@@ -43,7 +42,7 @@ pub(crate) type RunNodes = Pool<Node<Run>>;
 /// An anonymous map.
 pub struct Amap {
     count: RefCount,
-    inner: SpinLock<AmapInner>,
+    inner: SpinLock<AmapInner, AMAP>,
     /// Several entries show it *and* see each other's writes (inherit share).
     shared: AtomicBool,
 }
@@ -85,7 +84,7 @@ impl Amap {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> SpinLockGuard<'_, AmapInner> {
+    pub(crate) fn lock(&self) -> SpinLockGuard<'_, AmapInner, AMAP> {
         self.inner.lock()
     }
 
@@ -176,7 +175,7 @@ impl Amap {
     ) -> Result<Ref<Self>, OutOfMemory> {
         let copy = Self::new(uvm, slots.clone())?;
         let source = this.lock();
-        let mut target = copy.lock();
+        let mut target = copy.inner.lock_unshared();
         let shared = this.is_shared();
         for (at, anon) in source
             .anons

@@ -13,18 +13,17 @@ use core::pin::Pin;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use core::task::{Context, Poll};
 
-use executor::sync::SpinLock;
-
+use crate::lock::{HOLDER, SpinLock};
 use crate::map::{VmError, VmSpace};
 use crate::meter::Counter;
 
 /// A holder of an address space, or of none.
 ///
-/// All operations are for the holder's own task, between two polls of which the space may change, or for others while it is not polled.
+/// All operations are for the holder's own task, or for a task in another space while nobody polls the holder's.
 /// Dropped with a space that nobody else holds it frees that in one go; [`Self::leave`] lets others run in between.
 #[derive(Default)]
 pub struct SpaceRef {
-    space: SpinLock<Option<Arc<VmSpace>>>,
+    space: SpinLock<Option<Arc<VmSpace>>, HOLDER>,
 }
 
 impl SpaceRef {

@@ -245,7 +245,7 @@ impl VmSpace {
     }
 
     /// Keeps a place free for what is on its way.
-    fn reserve(&self, len: u64, placement: Placement) -> Result<u64, VmError> {
+    pub(super) fn reserve(&self, len: u64, placement: Placement) -> Result<u64, VmError> {
         let mut request = MapRequest::anonymous(len as usize, Prot::empty()).at(placement);
         request.max_prot = Prot::empty();
         request.inherit = Inherit::None;
@@ -254,7 +254,7 @@ impl VmSpace {
 
     /// Puts a parcel that was sent from `from` into the place reserved for it. What has lost its place meanwhile is left in
     /// `parcel`.
-    fn arrive(&self, parcel: &mut Parcel, from: u64, place: u64, len: u64) {
+    pub(super) fn arrive(&self, parcel: &mut Parcel, from: u64, place: u64, len: u64) {
         let mut map = self.map.write();
         let mut mine = Parcel::new();
         let mut reserved = Tree::new();

@@ -10,7 +10,7 @@ use crate::prot::Prot;
 use core::sync::atomic::Ordering::Relaxed;
 
 impl VmSpace {
-    /// Makes a mapping and returns where it is. Never waits. With [`Placement::Fixed`] what was there is gone
+    /// Makes a mapping and returns where it is. Never waits. With [`crate::map::Placement::Fixed`] what was there is gone
     /// in the same instant.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ mod unmap;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
-use executor::sync::{Mutex, SpinReadGuard, SpinRwLock, SpinWriteGuard};
+use executor::sync::{Mutex, MutexGuard};
 
 pub use entry::{Advice, Inherit, MapEntry};
 pub use extract::Extract;
@@ -41,6 +41,7 @@ pub use mremap::Mremap;
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
 pub use space::{Limits, VmSpace};
 
+use crate::lock::{self, MAP, SpinReadGuard, SpinRwLock, SpinWriteGuard};
 use tree::{Node, Tree};
 
 /// The lowest address that is ever mapped: what lies below catches null pointers.
@@ -55,12 +56,29 @@ pub(crate) struct MapInner {
     pub(crate) size: u64,
 }
 
+/// The token of a map's operations that await: see the module.
+pub(crate) struct Busy(Mutex<()>);
+
+impl Busy {
+    /// Awaits its turn. The caller holds nothing.
+    pub(crate) async fn lock(&self) -> MutexGuard<'_, ()> {
+        lock::assert_none_held("waiting for a busy map");
+        self.0.lock().await
+    }
+
+    /// Whether somebody has it now.
+    #[cfg(test)]
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.try_lock().is_none()
+    }
+}
+
 /// The map of one address space.
 pub struct VmMap {
-    inner: SpinRwLock<MapInner>,
+    inner: SpinRwLock<MapInner, MAP>,
     version: AtomicU64,
     hint: AtomicPtr<Node<MapEntry>>,
-    pub(crate) busy: Mutex<()>,
+    pub(crate) busy: Busy,
 }
 
 impl VmMap {
@@ -72,7 +90,7 @@ impl VmMap {
             }),
             version: AtomicU64::new(0),
             hint: AtomicPtr::new(ptr::null_mut()),
-            busy: Mutex::new("map busy", ()),
+            busy: Busy(Mutex::new("map busy", ())),
         }
     }
 
@@ -83,12 +101,12 @@ impl VmMap {
     }
 
     #[inline]
-    pub(crate) fn read(&self) -> SpinReadGuard<'_, MapInner> {
+    pub(crate) fn read(&self) -> SpinReadGuard<'_, MapInner, MAP> {
         self.inner.read()
     }
 
     /// The write lock, for changes that a fault under way must notice.
-    pub(crate) fn write(&self) -> SpinWriteGuard<'_, MapInner> {
+    pub(crate) fn write(&self) -> SpinWriteGuard<'_, MapInner, MAP> {
         let guard = self.inner.write();
         self.hint.store(ptr::null_mut(), Relaxed);
         self.version.fetch_add(1, Relaxed);

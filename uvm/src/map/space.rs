@@ -15,10 +15,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
-use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::addr::VirtAddr;
+use crate::lock::{self, LEAF, SpinLock};
 use crate::map::{Region, Sharing, USER_MAX, VmError, VmMap};
 use crate::object::PageHold;
 use crate::page::freelist::AllocFor;
@@ -52,6 +52,7 @@ impl Limits {
 }
 
 /// Where the heap is, in bytes.
+#[derive(Clone, Copy)]
 pub(crate) struct Heap {
     pub(crate) start: u64,
     pub(crate) end: u64,
@@ -61,12 +62,12 @@ pub(crate) struct Heap {
 pub struct VmSpace {
     pub(crate) map: VmMap,
     pub(crate) pmap: Ref<Pmap>,
-    pub(crate) heap: SpinLock<Heap>,
-    pub(crate) limits: SpinLock<Limits>,
+    pub(crate) heap: SpinLock<Heap, LEAF>,
+    pub(crate) limits: SpinLock<Limits, LEAF>,
     /// Mappings are placed below this address.
     pub(crate) top: AtomicU64,
     /// Pages that threads waited for lately, while memory is short.
-    recent: SpinLock<ArrayVec<PageHold, RECENT>>,
+    recent: SpinLock<ArrayVec<PageHold, RECENT>, LEAF>,
     has_recent: AtomicBool,
     /// In the middle of [`VmSpace::teardown`].
     pub(crate) dying: AtomicBool,
@@ -134,6 +135,16 @@ impl VmSpace {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.uvm.pmap_is_active(&self.pmap)
+    }
+
+    /// With debug assertions panics if a lock is held or a flush is put off: for the moment before a program goes on in it.
+    ///
+    /// # Panics
+    /// See above.
+    #[inline(always)]
+    pub fn assert_settled(&self) {
+        lock::assert_none_held("entering ring 3");
+        self.uvm.assert_flushed(&self.pmap);
     }
 
     /// Leaves it, if this CPU is in it. Before [`Self::teardown`].

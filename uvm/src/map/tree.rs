@@ -191,7 +191,7 @@ fn modify<T: Span, R>(link: &mut Link<T>, start: u64, f: impl FnOnce(&mut T) -> 
 }
 
 /// Room that is looked for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Room {
     /// How much.
     pub len: u64,
@@ -204,7 +204,7 @@ pub struct Room {
 }
 
 /// Where to look first.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Side {
     /// At the top.
     High,

@@ -29,8 +29,6 @@ use alloc::sync::Arc;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use executor::sync::{SpinLock, SpinLockGuard};
-
 pub use pager::{Pager, PagerError};
 use radix::{NodePool, Radix};
 
@@ -38,6 +36,7 @@ use crate::Uvm;
 use crate::addr::{Frame, PageIndex};
 use crate::anon::Anon;
 use crate::io::IoError;
+use crate::lock::{OBJECT, SpinLock, SpinLockGuard};
 use crate::map::Advice;
 use crate::meter::{Counter, Gauge};
 use crate::page::{OwnerKind, PageFlags, PageOwner};
@@ -67,7 +66,7 @@ pub(crate) struct ObjectPages {
 /// A memory object. Made by [`UvmObject::anonymous`] or [`vnode::VnodeObject::new`]; goes, with its pages, with its last reference.
 pub struct UvmObject {
     count: RefCount,
-    pages: SpinLock<ObjectPages>,
+    pages: SpinLock<ObjectPages, OBJECT>,
     behind: Behind,
     /// In bytes.
     size: AtomicU64,
@@ -165,12 +164,12 @@ impl UvmObject {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> SpinLockGuard<'_, ObjectPages> {
+    pub(crate) fn lock(&self) -> SpinLockGuard<'_, ObjectPages, OBJECT> {
         self.pages.lock()
     }
 
     #[inline]
-    pub(crate) fn try_lock(&self) -> Option<SpinLockGuard<'_, ObjectPages>> {
+    pub(crate) fn try_lock(&self) -> Option<SpinLockGuard<'_, ObjectPages, OBJECT>> {
         self.pages.try_lock()
     }
 

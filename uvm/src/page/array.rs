@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use super::{Page, PageFlags};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PhysRange};
+use crate::lock;
 use crate::phys::{PageBytes, PhysMem};
 use executor::sync::KeyedWaitQueue;
 
@@ -123,6 +124,7 @@ impl PageArray {
     /// Waits until the page is not busy. By then it may be busy again, freed or someone else's: the
     /// caller, who must hold nothing (rule 3), looks everything up again.
     pub async fn busy_wait(&self, frame: Frame) {
+        lock::assert_none_held("waiting for a busy page");
         let Some(page) = self.get(frame) else { return };
         self.busy
             .wait(u64::from(frame.number()), || {

@@ -26,11 +26,12 @@ use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
-use executor::sync::{SpinLock, WaitQueue};
+use executor::sync::WaitQueue;
 
 use self::lists::{Lists, Rounds};
 use crate::Uvm;
 use crate::addr::Frame;
+use crate::lock::{FREE_LIST, FREE_MAGAZINE, SpinLock};
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, PageArray, PageFlags};
 use crate::percpu::PerCpu;
@@ -109,7 +110,7 @@ impl FreeCounts {
 
 /// The free frames of a machine.
 pub(crate) struct FreeList {
-    lists: SpinLock<Lists>,
+    lists: SpinLock<Lists, FREE_LIST>,
     scarce: AtomicBool,
     /// Whether the lists have zeroed frames, as of the last look: a hint, for who finds none in its magazine.
     zeroed_listed: AtomicBool,
@@ -127,7 +128,7 @@ pub(crate) struct FreeList {
 }
 
 #[repr(align(64))]
-struct Magazine(SpinLock<Rounds>);
+struct Magazine(SpinLock<Rounds, FREE_MAGAZINE>);
 
 type Batch = ArrayVec<Frame, BATCH>;
 
@@ -296,6 +297,10 @@ impl Uvm {
     /// Makes a frame off the lists a fresh page.
     #[inline]
     fn given(&self, cpu: usize, frame: Frame, flags: PageFlags, zero: Zero) -> Frame {
+        debug_assert!(
+            !self.page(frame).is_mapped(),
+            "{frame:?} is free and mapped"
+        );
         self.meter().add(cpu, Counter::Pgalloc, 1);
         if zero == Zero::Yes && !flags.contains(PageFlags::ZERO) {
             return self.zero_late(frame);

@@ -15,10 +15,10 @@ use core::ops::ControlFlow;
 use core::sync::atomic::Ordering::Relaxed;
 
 use arrayvec::ArrayVec;
-use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::addr::Frame;
+use crate::lock::{QUEUE_BATCH, QUEUES, SpinLock};
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, Page, PageArray};
 use crate::percpu::PerCpu;
@@ -55,12 +55,12 @@ const TO: u8 = TO_ACTIVE | TO_INACTIVE;
 
 /// Both queues and the batches.
 pub(crate) struct Queues {
-    lists: SpinLock<Lists>,
+    lists: SpinLock<Lists, QUEUES>,
     batches: PerCpu<Batch>,
 }
 
 #[repr(align(64))]
-struct Batch(SpinLock<ArrayVec<Frame, BATCH>>);
+struct Batch(SpinLock<ArrayVec<Frame, BATCH>, QUEUE_BATCH>);
 
 #[derive(Default)]
 struct Lists {

@@ -166,3 +166,49 @@ fn who_takes_the_last_frame_within_one_poll_goes_on_once_there_is_another() {
     assert!(world.uvm.meter().get(Counter::Pgallocfail) > 0);
     world.check_quiet();
 }
+
+#[test]
+fn page_tables_that_evictions_have_emptied_are_freed_in_shortage() {
+    const FAR: u64 = 2 << 20;
+    let world = World::new(256, 0);
+    let disk = SimDisk::new(&world.uvm, 1 << 20, Mode::After(Duration::from_micros(10)));
+    let file = world.file(SimFile::new(&disk, Layout::Contiguous(0)), 1 << 20);
+    let space = world.space();
+    // Each page has a leaf table to itself.
+    let pages = 40;
+    for page in 0..pages {
+        let mut request = MapRequest::object(
+            file.object().clone(),
+            PageIndex(page),
+            PAGE_SIZE,
+            Prot::READ,
+        )
+        .at(Placement::Exclusive(VirtAddr::new(AT + page * FAR)));
+        request.advice = Advice::Random;
+        space.map(request).unwrap();
+    }
+    let program = world.program(&space);
+    world.run(async move {
+        for page in 0..pages {
+            program.load(AT + page * FAR).await.unwrap();
+        }
+        // Pages just waited for would stay.
+        program.space().made_progress();
+    });
+    assert_eq!(space.pmap().stats().tables as u64, 3 + pages);
+    let frames = hog(&world, 0);
+    let free_before = world.uvm.free_frames() as u64;
+    let uvm = world.uvm.clone();
+    // All of the pages, and half of the tables.
+    let wanted = pages + pages / 2;
+    let enough = world.run(async move { uvm.wait_for_memory(wanted as usize).await });
+    assert_eq!(enough, Ok(()));
+    let left = space.pmap().stats().tables as u64;
+    assert!(left <= 3 + pages / 2, "{left} tables are left");
+    assert!(world.uvm.free_frames() as u64 >= free_before + wanted);
+    // The rest of the space is as it was.
+    let program = world.program(&space);
+    let byte = world.run(async move { program.load(AT + 3 * FAR).await });
+    assert_eq!(byte, Ok(crate::sim::disk::byte_at(3 * PAGE_SIZE as u64)));
+    free(&world, frames);
+}

@@ -14,6 +14,7 @@ use arrayvec::ArrayVec;
 use super::Pmap;
 use crate::Uvm;
 use crate::addr::{Frame, VirtAddr};
+use crate::lock::{self, IDENTITY, POOL_MAGAZINE};
 use crate::machine::CpuSet;
 use crate::meter::Counter;
 use crate::page::NIL;
@@ -45,6 +46,15 @@ impl Pending {
     /// Flushes what was noted on `cpus`.
     pub(super) fn flush(&mut self, uvm: &Uvm, cpus: CpuSet, space: Option<Frame>) {
         if !cpus.is_empty() && (self.all || !self.pages.is_empty()) {
+            // The CPUs that are asked may spin for any lock that is taken under these.
+            lock::assert_none_from(
+                if space.is_some() {
+                    IDENTITY
+                } else {
+                    POOL_MAGAZINE
+                },
+                "flushing TLBs",
+            );
             if self.all {
                 uvm.count(Counter::TlbFlushAll);
                 uvm.machine().invalidate_all(cpus, space);
@@ -74,10 +84,11 @@ impl Pmap {
         CpuSet(self.active.load(SeqCst))
     }
 
-    /// Marks that something is pending. Caller holds the lock.
+    /// Marks that something is pending, put off by this CPU. Caller holds the lock.
     pub(super) fn mark_pending(&self, uvm: &Uvm) {
-        if !self.pending.load(Relaxed) {
-            self.pending.store(true, Relaxed);
+        let deferred = self.deferred.load(Relaxed);
+        self.deferred.store(deferred | 1 << uvm.cpu(), Relaxed);
+        if deferred == 0 {
             uvm.flushes_pending.fetch_add(1, SeqCst);
         }
     }
@@ -86,7 +97,7 @@ impl Pmap {
     /// once when nothing is pending. No await may come between a removal and this.
     #[inline]
     pub fn update(&self, uvm: &Uvm) {
-        if self.pending.load(Relaxed) {
+        if self.deferred.load(Relaxed) != 0 {
             self.flush(uvm);
         }
     }
@@ -95,12 +106,37 @@ impl Pmap {
     #[inline(never)]
     fn flush(&self, uvm: &Uvm) {
         let mut inner = self.inner.lock();
-        if !self.pending.load(Relaxed) {
+        if self.deferred.load(Relaxed) == 0 {
             return;
         }
         inner.pending.flush(uvm, self.cpus(), Some(self.root));
         inner.pending.free_tables(uvm);
-        self.pending.store(false, Relaxed);
+        self.deferred.store(0, Relaxed);
         uvm.flushes_pending.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Uvm {
+    /// With debug assertions panics if this CPU has taken something away from `pmap`, or from the kernel's half, and not flushed it
+    /// (row 22): for the moment before a program goes on. What other CPUs are in the midst of is theirs.
+    ///
+    /// # Panics
+    /// See above.
+    #[inline(always)]
+    pub fn assert_flushed(&self, pmap: &Pmap) {
+        debug_assert!(
+            pmap.deferred.load(Relaxed) >> self.cpu() & 1 == 0,
+            "a program goes on before its TLB is flushed"
+        );
+        debug_assert!(
+            self.cpus() > 1 || !self.kernel.has_deferred(),
+            "a program goes on before the kernel's TLB entries are flushed"
+        );
+    }
+
+    /// Address spaces with deferred flushes that have not been done. None whenever a task awaits or returns to ring 3: for tests.
+    #[must_use]
+    pub fn deferred_flushes(&self) -> usize {
+        self.flushes_pending.load(SeqCst)
     }
 }

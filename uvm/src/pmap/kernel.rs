@@ -7,13 +7,12 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use executor::sync::SpinLock;
-
 use super::flush::Pending;
 use super::walk::{Pte, Walk, index, span, walk, walk_making};
 use super::{Mapping, ROOT_LEVEL};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, VaRange, VirtAddr, Vpn};
+use crate::lock::{KERNEL_PMAP, SpinLock};
 use crate::machine::CpuSet;
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
@@ -23,8 +22,15 @@ use crate::prot::Prot;
 /// The kernel half's state.
 #[derive(Default)]
 pub(crate) struct KernelPmap {
-    pending: SpinLock<Pending>,
+    pending: SpinLock<Pending, KERNEL_PMAP>,
     any: AtomicBool,
+}
+
+impl KernelPmap {
+    /// Whether flushes are outstanding.
+    pub(super) fn has_deferred(&self) -> bool {
+        self.any.load(Relaxed)
+    }
 }
 
 impl Uvm {
@@ -84,7 +90,7 @@ impl Uvm {
 
     fn kernel_table(&self) -> Option<Frame> {
         let frame = self.alloc_frame(AllocFor::Kernel, Zero::Yes)?;
-        self.count(Counter::PmapTables);
+        self.count(Counter::PmapTableAllocs);
         self.claim_table(frame);
         Some(frame)
     }

@@ -38,13 +38,13 @@ use core::sync::atomic::{
 };
 
 use bitflags::bitflags;
-use executor::sync::{SpinLock, SpinLockGuard};
 
 use self::flush::Pending;
 use self::walk::{Pte, ROOT_LEVEL, Walk, change, index, walk, walk_making};
 use crate::Uvm;
 use crate::addr::{Frame, PageIndex, USER_END, VirtAddr, Vpn};
-use crate::meter::Counter;
+use crate::lock::{PMAP, SpinLock, SpinLockGuard};
+use crate::meter::{Counter, Gauge};
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::{OwnerKind, Page, PageOwner};
 use crate::phys::Table;
@@ -98,12 +98,14 @@ pub struct Pmap {
     root: Frame,
     /// CPUs that have it loaded, bit by bit.
     active: AtomicU64,
-    /// Whether `inner.pending` has anything.
-    pending: AtomicBool,
+    /// CPUs that have put something in `inner.pending` since it was last flushed, bit by bit.
+    deferred: AtomicU64,
+    /// A table may map nothing any more: worth a [`Pmap::collect`].
+    has_empty: AtomicBool,
     resident: AtomicU32,
     wired: AtomicU32,
     tables: AtomicU32,
-    inner: SpinLock<Inner>,
+    inner: SpinLock<Inner, PMAP>,
 }
 
 struct Inner {
@@ -151,6 +153,7 @@ unsafe impl Counted for Pmap {
                 tables: 1
             }
         );
+        uvm.meter().lower(Gauge::PmapTables, 1);
         uvm.page(self.root).clear_owner();
         uvm.free_kernel_frame(self.root);
     }
@@ -182,7 +185,8 @@ impl Pmap {
             count: RefCount::new(),
             root,
             active: AtomicU64::new(0),
-            pending: AtomicBool::new(false),
+            deferred: AtomicU64::new(0),
+            has_empty: AtomicBool::new(false),
             resident: AtomicU32::new(0),
             wired: AtomicU32::new(0),
             tables: AtomicU32::new(1),
@@ -195,6 +199,7 @@ impl Pmap {
             Ok(pmap) => {
                 // SAFETY: `finalize` clears the owner again.
                 unsafe { uvm.page(root).set_owner(Ref::as_ptr(&pmap), PageIndex(0)) };
+                uvm.meter().raise(Gauge::PmapTables, 1);
                 Ok(pmap)
             }
             Err(e) => {
@@ -260,7 +265,7 @@ impl Pmap {
     fn enter_slowly(
         &self,
         uvm: &Uvm,
-        mut inner: SpinLockGuard<'_, Inner>,
+        mut inner: SpinLockGuard<'_, Inner, PMAP>,
         vpn: Vpn,
         new: Pte,
     ) -> Result<(), OutOfMemory> {
@@ -296,7 +301,8 @@ impl Pmap {
         }
         let make = || {
             let frame = uvm.alloc_frame(AllocFor::User, Zero::Yes)?;
-            uvm.count(Counter::PmapTables);
+            uvm.count(Counter::PmapTableAllocs);
+            uvm.meter().raise(Gauge::PmapTables, 1);
             uvm.claim_table(frame);
             self.tables.fetch_add(1, Relaxed);
             Some(frame)
@@ -304,7 +310,10 @@ impl Pmap {
         // SAFETY: our root, and the lock is held. Upper tables made before a failure stay, empty,
         // until `collect` or the end.
         let made = unsafe { walk_making(uvm, self.root, vpn, true, make) };
-        let (table, frame) = made.ok_or(OutOfMemory)?;
+        let Some((table, frame)) = made else {
+            self.note_empty();
+            return Err(OutOfMemory);
+        };
         let leaf = Leaf {
             tag: vpn.number() >> 9,
             table,
@@ -382,6 +391,11 @@ impl Pmap {
         }
     }
 
+    /// Notes that a table may have become empty.
+    fn note_empty(&self) {
+        self.has_empty.store(true, Relaxed);
+    }
+
     /// What is mapped at `va`.
     #[must_use]
     pub fn extract(&self, uvm: &Uvm, va: VirtAddr) -> Option<Mapping> {
@@ -418,5 +432,7 @@ impl Uvm {
     }
 }
 
+#[cfg(test)]
+mod rows;
 #[cfg(test)]
 mod tests;

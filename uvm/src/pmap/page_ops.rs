@@ -13,6 +13,7 @@ use super::pv::Identity;
 use super::walk::{Pte, Walk, change, index, walk};
 use crate::Uvm;
 use crate::addr::{Frame, VirtAddr, Vpn};
+use crate::lock::{self, PMAP};
 use crate::machine::CpuSet;
 use crate::meter::Counter;
 use crate::page::PageAttrs;
@@ -233,7 +234,9 @@ impl Uvm {
             pmap.wired.fetch_sub(1, Relaxed);
         }
         // Last: from here on the table may go. An empty one stays until `Pmap::collect`.
-        self.page(table_frame).prev.fetch_sub(1, Relaxed);
+        if self.page(table_frame).prev.fetch_sub(1, Relaxed) == 1 {
+            pmap.note_empty();
+        }
         true
     }
 
@@ -260,6 +263,7 @@ impl Uvm {
     }
 
     fn flush_mappings(&self, flushes: Flushes) {
+        lock::assert_none_from(PMAP, "flushing a page's mappings");
         for (pmap, vpn) in flushes {
             let cpus = pmap.cpus();
             if !cpus.is_empty() {

@@ -29,6 +29,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::Uvm;
 use crate::addr::{Frame, Vpn};
+use crate::lock::{Held, IDENTITY};
 use crate::page::Page;
 use crate::pool::{OutOfMemory, PoolBox};
 
@@ -69,6 +70,8 @@ pub(crate) struct Identity<'a> {
     page: &'a Page,
     /// What `pv` shall be when the lock is released: LOCK not in it.
     word: u64,
+    // Last: it counts as held until it is not.
+    _held: Held<IDENTITY>,
 }
 
 impl Drop for Identity<'_> {
@@ -80,10 +83,15 @@ impl Drop for Identity<'_> {
 impl Page {
     /// Takes the identity lock, spinning.
     pub(crate) fn lock_identity(&self) -> Identity<'_> {
+        let held = Held::in_order();
         loop {
             let word = self.pv.fetch_or(LOCK, Acquire);
             if word & LOCK == 0 {
-                return Identity { page: self, word };
+                return Identity {
+                    page: self,
+                    word,
+                    _held: held,
+                };
             }
             while self.pv.load(Relaxed) & LOCK != 0 {
                 core::hint::spin_loop();

@@ -1,5 +1,6 @@
 //! Operations on ranges of an address space: remove, protect, collect. All under the pmap's lock.
 
+use core::ops::ControlFlow;
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Relaxed},
@@ -9,6 +10,7 @@ use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span, walk};
 use super::{Inner, Leaf, Mapping, Pmap};
 use crate::Uvm;
 use crate::addr::{Frame, USER_END, VaRange, VirtAddr, Vpn};
+use crate::meter::Gauge;
 use crate::prot::Prot;
 
 impl Pmap {
@@ -87,18 +89,48 @@ impl Pmap {
     /// Frees page tables that map nothing any more (the pagedaemon may have emptied them). Call
     /// [`Self::update`].
     pub fn collect(&self, uvm: &Uvm) {
-        let inner = &mut *self.inner.lock();
-        self.collect_below(uvm, inner, self.root, ROOT_LEVEL, Vpn::new(0));
+        let mut at = Some(Vpn::new(0));
+        while let Some(from) = at {
+            at = self.collect_some(uvm, from, usize::MAX);
+        }
     }
 
-    /// Frees the empty tables that the entries of the table in `frame` lead to.
-    fn collect_below(&self, uvm: &Uvm, inner: &mut Inner, frame: Frame, level: u32, first: Vpn) {
+    /// Whether [`Self::collect`] may find something: tables that operations on pages have emptied. Those that a removal
+    /// empties go with it.
+    pub(crate) fn has_empty_tables(&self) -> bool {
+        self.has_empty.load(Relaxed)
+    }
+
+    /// A part of [`Self::collect`]: goes on at page `from`, looks through about `budget` tables above the leaves, and returns where it
+    /// would go on. Call [`Self::update`].
+    pub(crate) fn collect_some(&self, uvm: &Uvm, from: Vpn, budget: usize) -> Option<Vpn> {
+        let inner = &mut *self.inner.lock();
+        if from.number() == 0 {
+            // Before the look: what becomes empty from here on is noted again.
+            self.has_empty.store(false, Relaxed);
+        }
+        let mut pass = Collect { from, budget };
+        let end = self.collect_below(uvm, inner, self.root, ROOT_LEVEL, Vpn::new(0), &mut pass);
+        end.break_value()
+    }
+
+    /// Frees the empty tables that the entries of the table in `frame`, which maps pages from `first` on, lead to.
+    fn collect_below(
+        &self,
+        uvm: &Uvm,
+        inner: &mut Inner,
+        frame: Frame,
+        level: u32,
+        first: Vpn,
+        pass: &mut Collect,
+    ) -> ControlFlow<Vpn> {
         let entries = if level == ROOT_LEVEL {
             ENTRIES / 2
         } else {
             ENTRIES
         };
-        for i in 0..entries {
+        let skipped = pass.from.number().saturating_sub(first.number()) / span(level);
+        for i in skipped..entries {
             // SAFETY: a table of ours; the lock is held. It is not freed below: only the ones it
             // leads to are.
             let table = unsafe { uvm.phys().table(frame) };
@@ -109,7 +141,11 @@ impl Pmap {
             let lower = entry.frame();
             let vpn = first.offset(i * span(level));
             if level > 1 {
-                self.collect_below(uvm, inner, lower, level - 1, vpn);
+                if pass.budget == 0 {
+                    return ControlFlow::Break(vpn.max(pass.from));
+                }
+                pass.budget -= 1;
+                self.collect_below(uvm, inner, lower, level - 1, vpn, pass)?;
             }
             if uvm.page(lower).prev.load(Relaxed) == 0 {
                 table.0[i as usize].store(0, Relaxed);
@@ -117,6 +153,44 @@ impl Pmap {
                 self.hold(uvm, inner, lower, vpn);
             }
         }
+        ControlFlow::Continue(())
+    }
+
+    /// Frames in its page tables, found by walking them. `wrong` hears of each table that does not count the entries that it has: its
+    /// frame, what it counts, what it has. For `check`.
+    pub(crate) fn count_tables(&self, uvm: &Uvm, mut wrong: impl FnMut(Frame, u32, u32)) -> usize {
+        let _inner = self.inner.lock();
+        Self::count_below(uvm, self.root, ROOT_LEVEL, &mut wrong)
+    }
+
+    fn count_below(
+        uvm: &Uvm,
+        frame: Frame,
+        level: u32,
+        wrong: &mut impl FnMut(Frame, u32, u32),
+    ) -> usize {
+        let entries = if level == ROOT_LEVEL {
+            ENTRIES / 2
+        } else {
+            ENTRIES
+        };
+        // SAFETY: a table of the pmap that the caller has locked.
+        let table = unsafe { uvm.phys().table(frame) };
+        let (mut used, mut tables) = (0, 1);
+        for slot in &table.0[..entries as usize] {
+            let entry = Pte(slot.load(Relaxed));
+            if entry.is_present() {
+                used += 1;
+                if level > 0 {
+                    tables += Self::count_below(uvm, entry.frame(), level - 1, wrong);
+                }
+            }
+        }
+        let counted = uvm.page(frame).prev.load(Relaxed);
+        if counted != used {
+            wrong(frame, counted, used);
+        }
+        tables
     }
 
     /// Calls `f(inner, entries, first page, table frame)` for the part of each leaf table that lies
@@ -174,7 +248,16 @@ impl Pmap {
         inner.pending.hold_table(uvm, table);
         self.mark_pending(uvm);
         self.tables.fetch_sub(1, Relaxed);
+        uvm.meter().lower(Gauge::PmapTables, 1);
     }
+}
+
+/// How far a part of [`Pmap::collect`] has got.
+struct Collect {
+    /// Pages before this one are done.
+    from: Vpn,
+    /// Tables that may still be looked through.
+    budget: usize,
 }
 
 /// Everything that a program can map.

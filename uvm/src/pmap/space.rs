@@ -8,10 +8,9 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use executor::sync::SpinLock;
-
 use super::Pmap;
 use crate::Uvm;
+use crate::lock::{LEAF, SpinLock};
 use crate::meter::Counter;
 use crate::pool::Ref;
 
@@ -22,7 +21,7 @@ pub(crate) struct CpuSpace {
     /// Number of the root's frame; 0: the kernel's own root.
     root: AtomicU32,
     /// What keeps it.
-    pmap: SpinLock<Option<Ref<Pmap>>>,
+    pmap: SpinLock<Option<Ref<Pmap>>, LEAF>,
 }
 
 impl Uvm {
@@ -70,6 +69,16 @@ impl Uvm {
         if let Some(old) = old {
             old.active.fetch_and(!bit, SeqCst);
             self.count(Counter::PmapDeactivate);
+        }
+    }
+
+    /// Calls `f` with each pmap that a CPU has loaded. For `check`.
+    pub(crate) fn for_each_loaded(&self, mut f: impl FnMut(&Ref<Pmap>)) {
+        for space in self.spaces.iter() {
+            let loaded = space.pmap.lock().clone();
+            if let Some(pmap) = loaded {
+                f(&pmap);
+            }
         }
     }
 

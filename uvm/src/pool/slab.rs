@@ -8,10 +8,10 @@ use core::num::NonZero;
 use core::ptr::{self, NonNull};
 
 use arrayvec::ArrayVec;
-use executor::sync::SpinLock;
 
 use crate::Uvm;
 use crate::addr::PAGE_SIZE;
+use crate::lock::{POOL, POOL_MAGAZINE, SpinLock};
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::percpu::PerCpu;
@@ -35,13 +35,13 @@ pub(crate) struct Slabs {
     /// Objects that a magazine holds at most.
     rounds: usize,
     magazines: PerCpu<Magazine>,
-    inner: SpinLock<Inner>,
+    inner: SpinLock<Inner, POOL>,
 }
 
 type Rounds = ArrayVec<NonNull<u8>, MAGAZINE>;
 
 #[repr(align(64))]
-struct Magazine(SpinLock<Rounds>);
+struct Magazine(SpinLock<Rounds, POOL_MAGAZINE>);
 
 #[derive(Default)]
 struct Inner {

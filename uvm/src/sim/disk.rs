@@ -15,9 +15,10 @@ use arrayvec::ArrayVec;
 use executor::{Class, Executor};
 
 use crate::Uvm;
-use crate::addr::PageIndex;
+use crate::addr::{PAGE_SIZE, PageIndex};
 use crate::io::{BlockDevice, IoError, Op, PageIo};
 use crate::object::vnode::{Extent, FileMap};
+use crate::sim::random::Random;
 
 /// What the disk holds at byte `n`.
 #[must_use]
@@ -35,6 +36,13 @@ pub enum Mode {
     Told,
     /// By itself, after so long.
     After(Duration),
+    /// By itself, as chance will have it: at once, soon, late, or long after everything else is done; not in order.
+    Chance {
+        /// Decides.
+        seed: u64,
+        /// Requests in a thousand that fail for no reason.
+        failing: u64,
+    },
 }
 
 /// The disk.
@@ -44,6 +52,8 @@ pub struct SimDisk {
     mode: Mode,
     waiting: Mutex<VecDeque<PageIo>>,
     bad: Mutex<Vec<(u64, u64)>>,
+    random: Mutex<Random>,
+    delayed: AtomicUsize,
     reads: AtomicUsize,
     bytes: AtomicU64,
     most: AtomicUsize,
@@ -59,6 +69,11 @@ impl SimDisk {
             mode,
             waiting: Mutex::new(VecDeque::new()),
             bad: Mutex::new(Vec::new()),
+            random: Mutex::new(Random::new(match mode {
+                Mode::Chance { seed, .. } => seed,
+                _ => 0,
+            })),
+            delayed: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             most: AtomicUsize::new(0),
@@ -80,7 +95,7 @@ impl SimDisk {
     /// Requests not ended yet.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.queue().len()
+        self.queue().len() + self.delayed.load(Relaxed)
     }
 
     /// Most requests that ever were under way at once.
@@ -110,20 +125,33 @@ impl SimDisk {
         n
     }
 
+    /// Whether a request for `start..end` fails always.
+    #[must_use]
+    pub fn is_bad(&self, start: u64, end: u64) -> bool {
+        let bad = self.bad.lock().expect("not poisoned");
+        bad.iter().any(|b| b.0 < end && start < b.1)
+    }
+
+    /// How long the next request of [`Mode::Chance`] takes, and whether it fails.
+    fn chance(&self, failing: u64) -> (Duration, bool) {
+        let mut random = self.random.lock().expect("not poisoned");
+        let micros = match random.below(20) {
+            0..2 => 0,
+            2..14 => 1 + random.below(200),
+            14..19 => 1_000 + random.below(1_000),
+            _ => 20_000,
+        };
+        (Duration::from_micros(micros), random.below(1000) < failing)
+    }
+
     fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<PageIo>> {
         self.waiting.lock().expect("not poisoned")
     }
 
     fn finish(&self, io: PageIo) {
         let request = io.request();
-        let range = (request.offset, request.offset + request.len);
-        let bad = self
-            .bad
-            .lock()
-            .expect("not poisoned")
-            .iter()
-            .any(|b| b.0 < range.1 && range.0 < b.1);
-        if bad || request.op != Op::Read {
+        let end = request.offset + request.len;
+        if self.is_bad(request.offset, end) || request.op != Op::Read {
             io.complete(Err(IoError::Device));
             return;
         }
@@ -158,19 +186,43 @@ impl BlockDevice for Device {
         let disk = &self.disk;
         disk.reads.fetch_add(1, Relaxed);
         disk.bytes.fetch_add(io.request().len, Relaxed);
-        disk.queue().push_back(io);
+        let later = |delay: Duration, end: Box<dyn FnOnce(&SimDisk) + Send>| {
+            let (disk, executor) = (disk.clone(), self.executor.clone());
+            self.executor.spawn(Class::Completion, "disk", async move {
+                executor.sleep(delay).await;
+                end(&disk);
+            });
+        };
+        if let Mode::Chance { failing, .. } = disk.mode {
+            let (delay, fails) = disk.chance(failing);
+            disk.delayed.fetch_add(1, Relaxed);
+            let end = move |disk: &SimDisk| {
+                disk.delayed.fetch_sub(1, Relaxed);
+                if fails {
+                    io.complete(Err(IoError::Device));
+                } else {
+                    disk.finish(io);
+                }
+            };
+            if delay.is_zero() {
+                end(disk);
+            } else {
+                later(delay, Box::new(end));
+            }
+        } else {
+            disk.queue().push_back(io);
+        }
         disk.most.fetch_max(disk.pending(), Relaxed);
         match disk.mode {
-            Mode::Told => {}
+            Mode::Told | Mode::Chance { .. } => {}
             Mode::AtOnce => {
                 disk.complete(1);
             }
             Mode::After(delay) => {
-                let (disk, executor) = (disk.clone(), self.executor.clone());
-                self.executor.spawn(Class::Completion, "disk", async move {
-                    executor.sleep(delay).await;
+                let end = |disk: &SimDisk| {
                     disk.complete(1);
-                });
+                };
+                later(delay, Box::new(end));
             }
         }
     }
@@ -208,6 +260,22 @@ impl SimFile {
             }),
             layout,
         })
+    }
+
+    /// Whether page `index` lies on a part of `disk`, its own, that cannot be read.
+    #[must_use]
+    pub fn is_bad(&self, disk: &SimDisk, index: u64) -> bool {
+        let page = PageIndex(index).bytes();
+        let size = PAGE_SIZE as u64;
+        match self.layout {
+            Layout::Contiguous(base) => disk.is_bad(base + page, base + page + size),
+            Layout::Holes(base) => index % 3 != 2 && disk.is_bad(base + page, base + page + size),
+            // Its third block is a hole; that is the second on the disk.
+            Layout::Blocks(base) => {
+                let at = base + page;
+                disk.is_bad(at, at + BLOCK) || disk.is_bad(at + 2 * BLOCK, at + size)
+            }
+        }
     }
 
     /// What it holds at byte `n`.

@@ -3,11 +3,21 @@
 //! [`World`] puts a [`Host`] (RAM, CPUs with software TLBs) under an executor with a seeded choice of the next task and a virtual
 //! clock, and starts the pagedaemon. A "program" is a task that loads and stores through the software MMU and
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
+//!
+//! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
+//! `mapping` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 pub mod disk;
+mod drive;
+mod lwp;
+mod mapping;
 pub mod model;
+pub mod op;
+pub mod plan;
+mod process;
 pub mod random;
 pub mod run;
+pub mod shrink;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -140,7 +150,7 @@ impl Program {
         &self.space
     }
 
-    /// Repeats an access until it gets through or the fault routine refuses.
+    /// Repeats an access until it gets through or the fault routine refuses. On its way back to ring 3 no flush may be outstanding.
     async fn access<T>(
         &self,
         va: u64,
@@ -150,6 +160,8 @@ impl Program {
         let va = VirtAddr::new(va);
         for _ in 0..PATIENCE {
             self.space.activate();
+            self.space.assert_settled();
+            assert_eq!(self.space.uvm().deferred_flushes(), 0, "deferred flushes");
             match f(&self.machine, va) {
                 Ok(value) => {
                     self.space.made_progress();
@@ -167,6 +179,14 @@ impl Program {
     /// [`FaultError`]: what the program would be killed for.
     pub async fn load(&self, va: u64) -> Result<u8, FaultError> {
         self.access(va, Access::Read, HostMachine::load).await
+    }
+
+    /// Fetches a byte as an instruction.
+    ///
+    /// # Errors
+    /// [`FaultError`]: what the program would be killed for.
+    pub async fn fetch(&self, va: u64) -> Result<u8, FaultError> {
+        self.access(va, Access::Exec, HostMachine::fetch).await
     }
 
     /// Stores a byte.

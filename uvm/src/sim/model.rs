@@ -4,14 +4,19 @@
 //! [`SAMPLES`]; programs load and store only there. Pages that an operation under way may be changing are *unsettled*: what a
 //! concurrent access sees of them is not judged.
 //!
+//! A page whose stores are counted tells a fork that took several polls whether its child may have either of two contents.
+//!
 //! A private view of a shared object (a child's, by inherit copy) has `mmap`'s MAP_PRIVATE semantics: what others store in the
 //! object shows in it until its first own store to the page.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
 use std::sync::Mutex;
 
 use crate::addr::PAGE_SIZE;
+use crate::fault::FaultError;
 use crate::map::Inherit;
 use crate::prot::Prot;
 use crate::sim::disk::SimFile;
@@ -22,14 +27,17 @@ pub const SAMPLES: [usize; 4] = [0, 1023, 1024, PAGE_SIZE - 1];
 /// The sampled bytes of a page; `None` where the order of concurrent operations decides.
 pub type Bytes = [Option<u8>; SAMPLES.len()];
 
+const ZEROES: Bytes = [Some(0); SAMPLES.len()];
+const UNKNOWN: Bytes = [None; SAMPLES.len()];
+
 /// A page of an object that several address spaces map.
 type ObjectPage = Arc<Mutex<Bytes>>;
 
 /// What is seen through anonymous memory.
 #[derive(Clone)]
 pub enum View {
-    /// Bytes of its own.
-    Own(Bytes),
+    /// Bytes of its own, and how often they were stored to.
+    Own(Bytes, u32),
     /// The object's below, until the first store.
     Of(ObjectPage),
 }
@@ -43,25 +51,34 @@ pub enum Content {
     Shared(Arc<Mutex<View>>),
     /// An object's page itself.
     Object(ObjectPage),
+    /// Past the end of the object.
+    Beyond,
 }
 
 impl View {
     fn bytes(&self) -> Bytes {
         match self {
-            Self::Own(bytes) => *bytes,
+            Self::Own(bytes, _) => *bytes,
             Self::Of(page) => *page.lock().expect("not poisoned"),
+        }
+    }
+
+    fn stores(&self) -> u32 {
+        match self {
+            Self::Own(_, stores) => *stores,
+            Self::Of(_) => 0,
         }
     }
 
     fn set(&mut self, sample: usize, byte: Option<u8>) {
         let mut bytes = self.bytes();
         bytes[sample] = byte;
-        *self = Self::Own(bytes);
+        *self = Self::Own(bytes, self.stores() + 1);
     }
 
     fn blur(&mut self) {
         if matches!(self, Self::Of(_)) {
-            *self = Self::Own([None; SAMPLES.len()]);
+            *self = Self::Own(UNKNOWN, 1);
         }
     }
 }
@@ -70,34 +87,44 @@ impl Content {
     /// Private zeroes.
     #[must_use]
     pub const fn zeroes() -> Self {
-        Self::Private(View::Own([Some(0); SAMPLES.len()]))
+        Self::Private(View::Own(ZEROES, 0))
     }
 
-    /// A private view of page `index` of a file.
+    /// A private view of page `index` of a file of `size` bytes.
     #[must_use]
-    pub fn of_file(file: &SimFile, index: u64) -> Self {
-        let byte = |at| Some(file.byte(index * PAGE_SIZE as u64 + at));
-        Self::Private(View::Own(SAMPLES.map(|at| byte(at as u64))))
+    pub fn of_file(file: &SimFile, size: u64, index: u64) -> Self {
+        let start = index * PAGE_SIZE as u64;
+        if start >= size {
+            return Self::Beyond;
+        }
+        // What the last page has after the end is zero.
+        let byte = |at| match start + at {
+            n if n < size => Some(file.byte(n)),
+            _ => Some(0),
+        };
+        Self::Private(View::Own(SAMPLES.map(|at| byte(at as u64)), 0))
     }
 
     /// Shared zeroes.
     #[must_use]
     pub fn shared() -> Self {
-        Self::Shared(Arc::new(Mutex::new(View::Own([Some(0); SAMPLES.len()]))))
+        Self::Shared(Arc::new(Mutex::new(View::Own(ZEROES, 0))))
     }
 
     /// A new object's page: zeroes.
     #[must_use]
     pub fn object() -> Self {
-        Self::Object(Arc::new(Mutex::new([Some(0); SAMPLES.len()])))
+        Self::Object(Arc::new(Mutex::new(ZEROES)))
     }
 
-    /// What a child has that inherits a copy.
-    fn copy(&self) -> View {
+    /// What a private mapping of the same memory shows.
+    #[must_use]
+    pub fn private(&self) -> Self {
         match self {
-            Self::Private(view) => view.clone(),
-            Self::Shared(view) => view.lock().expect("not poisoned").clone(),
-            Self::Object(page) => View::Of(page.clone()),
+            Self::Private(view) => Self::Private(view.clone()),
+            Self::Shared(view) => Self::Private(view.lock().expect("not poisoned").clone()),
+            Self::Object(page) => Self::Private(View::Of(page.clone())),
+            Self::Beyond => Self::Beyond,
         }
     }
 
@@ -106,6 +133,16 @@ impl Content {
             Self::Private(view) => view.bytes(),
             Self::Shared(view) => view.lock().expect("not poisoned").bytes(),
             Self::Object(page) => *page.lock().expect("not poisoned"),
+            Self::Beyond => UNKNOWN,
+        }
+    }
+
+    /// How often anonymous memory was stored to.
+    fn stores(&self) -> u32 {
+        match self {
+            Self::Private(view) => view.stores(),
+            Self::Shared(view) => view.lock().expect("not poisoned").stores(),
+            Self::Object(_) | Self::Beyond => 0,
         }
     }
 
@@ -114,6 +151,7 @@ impl Content {
             Self::Private(view) => view.set(sample, byte),
             Self::Shared(view) => view.lock().expect("not poisoned").set(sample, byte),
             Self::Object(page) => page.lock().expect("not poisoned")[sample] = byte,
+            Self::Beyond => {}
         }
     }
 
@@ -121,9 +159,20 @@ impl Content {
         match self {
             Self::Private(view) => view.blur(),
             Self::Shared(view) => view.lock().expect("not poisoned").blur(),
-            Self::Object(_) => {}
+            Self::Object(_) | Self::Beyond => {}
         }
     }
+}
+
+/// Whether a page can be read from its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Risk {
+    /// It needs none, or the disk is good.
+    None,
+    /// A read may fail.
+    MayFail,
+    /// It cannot.
+    Bad,
 }
 
 /// One page of an address space.
@@ -131,12 +180,14 @@ impl Content {
 pub struct ModelPage {
     /// What is allowed.
     pub prot: Prot,
+    /// The most that may be.
+    pub max_prot: Prot,
     /// What a child gets.
     pub inherit: Inherit,
     /// What it holds.
     pub content: Content,
-    /// Whether reading it may fail: it comes from a file on a bad disk.
-    pub from_file: bool,
+    /// What its disk is like.
+    pub risk: Risk,
 }
 
 /// What an access must come to.
@@ -144,21 +195,29 @@ pub struct ModelPage {
 pub enum Verdict {
     /// It succeeds; a load finds this byte, if that is known.
     Succeeds(Option<u8>),
-    /// Nothing is mapped there.
-    NoMapping,
-    /// It is not allowed.
-    Protection,
+    /// It fails so.
+    Fails(FaultError),
     /// Whatever happens is right.
     Open,
+}
+
+/// What a fork that is under way must know.
+#[derive(Clone, Default)]
+struct Fork {
+    /// Of each page, how often it had been stored to, and whether it could be read.
+    before: BTreeMap<u64, (u32, Risk)>,
+    /// Pages mapped since.
+    mapped: BTreeSet<u64>,
 }
 
 /// One address space.
 #[derive(Clone, Default)]
 pub struct Model {
+    /// Where the heap begins and ends, in bytes.
+    pub heap: (u64, u64),
     pages: BTreeMap<u64, ModelPage>,
     unsettled: BTreeMap<u64, u32>,
-    /// Pages stored to since a fork under way began.
-    fork_log: Option<BTreeSet<u64>>,
+    fork: Option<Fork>,
 }
 
 impl Model {
@@ -169,27 +228,30 @@ impl Model {
             return Verdict::Open;
         }
         match self.pages.get(&page) {
-            None => Verdict::NoMapping,
-            Some(found) if !found.prot.contains(needs) => Verdict::Protection,
-            Some(found) => Verdict::Succeeds(found.content.bytes()[sample]),
+            None => Verdict::Fails(FaultError::NoMapping),
+            Some(found) if !found.prot.contains(needs) => Verdict::Fails(FaultError::Protection),
+            Some(found) => match found.content {
+                Content::Beyond => Verdict::Fails(FaultError::BeyondEnd),
+                _ if found.risk == Risk::Bad => Verdict::Fails(FaultError::Io),
+                _ => Verdict::Succeeds(found.content.bytes()[sample]),
+            },
         }
     }
 
     /// Whether reading `page` may fail for a bad disk.
     #[must_use]
     pub fn may_fail(&self, page: u64) -> bool {
-        self.pages.get(&page).is_some_and(|found| found.from_file)
+        self.pages
+            .get(&page)
+            .is_some_and(|found| found.risk > Risk::None)
     }
 
     /// A store has happened just now.
     pub fn store(&mut self, page: u64, sample: usize, byte: u8) {
-        if let Some(log) = &mut self.fork_log {
-            log.insert(page);
-        }
         if let Some(found) = self.pages.get_mut(&page) {
             found.content.set(sample, Some(byte));
             // It is anonymous from now on.
-            found.from_file = false;
+            found.risk = Risk::None;
         }
     }
 
@@ -204,14 +266,14 @@ impl Model {
     }
 
     /// An operation on `pages` begins.
-    pub fn begin(&mut self, pages: core::ops::Range<u64>) {
+    pub fn begin(&mut self, pages: Range<u64>) {
         for page in pages {
             *self.unsettled.entry(page).or_default() += 1;
         }
     }
 
     /// It has ended.
-    pub fn end(&mut self, pages: core::ops::Range<u64>) {
+    pub fn end(&mut self, pages: Range<u64>) {
         for page in pages {
             if let Some(count) = self.unsettled.get_mut(&page) {
                 *count -= 1;
@@ -224,31 +286,74 @@ impl Model {
 
     /// Whether any of `pages` is mapped.
     #[must_use]
-    pub fn any(&self, pages: core::ops::Range<u64>) -> bool {
+    pub fn any(&self, pages: Range<u64>) -> bool {
         self.pages.range(pages).next().is_some()
+    }
+
+    /// How many of `pages` are mapped.
+    #[must_use]
+    pub fn mapped(&self, pages: Range<u64>) -> u64 {
+        self.pages.range(pages).count() as u64
     }
 
     /// Whether all of `pages` are mapped.
     #[must_use]
-    pub fn all(&self, pages: core::ops::Range<u64>) -> bool {
+    pub fn all(&self, pages: Range<u64>) -> bool {
         let len = (pages.end - pages.start) as usize;
         self.pages.range(pages).count() == len
     }
 
+    /// Where the highest hole of so many pages ends below `top`.
+    #[must_use]
+    pub fn highest_hole(&self, count: u64, top: u64) -> u64 {
+        let mut end = top;
+        while let Some((&page, _)) = self.pages.range(end - count..end).next_back() {
+            end = page;
+        }
+        end
+    }
+
+    /// Whether an operation may be changing something.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// Pages mapped.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.pages.len() as u64
+    }
+
+    /// Whether nothing is mapped.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// Whether all of `pages` that are mapped pass `test`.
+    #[must_use]
+    pub fn each(&self, pages: Range<u64>, mut test: impl FnMut(&ModelPage) -> bool) -> bool {
+        self.pages.range(pages).all(|(_, page)| test(page))
+    }
+
     /// Maps a page.
     pub fn insert(&mut self, page: u64, new: ModelPage) {
+        if let Some(fork) = &mut self.fork {
+            fork.mapped.insert(page);
+        }
         self.pages.insert(page, new);
     }
 
     /// Unmaps pages.
-    pub fn remove(&mut self, pages: core::ops::Range<u64>) {
+    pub fn remove(&mut self, pages: Range<u64>) {
         for page in pages {
             self.pages.remove(&page);
         }
     }
 
     /// Changes mapped pages.
-    pub fn change(&mut self, pages: core::ops::Range<u64>, mut f: impl FnMut(&mut ModelPage)) {
+    pub fn change(&mut self, pages: Range<u64>, mut f: impl FnMut(&mut ModelPage)) {
         for (_, page) in self.pages.range_mut(pages) {
             f(page);
         }
@@ -256,38 +361,53 @@ impl Model {
 
     /// A fork begins.
     pub fn fork_begins(&mut self) {
-        self.fork_log = Some(BTreeSet::new());
+        let of = |(&number, page): (&u64, &ModelPage)| (number, (page.content.stores(), page.risk));
+        self.fork = Some(Fork {
+            before: self.pages.iter().map(of).collect(),
+            mapped: BTreeSet::new(),
+        });
     }
 
-    /// It has ended: the child. What was stored meanwhile may have come before or after.
-    pub fn fork_ended(&mut self) -> Self {
-        let log = self.fork_log.take().unwrap_or_default();
-        let mut child = Self::default();
+    /// It has ended: the child, but for the pages that were mapped meanwhile: those may be there or not, and are returned too. What
+    /// was stored meanwhile may have come before or after.
+    pub fn fork_ended(&mut self) -> (Self, Vec<u64>) {
+        let fork = self.fork.take().unwrap_or_default();
+        let mut child = Self {
+            heap: self.heap,
+            ..Self::default()
+        };
         for (&number, page) in &self.pages {
-            let stored = log.contains(&number);
+            let Some(&(stores, risk)) = fork.before.get(&number) else {
+                continue;
+            };
+            if fork.mapped.contains(&number) {
+                continue;
+            }
             let mut copy = page.clone();
             match page.inherit {
                 Inherit::None => continue,
                 Inherit::Share => {}
                 Inherit::Zero => {
                     copy.content = Content::zeroes();
-                    copy.from_file = false;
+                    copy.risk = Risk::None;
                 }
                 Inherit::Copy => {
-                    copy.content = Content::Private(match page.content.copy() {
-                        View::Own(_) if stored => View::Own([None; SAMPLES.len()]),
-                        view => view,
-                    });
-                    copy.from_file |= stored;
+                    copy.content = match page.content.private() {
+                        Content::Private(View::Own(..)) if page.content.stores() != stores => {
+                            Content::Private(View::Own(UNKNOWN, 0))
+                        }
+                        content => content,
+                    };
+                    copy.risk = page.risk.max(risk);
                 }
             }
             child.pages.insert(number, copy);
         }
-        child
+        (child, fork.mapped.into_iter().collect())
     }
 
     /// What was private becomes shared with the children to come.
-    pub fn share(&mut self, pages: core::ops::Range<u64>) {
+    pub fn share(&mut self, pages: Range<u64>) {
         self.change(pages, |page| {
             if let Content::Private(view) = &page.content {
                 page.content = Content::Shared(Arc::new(Mutex::new(view.clone())));
@@ -304,9 +424,10 @@ mod tests {
         let mut model = Model::default();
         let page = ModelPage {
             prot: Prot::RW,
+            max_prot: Prot::ALL,
             inherit,
             content,
-            from_file: false,
+            risk: Risk::None,
         };
         model.insert(1, page);
         model
@@ -314,7 +435,7 @@ mod tests {
 
     fn fork(model: &mut Model) -> Model {
         model.fork_begins();
-        model.fork_ended()
+        model.fork_ended().0
     }
 
     fn sees(model: &Model) -> Verdict {
@@ -348,9 +469,30 @@ mod tests {
     #[test]
     fn what_was_stored_is_not_read_from_the_file() {
         let mut model = mapped(Inherit::Copy, Content::zeroes());
-        model.change(1..2, |page| page.from_file = true);
+        model.change(1..2, |page| page.risk = Risk::MayFail);
         assert!(model.may_fail(1));
         model.store(1, 0, 7);
         assert!(!model.may_fail(1));
+    }
+
+    #[test]
+    fn what_changes_during_a_fork_is_not_known_in_the_child() {
+        let mut parent = mapped(Inherit::Copy, Content::shared());
+        let mut partner = parent.clone();
+        parent.fork_begins();
+        partner.store(1, 0, 7);
+        let page = ModelPage {
+            prot: Prot::RW,
+            max_prot: Prot::ALL,
+            inherit: Inherit::Copy,
+            content: Content::zeroes(),
+            risk: Risk::None,
+        };
+        parent.insert(2, page);
+        let (child, mapped) = parent.fork_ended();
+        assert_eq!(sees(&child), Verdict::Succeeds(None));
+        assert_eq!(sees(&parent), Verdict::Succeeds(Some(7)));
+        assert_eq!(mapped, [2]);
+        assert!(!child.any(2..3));
     }
 }

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{AllocFor, FreeList, KEEP_DIRTY};
 use crate::Uvm;
+use crate::lock;
 use crate::meter::Counter;
 use crate::page::PageFlags;
 
@@ -14,6 +15,7 @@ impl Uvm {
     /// Waits until `n` frames could be had by an ordinary allocation, in order of arrival. They are
     /// not reserved: the caller tries again, and may wait again. Wakes the pagedaemon.
     pub async fn wait_for_free(&self, n: usize) {
+        lock::assert_none_held("waiting for a free frame");
         if self.can_allocate(AllocFor::User, n) {
             return;
         }

@@ -1,0 +1,217 @@
+//! A simulated program's life: it takes the next operation, does it, and compares what came of it with the model.
+
+use alloc::sync::Arc;
+use core::future::poll_fn;
+use core::pin::pin;
+use core::sync::atomic::Ordering::Relaxed;
+use core::time::Duration;
+
+use executor::yield_now;
+
+use crate::addr::{PAGE_SIZE, VirtAddr};
+use crate::fault::FaultError;
+use crate::map::VmError;
+use crate::prot::{Access, Prot};
+use crate::sim::Program;
+use crate::sim::model::{SAMPLES, Verdict};
+use crate::sim::op::{Op, Spot, Then};
+use crate::sim::process::Process;
+use crate::sim::run::{Mode, Shared};
+
+/// A program.
+pub(super) struct Lwp {
+    pub(super) shared: Arc<Shared>,
+    pub(super) process: Arc<Process>,
+    pub(super) program: Program,
+}
+
+impl Lwp {
+    /// All of it. As the kernel does, it is in its address space at the start of each poll, on whichever CPU that is.
+    pub(super) async fn live(self) {
+        {
+            let mut life = pin!(self.work());
+            poll_fn(|cx| {
+                self.process.space.activate();
+                life.as_mut().poll(cx)
+            })
+            .await;
+        }
+        self.process.space.deactivate();
+        if self.process.programs.fetch_sub(1, Relaxed) == 1 {
+            self.process.space.teardown().await;
+            self.shared.spaces.fetch_sub(1, Relaxed);
+        }
+    }
+
+    async fn work(&self) {
+        while let Some(index) = self.shared.next_op() {
+            let (op, then) = Op::draw(&self.shared.plan, index);
+            self.shared.trace(index, &op);
+            if op == Op::Exit && self.shared.spaces.load(Relaxed) > 1 {
+                self.shared.note(|o| o.ops += 1);
+                break;
+            }
+            self.operation(op).await;
+            self.shared.note(|o| o.ops += 1);
+            match then {
+                Then::GoOn => {}
+                Then::Yield => yield_now().await,
+                Then::Sleep(micros) => {
+                    let executor = &self.shared.world.executor;
+                    executor.sleep(Duration::from_micros(micros)).await;
+                }
+            }
+        }
+    }
+
+    async fn operation(&self, op: Op) {
+        match op {
+            Op::Access(access, spot, byte) => self.access(access, spot, byte).await,
+            Op::ReadBytes(at, len) => self.read_bytes(at, len).await,
+            Op::WriteBytes(at, len, byte) => self.write_bytes(at, len, byte).await,
+            Op::Map(mapping) => self.map(mapping).await,
+            Op::MapBadly(flaw, pages) => self.map_badly(flaw, pages),
+            Op::Unmap(pages) => self.unmap(pages).await,
+            Op::Protect(pages, prot) => self.protect(pages, prot).await,
+            Op::Inherit(pages, inherit) => self.inherit(pages, inherit).await,
+            Op::Advise(pages, advice) => self.advise(pages, advice).await,
+            Op::Brk(bytes) => self.brk(bytes).await,
+            Op::Fork(programs) => self.fork(programs).await,
+            Op::Exit => {}
+        }
+    }
+
+    /// Something is wrong.
+    #[allow(clippy::unused_self, reason = "the trace says which program it was")]
+    pub(super) fn fail(&self, what: core::fmt::Arguments<'_>) -> ! {
+        panic!("{what}")
+    }
+
+    /// No memory, where that may be.
+    pub(super) fn out_of_memory(&self, what: &str, error: VmError) {
+        if error != VmError::OutOfMemory || self.shared.mode != Mode::Starved {
+            self.fail(format_args!("{what}: unexpected: {error}"));
+        }
+        self.shared.note(|o| o.out_of_memory += 1);
+    }
+
+    async fn access(&self, access: Access, spot: Spot, byte: u8) {
+        let Spot { page, sample } = spot;
+        let va = spot.va();
+        let (needs, result) = match access {
+            Access::Read => (Prot::READ, self.program.load(va).await.map(Some)),
+            Access::Exec => (
+                Prot::READ | Prot::EXEC,
+                self.program.fetch(va).await.map(Some),
+            ),
+            Access::Write => {
+                self.before_store(page);
+                let result = self.program.store(va, byte).await;
+                (Prot::RW, result.map(|()| None))
+            }
+        };
+        // No await since the access: the model is as of that instant.
+        let verdict = self.process.with(|m| m.judge(page, sample, needs));
+        self.judge(page, access, &verdict, result);
+        if access == Access::Write && result.is_ok() {
+            self.process.with(|m| m.store(page, sample, byte));
+        }
+    }
+
+    fn before_store(&self, page: u64) {
+        if self.shared.mode == Mode::Starved {
+            self.process.with(|m| m.may_copy(page));
+        }
+    }
+
+    /// Compares what happened with what had to. `Ok(Some)` is a byte loaded.
+    fn judge(
+        &self,
+        page: u64,
+        what: Access,
+        verdict: &Verdict,
+        result: Result<Option<u8>, FaultError>,
+    ) {
+        match (verdict, result) {
+            (_, Err(FaultError::OutOfMemory)) if self.shared.mode == Mode::Starved => {
+                self.shared.note(|o| o.out_of_memory += 1);
+            }
+            (Verdict::Succeeds(_) | Verdict::Open, Err(FaultError::Io))
+                if self.shared.mode == Mode::Faulty
+                    && (*verdict == Verdict::Open || self.process.with(|m| m.may_fail(page))) =>
+            {
+                self.shared.note(|o| o.io_errors += 1);
+            }
+            (Verdict::Open, Ok(_)) => self.shared.note(|o| o.accesses += 1),
+            (
+                Verdict::Open,
+                Err(FaultError::NoMapping | FaultError::Protection | FaultError::BeyondEnd),
+            ) => {}
+            (Verdict::Fails(wanted), Err(got)) if *wanted == got => {
+                if got == FaultError::Io {
+                    self.shared.note(|o| o.io_errors += 1);
+                }
+            }
+            (Verdict::Succeeds(wanted), Ok(got))
+                if wanted.is_none() || got.is_none() || *wanted == got =>
+            {
+                self.shared.note(|o| o.accesses += 1);
+            }
+            (verdict, result) => self.fail(format_args!(
+                "{what:?} at page {page:#x}: {result:x?}, expected {verdict:x?}"
+            )),
+        }
+    }
+
+    /// The parts of `len` bytes from `at` on that lie in one page each: page, first byte in it, and length.
+    fn parts(at: Spot, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+        let (mut va, end) = (at.va(), at.va() + len as u64);
+        core::iter::from_fn(move || {
+            let within = va as usize % PAGE_SIZE;
+            let part = (PAGE_SIZE - within).min((end - va) as usize);
+            let page = va / PAGE_SIZE as u64;
+            va += part as u64;
+            (part > 0).then_some((page, within, part))
+        })
+    }
+
+    /// Page by page, since each is read in an instant of its own.
+    async fn read_bytes(&self, at: Spot, len: usize) {
+        for (page, within, part) in Self::parts(at, len) {
+            let mut bytes = [0; PAGE_SIZE];
+            let va = VirtAddr::new(page * PAGE_SIZE as u64 + within as u64);
+            let result = self.process.space.read_bytes(va, &mut bytes[..part]).await;
+            for (sample, &offset) in SAMPLES.iter().enumerate() {
+                if (within..within + part).contains(&offset) {
+                    let verdict = self.process.with(|m| m.judge(page, sample, Prot::READ));
+                    let result = result.map(|()| Some(bytes[offset - within]));
+                    self.judge(page, Access::Read, &verdict, result);
+                }
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        self.process.space.made_progress();
+    }
+
+    async fn write_bytes(&self, at: Spot, len: usize, byte: u8) {
+        for (page, within, part) in Self::parts(at, len) {
+            self.before_store(page);
+            let va = VirtAddr::new(page * PAGE_SIZE as u64 + within as u64);
+            let bytes = [byte; PAGE_SIZE];
+            let result = self.process.space.write_bytes(va, &bytes[..part]).await;
+            let verdict = self.process.with(|m| m.judge(page, 0, Prot::RW));
+            self.judge(page, Access::Write, &verdict, result.map(|()| None));
+            if result.is_err() {
+                break;
+            }
+            for (sample, offset) in SAMPLES.into_iter().enumerate() {
+                if (within..within + part).contains(&offset) {
+                    self.process.with(|m| m.store(page, sample, byte));
+                }
+            }
+        }
+        self.process.space.made_progress();
+    }
+}

@@ -1,0 +1,388 @@
+//! The operations of programs, each drawn from a seed and its own number alone.
+//!
+//! Because operation `i` does not depend on those before it, any of them can be left out and the rest stay what they were: so a failing
+//! run is made short ([`super::shrink`]).
+
+use core::ops::Range;
+
+use crate::addr::PAGE_SIZE;
+use crate::map::{Advice, Inherit};
+use crate::prot::{Access, Prot};
+use crate::sim::model::SAMPLES;
+use crate::sim::plan::Plan;
+use crate::sim::random::Random;
+
+/// Pages of each shared object and of each file.
+pub const OBJECT_PAGES: u64 = 24;
+/// Files, and shared anonymous objects.
+pub const FILES: usize = 4;
+/// See [`FILES`].
+pub const OBJECTS: usize = 2;
+
+/// A kind of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Load, store or fetch.
+    Access,
+    /// Bytes over several pages, from outside.
+    Copy,
+    /// Make a mapping.
+    Map,
+    /// Ask for a mapping that cannot be.
+    MapBadly,
+    /// Remove mappings.
+    Unmap,
+    /// Change protection.
+    Protect,
+    /// Change inheritance.
+    Inherit,
+    /// Give advice.
+    Advise,
+    /// Move the heap's end.
+    Brk,
+    /// Copy the address space.
+    Fork,
+    /// End.
+    Exit,
+}
+
+/// All kinds, how often each is done, and whether a run may do without it.
+pub const KINDS: [(Kind, u64, bool); 11] = [
+    (Kind::Access, 1200, false),
+    (Kind::Copy, 60, true),
+    (Kind::Map, 180, false),
+    (Kind::MapBadly, 20, true),
+    (Kind::Unmap, 70, true),
+    (Kind::Protect, 80, true),
+    (Kind::Inherit, 40, true),
+    (Kind::Advise, 40, true),
+    (Kind::Brk, 20, true),
+    (Kind::Fork, 40, true),
+    (Kind::Exit, 30, true),
+];
+
+/// A byte that is looked at: a sample of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// Page number.
+    pub page: u64,
+    /// Which of [`SAMPLES`].
+    pub sample: usize,
+}
+
+impl Spot {
+    /// Its address.
+    #[must_use]
+    pub const fn va(self) -> u64 {
+        self.page * PAGE_SIZE as u64 + SAMPLES[self.sample] as u64
+    }
+}
+
+/// What a mapping shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// Zeroes of its own.
+    Private,
+    /// Zeroes that children share.
+    Shared,
+    /// A file from a page on: privately, or shared and never written.
+    File(usize, u64, Seen),
+    /// A shared object from a page on.
+    Object(usize, u64, Seen),
+}
+
+/// Who sees stores to an object's mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The address space alone.
+    Alone,
+    /// All.
+    ByAll,
+}
+
+/// Where a mapping goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// In place of what is there.
+    Fixed,
+    /// Only if nothing is there.
+    Exclusive,
+    /// There if nothing is there, else elsewhere.
+    Hint,
+    /// Anywhere.
+    Anywhere,
+}
+
+/// A mapping to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The pages.
+    pub pages: Range<u64>,
+    /// How strictly.
+    pub place: Where,
+    /// What it shows.
+    pub shows: Shows,
+    /// What is allowed.
+    pub prot: Prot,
+    /// The most that ever may be.
+    pub max_prot: Prot,
+}
+
+/// What is wrong with a mapping that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// No length.
+    Empty,
+    /// More than the address space has.
+    TooLong,
+    /// An address within a page.
+    Unaligned,
+    /// Below the lowest address.
+    TooLow,
+    /// Past the highest.
+    TooHigh,
+    /// More allowed than ever may be.
+    TooMuch,
+    /// Past the last page that an object can have.
+    Offset,
+    /// A file that all see the stores to.
+    SharedFile,
+}
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A load, store (of this byte) or fetch.
+    Access(Access, Spot, u8),
+    /// Bytes read from so many bytes on, from outside.
+    ReadBytes(Spot, usize),
+    /// Bytes written there: all the same.
+    WriteBytes(Spot, usize, u8),
+    /// A mapping.
+    Map(Mapping),
+    /// One that must be refused.
+    MapBadly(Flaw, Range<u64>),
+    /// Removes mappings.
+    Unmap(Range<u64>),
+    /// Changes protection.
+    Protect(Range<u64>, Prot),
+    /// Changes inheritance.
+    Inherit(Range<u64>, Inherit),
+    /// Gives advice.
+    Advise(Range<u64>, Advice),
+    /// Moves the heap's end to so many bytes past its start.
+    Brk(u64),
+    /// A child of so many programs.
+    Fork(usize),
+    /// The program ends, unless it is the last.
+    Exit,
+}
+
+/// What a program does after an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The next one.
+    GoOn,
+    /// Lets all others run.
+    Yield,
+    /// Sleeps for so many microseconds.
+    Sleep(u64),
+}
+
+impl Op {
+    /// Operation `index` of a run, and what comes after it.
+    #[must_use]
+    pub fn draw(plan: &Plan, index: u32) -> (Self, Then) {
+        let seed = plan.seed ^ (u64::from(index) + 1).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let mut draw = Draw {
+            plan,
+            random: Random::new(seed),
+        };
+        let then = match draw.random.below(100) {
+            n if n >= plan.rests => Then::GoOn,
+            n if n % 8 == 0 => Then::Sleep(1 + draw.random.below(300)),
+            _ => Then::Yield,
+        };
+        (draw.op(), then)
+    }
+}
+
+struct Draw<'a> {
+    plan: &'a Plan,
+    random: Random,
+}
+
+impl Draw<'_> {
+    fn op(&mut self) -> Op {
+        match self.kind() {
+            Kind::Access => {
+                let access = match self.random.below(16) {
+                    0..8 => Access::Read,
+                    8..15 => Access::Write,
+                    _ => Access::Exec,
+                };
+                Op::Access(access, self.spot(), self.random.draw() as u8)
+            }
+            Kind::Copy => {
+                let (at, len) = (self.spot(), 1 + self.random.below(4 * PAGE_SIZE as u64));
+                match self.random.percent(50) {
+                    true => Op::ReadBytes(at, len as usize),
+                    false => Op::WriteBytes(at, len as usize, self.random.draw() as u8),
+                }
+            }
+            Kind::Map => Op::Map(self.mapping()),
+            Kind::MapBadly => {
+                let flaw = self.random.pick(&[
+                    Flaw::Empty,
+                    Flaw::TooLong,
+                    Flaw::Unaligned,
+                    Flaw::TooLow,
+                    Flaw::TooHigh,
+                    Flaw::TooMuch,
+                    Flaw::Offset,
+                    Flaw::SharedFile,
+                ]);
+                Op::MapBadly(flaw, self.pages(16))
+            }
+            Kind::Unmap => Op::Unmap(self.range(16)),
+            Kind::Protect => {
+                let rw = Prot::RW;
+                let rx = Prot::READ.union(Prot::EXEC);
+                let prots = [Prot::empty(), Prot::READ, rw, rw, rx, Prot::ALL];
+                Op::Protect(self.range(12), self.random.pick(&prots))
+            }
+            Kind::Inherit => {
+                let inherit = self.random.pick(&[
+                    Inherit::Share,
+                    Inherit::Copy,
+                    Inherit::None,
+                    Inherit::Zero,
+                ]);
+                Op::Inherit(self.range(12), inherit)
+            }
+            Kind::Advise => {
+                let advice =
+                    self.random
+                        .pick(&[Advice::Normal, Advice::Random, Advice::Sequential]);
+                Op::Advise(self.range(30), advice)
+            }
+            Kind::Brk => Op::Brk(self.random.below(12 * PAGE_SIZE as u64)),
+            Kind::Fork => Op::Fork(1 + self.random.below(2) as usize),
+            Kind::Exit => Op::Exit,
+        }
+    }
+
+    fn kind(&mut self) -> Kind {
+        let mut at = self.random.below(self.plan.total);
+        for ((kind, ..), weight) in KINDS.iter().zip(self.plan.weights) {
+            match at.checked_sub(weight) {
+                Some(rest) => at = rest,
+                None => return *kind,
+            }
+        }
+        Kind::Access
+    }
+
+    fn page(&mut self) -> u64 {
+        let arena = &self.plan.arena;
+        let hot = arena.start + (arena.end - arena.start - self.plan.hot) / 2;
+        match self.random.percent(50) {
+            true => hot + self.random.below(self.plan.hot),
+            false => arena.start + self.random.below(arena.end - arena.start),
+        }
+    }
+
+    fn spot(&mut self) -> Spot {
+        Spot {
+            page: self.page(),
+            sample: self.random.below(SAMPLES.len() as u64) as usize,
+        }
+    }
+
+    /// Some pages of the arena, at least one.
+    fn pages(&mut self, most: u64) -> Range<u64> {
+        let start = self.page();
+        start..(start + 1 + self.random.below(most)).min(self.plan.arena.end)
+    }
+
+    /// The same, now and then none, or far more than there is.
+    fn range(&mut self, most: u64) -> Range<u64> {
+        let pages = self.pages(most);
+        match self.random.below(100) {
+            0 => pages.start..pages.start,
+            1 => pages.start..pages.start + 0x10_0000,
+            2 => self.plan.arena.clone(),
+            _ => pages,
+        }
+    }
+
+    fn mapping(&mut self) -> Mapping {
+        let pages = self.pages(16);
+        let prot = self.random.pick(&[
+            Prot::RW,
+            Prot::RW,
+            Prot::RW,
+            Prot::READ,
+            Prot::ALL,
+            Prot::empty(),
+        ]);
+        let max_prot = match self.random.below(8) {
+            0 => prot | Prot::READ,
+            _ => Prot::ALL,
+        };
+        let seen = match self.random.below(3) {
+            0 => Seen::Alone,
+            _ => Seen::ByAll,
+        };
+        // Now and then past the object's end.
+        let most = OBJECT_PAGES.saturating_sub(pages.end - pages.start);
+        let offset = match self.random.below(12) {
+            0 => self.random.below(OBJECT_PAGES),
+            _ => self.random.below(most + 1),
+        };
+        let shows = match self.random.below(10) {
+            0..4 => Shows::Private,
+            4..6 => Shows::Shared,
+            6..8 => {
+                let file = self.random.below(FILES as u64) as usize;
+                match seen {
+                    // It is not to be written.
+                    Seen::ByAll if prot.contains(Prot::WRITE) => {
+                        Shows::File(file, offset, Seen::Alone)
+                    }
+                    _ => Shows::File(file, offset, seen),
+                }
+            }
+            _ => Shows::Object(self.random.below(OBJECTS as u64) as usize, offset, seen),
+        };
+        let place = match self.random.below(16) {
+            0..9 => Where::Fixed,
+            9..13 => Where::Exclusive,
+            13 => Where::Anywhere,
+            _ => Where::Hint,
+        };
+        Mapping {
+            pages,
+            place,
+            shows,
+            prot,
+            max_prot,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_is_a_function_of_its_number() {
+        let plan = Plan::of(7);
+        let all: Vec<_> = (0..500).map(|i| Op::draw(&plan, i)).collect();
+        assert_eq!(Op::draw(&plan, 321), all[321]);
+        let loads = all.iter().filter(|(op, _)| matches!(op, Op::Access(..)));
+        assert!((50..495).contains(&loads.count()));
+    }
+
+    use alloc::vec::Vec;
+}

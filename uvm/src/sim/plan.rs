@@ -1,0 +1,80 @@
+//! What a seed decides about a whole run: the machine, the arena, how often what happens.
+//!
+//! Runs differ on purpose. Some have one CPU, some four; some never unmap, some do little else; in some every address space fits in
+//! a few pages, so that everything meets everything. What no single mixture would find, one of many does.
+
+use crate::sim::op::KINDS;
+use crate::sim::random::Random;
+
+/// First page of a range where two page tables meet in the middle.
+const MIDDLE: u64 = 0x1_0200;
+
+/// The parameters of a run. A pure function of the seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// CPUs, 1 to 4.
+    pub cpus: usize,
+    /// Translations that each caches.
+    pub tlb: usize,
+    /// Where programs map things, in pages.
+    pub arena: core::ops::Range<u64>,
+    /// Pages at the arena's start that half of all operations are about.
+    pub hot: u64,
+    /// Bytes that an address space may map.
+    pub limit: u64,
+    /// Operations between two checks of everything.
+    pub check_every: u64,
+    /// Polls between two looks at all TLBs.
+    pub audit_every: u64,
+    /// Polls in a hundred that are asked to give way.
+    pub asks: u64,
+    /// Operations in a hundred after which a program lets others run.
+    pub rests: u64,
+    /// Polls in a hundred after which a CPU caches a translation for no reason.
+    pub speculates: u64,
+    /// Frames beyond what is always needed, where memory is meant to be short.
+    pub spare: usize,
+    /// How often each kind of operation is done, as parts of [`Self::total`].
+    pub weights: [u64; KINDS.len()],
+    /// Sum of the weights.
+    pub total: u64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        // The first few draws of neighbouring seeds are as different as any.
+        let cpus = 1 + random.below(4) as usize;
+        let size = random.pick(&[24, 48, 96, 128]);
+        let weights = KINDS.map(|(_, weight, dispensable)| match random.below(8) {
+            0 if dispensable => 0,
+            0..3 => weight,
+            3..5 => (weight / 3).max(1),
+            5..7 => weight,
+            _ => weight * 4,
+        });
+        Self {
+            seed,
+            cpus,
+            tlb: random.pick(&[8, 16, 32, 64]),
+            arena: MIDDLE - size / 2..MIDDLE + size / 2,
+            hot: random.pick(&[4, 8, 16]),
+            limit: match random.below(4) {
+                0 => size * 3 / 4 * crate::PAGE_SIZE as u64,
+                _ => u64::MAX,
+            },
+            check_every: 50 + random.below(351),
+            audit_every: random.pick(&[1, 1, 2, 5]),
+            asks: random.pick(&[0, 20, 50, 90]),
+            rests: random.pick(&[10, 30, 60]),
+            speculates: random.pick(&[0, 10, 40]),
+            spare: 20 + random.below(120) as usize,
+            total: weights.iter().sum(),
+            weights,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Simulated processes: an address space, its model, and who may change what at the same time.
+//!
+//! Operations that change mappings go side by side where their order does not matter: on different pages. What overlaps takes turns,
+//! since only the order would decide the result. Loads, stores and faults never wait for a turn; making a mapping waits for all but fork.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::AtomicUsize;
+use core::time::Duration;
+use std::sync::Mutex;
+
+use executor::Executor;
+
+use crate::map::VmSpace;
+use crate::sim::model::Model;
+
+/// What somebody does with a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// Makes a mapping.
+    Maps,
+    /// Changes or removes mappings.
+    Changes,
+    /// Forks.
+    Forks,
+}
+
+impl Doing {
+    const fn goes_with(self, other: Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Maps, Self::Forks) | (Self::Forks, Self::Maps)
+        )
+    }
+}
+
+/// A process.
+pub(super) struct Process {
+    pub(super) space: Arc<VmSpace>,
+    pub(super) model: Mutex<Model>,
+    /// How many programs run in it.
+    pub(super) programs: AtomicUsize,
+    under_way: Mutex<Vec<(Range<u64>, Doing)>>,
+}
+
+impl Process {
+    pub(super) fn new(space: Arc<VmSpace>, model: Model, programs: usize) -> Self {
+        Self {
+            space,
+            model: Mutex::new(model),
+            programs: AtomicUsize::new(programs),
+            under_way: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Works on the model.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut Model) -> T) -> T {
+        f(&mut self.model.lock().expect("not poisoned"))
+    }
+
+    /// Awaits the turn of an operation on `pages`.
+    pub(super) async fn turn(
+        &self,
+        executor: &Arc<Executor>,
+        pages: Range<u64>,
+        doing: Doing,
+    ) -> Turn<'_> {
+        loop {
+            {
+                let mut under_way = self.under_way.lock().expect("not poisoned");
+                let free = under_way.iter().all(|(other, what)| {
+                    other.end <= pages.start || pages.end <= other.start || doing.goes_with(*what)
+                });
+                if free {
+                    under_way.push((pages.clone(), doing));
+                    return Turn {
+                        process: self,
+                        pages,
+                        doing,
+                    };
+                }
+            }
+            executor.sleep(Duration::from_micros(1)).await;
+        }
+    }
+}
+
+/// A turn, until dropped.
+pub(super) struct Turn<'a> {
+    process: &'a Process,
+    pages: Range<u64>,
+    doing: Doing,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut under_way) = self.process.under_way.lock()
+            && let Some(at) = under_way
+                .iter()
+                .position(|(pages, doing)| *pages == self.pages && *doing == self.doing)
+        {
+            under_way.swap_remove(at);
+        }
+    }
+}
