@@ -277,3 +277,6 @@ fn discard(anons: &mut Radix<Ref<Anon>, CHUNK>, slots: Range<u64>) {
         anons.remove(at);
     }
 }
+
+#[cfg(test)]
+mod tests;

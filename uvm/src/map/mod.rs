@@ -130,3 +130,6 @@ impl VmMap {
         Some(node.value())
     }
 }
+
+#[cfg(test)]
+mod tests;
