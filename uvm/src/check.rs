@@ -310,10 +310,10 @@ impl Checker<'_> {
             let floats = Ref::count(&seen.handle) - 1 > seen.references;
             let amap = seen.handle.clone();
             let inner = amap.lock();
-            let slots = inner.slots;
+            let slots = &inner.slots;
             for &(from, to) in ranges {
-                self.expect(to <= slots, || {
-                    format!("entry shows slots {from}..{to} of {slots}")
+                self.expect(from >= slots.start && to <= slots.end, || {
+                    format!("entry shows slots {from}..{to} of {slots:?}")
                 });
             }
             for (slot, anon) in inner.anons.iter_from(0) {

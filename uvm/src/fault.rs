@@ -10,7 +10,7 @@
 //! # Cases (UVM's numbers)
 //! | case | there is | and then |
 //! |---|---|---|
-//! | 0 | nothing | error |
+//! | 0 | nothing | a stack above grows down to it, or error |
 //! | 1A | an anon, ours alone or only read | map it |
 //! | 1B | an anon shared with others, written | copy it to an anon of our own |
 //! | 2A | an object page, read or shared | map it |
@@ -29,8 +29,8 @@ mod wire;
 use crate::Uvm;
 use crate::addr::{PageIndex, VirtAddr};
 use crate::amap::Amap;
-use crate::map::VmSpace;
-use crate::map::{Advice, MapEntry};
+use crate::map::grow::Grown;
+use crate::map::{Advice, MapEntry, VmSpace};
 use crate::meter::Counter;
 use crate::object::{Behind, PageHold, PagerError, Settled, UvmObject};
 use crate::page::freelist::AllocFor;
@@ -130,11 +130,21 @@ impl VmSpace {
                 uvm.count(Counter::FltNowait);
                 Some(Ok(()))
             }
-            Attempt::Error(error) => {
-                uvm.count(Counter::FaultErrors);
+            Attempt::Error(error) => self.refuse(va.as_u64(), error),
+            _ => None,
+        }
+    }
+
+    /// The end of a fault that cannot be resolved, unless a stack grows: `None`, it is worth waiting for.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, va: u64, error: FaultError) -> Option<Result<(), FaultError>> {
+        match error {
+            FaultError::NoMapping if self.grow_stack(va) != Ok(Grown::No) => None,
+            _ => {
+                self.uvm().count(Counter::FaultErrors);
                 Some(Err(error))
             }
-            _ => None,
         }
     }
 
@@ -181,6 +191,14 @@ impl VmSpace {
                     self.remember(held);
                     return Ok(());
                 }
+                Attempt::Error(FaultError::NoMapping) => match self.grow_stack(va) {
+                    Ok(Grown::Yes) => {}
+                    Ok(Grown::No) => {
+                        uvm.count(Counter::FaultErrors);
+                        return Err(FaultError::NoMapping);
+                    }
+                    Err(OutOfMemory) => self.await_memory(&mut demand).await?,
+                },
                 Attempt::Error(error) => {
                     uvm.count(Counter::FaultErrors);
                     return Err(error);
@@ -266,7 +284,7 @@ impl VmSpace {
         let old = map.tree.modify(start, |entry| {
             entry.needs_copy = false;
             new.and_then(|new| {
-                entry.slot = 0;
+                entry.slot = new.first();
                 entry.amap.replace(new)
             })
         });
@@ -281,10 +299,14 @@ impl VmSpace {
 /// The amap that an entry gets when it needs one of its own; `None`: it may keep the one that it has, which nobody
 /// else refers to.
 pub(crate) fn own(uvm: &Uvm, entry: &MapEntry) -> Result<Option<Ref<Amap>>, OutOfMemory> {
+    let pages = entry.pages();
     match &entry.amap {
-        None => Amap::new(uvm, entry.pages()).map(Some),
+        None => {
+            let first = entry.room_below();
+            Amap::new(uvm, first..first + pages).map(Some)
+        }
         Some(amap) if Ref::count(amap) == 1 => Ok(None),
-        Some(amap) => Amap::copy(amap, uvm, entry.slot, entry.pages()).map(Some),
+        Some(amap) => Amap::copy(amap, uvm, entry.slot..entry.slot + pages).map(Some),
     }
 }
 

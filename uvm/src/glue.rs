@@ -1,22 +1,26 @@
-//! What processes do with whole address spaces: fork and exit.
+//! What processes do with whole address spaces: fork, share and exit.
 //!
 //! # What this owns
-//! Nothing: [`VmSpace`]s are their holders'. Operations on single mappings stand in [`crate::map`].
+//! Nothing: [`VmSpace`]s are their holders' ([`SpaceRef`]). Operations on single mappings stand in [`crate::map`].
 //!
 //! # How it synchronises
 //! fork holds the parent's busy token from its first entry to its last, and each entry's change is one hold of the map's write
 //! lock. Exit has the space to itself.
 
+mod share;
+
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
+
+pub use share::{Attached, SpaceRef};
 
 use crate::addr::{PageIndex, VaRange, VirtAddr};
 use crate::amap::{Amap, Copying};
 use crate::map::space::Heap;
 use crate::map::tree::Node;
-use crate::map::{Inherit, MapEntry, VmError, VmSpace};
+use crate::map::{Inherit, MapEntry, MapInner, VmError, VmSpace};
 use crate::meter::Counter;
-use crate::pool::OutOfMemory;
+use crate::pool::{OutOfMemory, Ref};
 use crate::prot::Prot;
 
 /// Bytes of address space whose translations are removed between two looks at whether someone else should run: 1 GiB, mostly
@@ -97,21 +101,54 @@ impl VmSpace {
             return Ok(Some(start));
         }
         let end = entry.end;
+        // All that can fail comes first.
+        let mut node = uvm.upper.entries.alloc(uvm, Node::new(entry.bare()))?;
+        let mut copied = None;
+        if inherit == Inherit::Copy
+            && entry.copies_at_once()
+            && let Some(amap) = &entry.amap
+        {
+            let slots = entry.slots();
+            let mut part = match copying.take() {
+                // Nothing but this operation could share or wire what has replaced the entry.
+                Some(part) if part.is_of(amap, &slots) => part,
+                _ => Copying::new(amap, uvm, slots)?,
+            };
+            if !part.advance(amap, uvm, COPIES)? {
+                *copying = Some(part);
+                return Ok(Some(start));
+            }
+            uvm.count(Counter::FltAmcopy);
+            copied = Some(part.finish());
+        }
+        *node.value_mut() = self.heir(&mut map, start, inherit, copied)?;
+        drop(map);
+        child.map.write().insert_node(node);
+        Ok(Some(end))
+    }
+
+    /// What someone else gets of the entry that begins at `start`, which is there: an entry that is in no map yet, holds its
+    /// references, and is not wired. A copy write-protects what it is of. `copied` is the amap of an entry that is to be copied at
+    /// once ([`MapEntry::copies_at_once`]), if the caller has made it.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing has changed.
+    pub(crate) fn heir(
+        &self,
+        map: &mut MapInner,
+        start: u64,
+        inherit: Inherit,
+        copied: Option<Ref<Amap>>,
+    ) -> Result<MapEntry, OutOfMemory> {
+        let uvm = &self.uvm;
+        let entry = map.tree.find(start).map(Node::value).ok_or(OutOfMemory)?;
         let (range, prot) = (entry.range(), entry.prot);
         let mut copy = MapEntry {
             object: entry.object.clone(),
-            amap: None,
             wired: 0,
             wired_to: 0,
-            ..*entry
+            ..entry.bare()
         };
-        // All that can fail comes first.
-        let blank = MapEntry {
-            object: None,
-            amap: None,
-            ..copy
-        };
-        let mut node = uvm.upper.entries.alloc(uvm, Node::new(blank))?;
         let mut protect = false;
         match (inherit, &entry.amap) {
             (Inherit::Zero, _) => {
@@ -128,24 +165,13 @@ impl VmSpace {
                 }
             }
             (Inherit::Share, Some(amap)) => {
-                amap.set_shared();
-                copy.amap = Some(Amap::reference(amap, uvm, entry.slot, entry.pages()));
+                copy.amap = Some(Amap::share(amap, uvm, entry.slot, entry.pages()));
             }
-            (_, Some(amap)) if entry.wired > 0 || amap.is_shared() && !entry.needs_copy => {
-                // "Needs copy" on a shared amap would take it from the parent's partners, and wired pages must not fault: copy now.
-                let (slot, len) = (entry.slot, entry.pages());
-                let mut part = match copying.take() {
-                    // Nothing but this operation could share or wire what has replaced the entry.
-                    Some(part) if part.is_of(amap, slot, len) => part,
-                    _ => Copying::new(amap, uvm, slot, len)?,
-                };
-                if !part.advance(amap, uvm, COPIES)? {
-                    *copying = Some(part);
-                    return Ok(Some(start));
-                }
-                uvm.count(Counter::FltAmcopy);
-                copy.amap = Some(part.finish());
-                copy.slot = 0;
+            (_, Some(amap)) if entry.copies_at_once() => {
+                copy.amap = Some(match copied {
+                    Some(copied) => copied,
+                    None => Amap::copy(amap, uvm, entry.slots())?,
+                });
                 copy.copy_on_write = true;
                 copy.needs_copy = false;
             }
@@ -162,10 +188,7 @@ impl VmSpace {
             self.pmap.update(uvm);
             map.tree.modify(start, |entry| entry.needs_copy = true);
         }
-        drop(map);
-        *node.value_mut() = copy;
-        child.map.write().insert_node(node);
-        Ok(Some(end))
+        Ok(copy)
     }
 
     /// Removes everything, as exec and exit do: on return all memory is free. No other thread uses the space. Awaits

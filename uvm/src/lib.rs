@@ -25,11 +25,11 @@
 //! Spin locks, none of them ever held across an await:
 //!
 //! ```text
-//! map > amap > object > anon > pmap > page identity (pv) > kernel pmap > pool > page queues > free list > leaf
+//! holder > map > amap > object > anon > pmap > page identity (pv) > kernel pmap > pool > page queues > free list > leaf
 //! ```
 //!
 //! A lock is taken only while those to its left may be held, and builds with debug assertions panic, with the names of both, where
-//! that is not so ([`lock`]). Within one level: two maps, objects, pmaps, anons or identities are never held together; per-CPU locks
+//! that is not so ([`lock`]). Within one level: two holders, maps, objects, pmaps, anons or identities are never held together; per-CPU locks
 //! (magazines, batches) come before the global lock behind them, as levels of their own; [`amap::Amap`]'s copy is filled under
 //! the lock of its source, when nobody else knows it yet. *Leaf* are all those under which nothing else is taken: limits and heap of a
 //! space, the pages that it waited for lately, the list of spaces, what a CPU has loaded, u-areas, I/O slots.
@@ -71,6 +71,7 @@
 //! | **U** | unmap, replace, tear down | map (write) with pmap in it; then, unlocked, amap | the busy token |
 //! | **P** | protect, inherit, advise | map (write) with pmap in it | the busy token, before it locks |
 //! | **K** | fork | for each entry: map (write), amap (a copy: source and new target, anon), pmap; then the child's map | the busy token |
+//! | **T** | extract, mremap | each mapping as fork does, or for a move map (write) with pmap in it; then, unlocked, the target's map (write) with pmap in it | the source's busy token |
 //! | **I** | page-in: a pager puts busy pages in | object | nothing but the frame that nobody has yet |
 //! | **C** | page-in's completion | object | never awaits |
 //! | **E** | eviction | the owner's, tried; identity | nothing |
@@ -112,6 +113,9 @@
 //! 10. One request for each page, because it is BUSY: two completions meet in the object, not at a page.
 //! 11. There is one pagedaemon. Who evicts on request, from an object ([`object::UvmObject::evict_unused`]), has the owner locked, which
 //!     the pagedaemon tries.
+//!
+//! **T** stands in no row of its own: in its source it is a **K**, or a **U** if it moves, and in its target a **U** that needs no token
+//! there, as making a mapping does not.
 //!
 //! Within a row that names several, all are needed. Different address spaces meet at amaps, objects and anons alone; no operation
 //! ever has two maps locked or two busy tokens. Check (**Z**) is serialised with nothing: what it reads one by one fits together only

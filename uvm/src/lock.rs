@@ -1,7 +1,7 @@
 //! Spin locks that know their place in the order of locks.
 //!
 //! # What this owns
-//! The order itself, as numbers: [`MAP`] to [`LEAF`], in the order that the crate's head describes. [`SpinLock`] and [`SpinRwLock`]
+//! The order itself, as numbers: [`HOLDER`] to [`LEAF`], in the order that the crate's head describes. [`SpinLock`] and [`SpinRwLock`]
 //! are `executor`'s with such a number in their type. In builds with debug assertions each acquisition looks at what this CPU holds
 //! and panics, with both names, if it may not come now: an order that *could* deadlock shows in every run, not only in the one
 //! in which two CPUs meet. Without debug assertions nothing is left of it: same size, same code as the plain lock.
@@ -41,6 +41,8 @@ macro_rules! levels {
 }
 
 levels! {
+    /// Which space a holder has.
+    HOLDER = "holder of a space",
     /// Tree of a map's entries.
     MAP = "map",
     /// Slots of an amap.

@@ -80,6 +80,8 @@ named! {
     Pgswapin = "pgswapin",
     /// forks
     Forks = "forks",
+    /// address spaces emptied by the last one that had them
+    SpaceFrees = "spacefrees",
     /// system calls
     Syscalls = "syscalls",
     /// pagedaemon wake-ups

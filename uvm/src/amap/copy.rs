@@ -10,6 +10,7 @@
 //! looks the original up again and asks whether it is that ([`Copying::is_of`]).
 
 use core::num::NonZeroUsize;
+use core::ops::Range;
 
 use crate::Uvm;
 use crate::addr::Frame;
@@ -26,36 +27,33 @@ const PAGE_COST: usize = 8;
 pub(crate) struct Copying {
     /// Address of the original, to compare.
     source: NonZeroUsize,
-    slot: u64,
-    len: u64,
+    slots: Range<u64>,
     /// First slot of the original not looked at yet.
     next: u64,
     copy: Ref<Amap>,
 }
 
 impl Copying {
-    /// Begins a copy of the `len` slots of `source` from `slot` on.
+    /// Begins a copy of these slots of `source`; they have the same numbers in it.
     ///
     /// # Errors
     /// [`OutOfMemory`].
     pub(crate) fn new(
         source: &Ref<Amap>,
         uvm: &Uvm,
-        slot: u64,
-        len: u64,
+        slots: Range<u64>,
     ) -> Result<Self, OutOfMemory> {
         Ok(Self {
             source: Ref::as_ptr(source).addr(),
-            slot,
-            len,
-            next: slot,
-            copy: Amap::new(uvm, len)?,
+            next: slots.start,
+            copy: Amap::new(uvm, slots.clone())?,
+            slots,
         })
     }
 
     /// Whether these slots of `source` are what it copies.
-    pub(crate) fn is_of(&self, source: &Ref<Amap>, slot: u64, len: u64) -> bool {
-        (self.source, self.slot, self.len) == (Ref::as_ptr(source).addr(), slot, len)
+    pub(crate) fn is_of(&self, source: &Ref<Amap>, slots: &Range<u64>) -> bool {
+        self.source == Ref::as_ptr(source).addr() && self.slots == *slots
     }
 
     /// Copies on, at a cost of about `budget` anons shared; whether that was all. Where the other side may have writable
@@ -71,7 +69,7 @@ impl Copying {
     ) -> Result<bool, OutOfMemory> {
         let slots = source.lock();
         let mut target = self.copy.inner.lock_unshared();
-        let end = self.slot + self.len;
+        let end = self.slots.end;
         while let Some((at, anon)) = slots.anons.next_from(self.next).filter(|&(at, _)| at < end) {
             if budget == 0 {
                 return Ok(false);
@@ -82,9 +80,7 @@ impl Copying {
                 Some(frame) => (copy_now(uvm, frame)?, PAGE_COST),
                 None => (anon.clone(), 1),
             };
-            target
-                .anons
-                .insert(at - self.slot, copy, uvm, &uvm.upper.slot_nodes)?;
+            target.anons.insert(at, copy, uvm, &uvm.upper.slot_nodes)?;
             if let Some(frame) = frame
                 && wired.is_none()
                 && source.is_shared()

@@ -10,6 +10,9 @@
 //! count says it all. After a clip or a partial unmap `Runs` counts per range of slots, so that a slot which no entry
 //! shows any more gives its anon up at once.
 //!
+//! An amap grows at both ends, where no entry has ever shown anything: the first one to ask gets the new slots. Slots before the
+//! first one are numbered in advance for mappings that grow down (a stack); never used, they cost nothing either.
+//!
 //! # How it synchronises
 //! One spin lock over slots and runs; after the map's, before objects and anons. References are made only from an existing entry, by
 //! someone who holds that entry's map lock.
@@ -17,6 +20,7 @@
 mod copy;
 mod runs;
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::Prot;
@@ -48,8 +52,8 @@ pub struct Amap {
 /// What an amap's lock protects.
 pub(crate) struct AmapInner {
     pub(crate) anons: Radix<Ref<Anon>, CHUNK>,
-    /// Number of slots, used or not.
-    pub(crate) slots: u64,
+    /// The slots that entries have shown so far, used or not. Beyond them there is nothing.
+    pub(crate) slots: Range<u64>,
     pub(crate) runs: Runs,
 }
 
@@ -61,11 +65,11 @@ unsafe impl Counted for Amap {
 }
 
 impl Amap {
-    /// An amap of `slots` slots, none of them used.
+    /// An amap for an entry that shows these slots. None of them is used.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub(crate) fn new(uvm: &Uvm, slots: u64) -> Result<Ref<Self>, OutOfMemory> {
+    pub(crate) fn new(uvm: &Uvm, slots: Range<u64>) -> Result<Ref<Self>, OutOfMemory> {
         Ref::new(
             &uvm.upper.amaps,
             uvm,
@@ -93,27 +97,26 @@ impl Amap {
         self.shared.load(Relaxed)
     }
 
-    /// Marks it as shared, for good.
-    pub(crate) fn set_shared(&self) {
-        self.shared.store(true, Relaxed);
-    }
-
     /// One more reference to the `len` slots from `slot` on.
     pub(crate) fn reference(this: &Ref<Self>, uvm: &Uvm, slot: u64, len: u64) -> Ref<Self> {
         let mut inner = this.lock();
-        let slots = inner.slots;
-        if !matches!(inner.runs, Runs::Uniform) || (slot, len) != (0, slots) {
-            inner.runs.materialise(uvm, slots, Ref::count(this));
-            inner.runs.add(uvm, slot, len, 1);
-        }
+        inner.refer(uvm, Ref::count(this), slot..slot + len);
+        this.clone()
+    }
+
+    /// The same, for an entry that shall see what the others write and the other way round. The amap is nobody's to copy (its
+    /// entries do not need one of their own) and is marked shared until a single reference is left.
+    pub(crate) fn share(this: &Ref<Self>, uvm: &Uvm, slot: u64, len: u64) -> Ref<Self> {
+        let mut inner = this.lock();
+        this.shared.store(true, Relaxed);
+        inner.refer(uvm, Ref::count(this), slot..slot + len);
         this.clone()
     }
 
     /// A second reference for an entry that was clipped in two: both halves together show what the one showed.
     pub(crate) fn split(this: &Ref<Self>, uvm: &Uvm) -> Ref<Self> {
         let mut inner = this.lock();
-        let slots = inner.slots;
-        inner.runs.materialise(uvm, slots, Ref::count(this));
+        inner.count_by_range(uvm, Ref::count(this));
         this.clone()
     }
 
@@ -132,18 +135,16 @@ impl Amap {
     /// removed the translations.
     pub(crate) fn unreference(this: Ref<Self>, uvm: &Uvm, slot: u64, len: u64) {
         let mut inner = this.lock();
-        let slots = inner.slots;
-        if Ref::count(&this) > 1
-            && (!matches!(inner.runs, Runs::Uniform) || (slot, len) != (0, slots))
-        {
-            inner.runs.materialise(uvm, slots, Ref::count(&this));
+        let count = Ref::count(&this);
+        if count > 1 && !inner.is_whole(&(slot..slot + len)) {
+            inner.count_by_range(uvm, count);
             inner.runs.add(uvm, slot, len, -1);
             let AmapInner { anons, runs, .. } = &mut *inner;
-            runs.for_each_unused(slot, len, |from, to| {
-                while let Some((at, _)) = anons.next_from(from).filter(|&(at, _)| at < to) {
-                    anons.remove(at);
-                }
-            });
+            runs.for_each_unused(slot, len, |from, to| discard(anons, from..to));
+        }
+        if count == 2 {
+            // Who is left has nobody to share with. New references are made under the lock.
+            this.shared.store(false, Relaxed);
         }
         drop(inner);
     }
@@ -182,8 +183,9 @@ impl Amap {
         !inner.anons.is_empty()
     }
 
-    /// An amap of its own for an entry that shows `len` slots of `this` from `slot` on, all at once: the same anons, one reference each
-    /// more, and copies of wired pages (who may meet many of those makes a [`Copying`] in parts). From now on neither side may write to them in place; where the other side may have writable translations
+    /// An amap of its own for an entry that shows these slots of `this`, all at once: the same anons in the same slots, one reference
+    /// each more, and copies of wired pages (who may meet many of those makes a [`Copying`] in parts). From now on neither side may write
+    /// to them in place; where the other side may have writable translations
     /// (`this` is shared) they are taken away here.
     ///
     /// # Errors
@@ -191,25 +193,35 @@ impl Amap {
     pub(crate) fn copy(
         this: &Ref<Self>,
         uvm: &Uvm,
-        slot: u64,
-        len: u64,
+        slots: Range<u64>,
     ) -> Result<Ref<Self>, OutOfMemory> {
-        let mut copy = Copying::new(this, uvm, slot, len)?;
+        let mut copy = Copying::new(this, uvm, slots)?;
         copy.advance(this, uvm, usize::MAX)?;
         uvm.count(Counter::FltAmcopy);
         Ok(copy.finish())
     }
 
-    /// Makes room for `more` slots behind the `len` from `slot` on, if the only entry that shows it shows its end.
-    pub(crate) fn try_extend(this: &Ref<Self>, slot: u64, len: u64, more: u64) -> bool {
+    /// Lets an entry that shows `slots` show `more` behind them, never used; whether that can be.
+    pub(crate) fn extend(this: &Ref<Self>, uvm: &Uvm, slots: Range<u64>, more: u64) -> bool {
         let mut inner = this.lock();
-        let can = Ref::count(this) == 1
-            && matches!(inner.runs, Runs::Uniform)
-            && slot + len == inner.slots;
-        if can {
-            inner.slots += more;
-        }
-        can
+        inner.settle(Ref::count(this), &slots);
+        let end = inner.slots.end;
+        slots.end == end && inner.claim(uvm, Ref::count(this), end..end + more)
+    }
+
+    /// The same for `more` slots before them.
+    pub(crate) fn extend_down(this: &Ref<Self>, uvm: &Uvm, slots: Range<u64>, more: u64) -> bool {
+        let mut inner = this.lock();
+        inner.settle(Ref::count(this), &slots);
+        let start = inner.slots.start;
+        slots.start == start
+            && start >= more
+            && inner.claim(uvm, Ref::count(this), start - more..start)
+    }
+
+    /// The first slot that an entry has ever shown.
+    pub(crate) fn first(&self) -> u64 {
+        self.lock().slots.start
     }
 
     /// How many of the `len` slots from `slot` on have an anon.
@@ -221,3 +233,57 @@ impl Amap {
             .count() as u64
     }
 }
+
+impl AmapInner {
+    /// Whether every entry shows all slots, and `slots` is all of them.
+    fn is_whole(&self, slots: &Range<u64>) -> bool {
+        matches!(self.runs, Runs::Uniform) && *slots == self.slots
+    }
+
+    /// Goes over to counting by range; `count` entries show the amap as of now.
+    fn count_by_range(&mut self, uvm: &Uvm, count: u32) {
+        self.runs.materialise(uvm, self.slots.clone(), count);
+    }
+
+    /// Counts one entry more for `slots`, besides `count`.
+    fn refer(&mut self, uvm: &Uvm, count: u32, slots: Range<u64>) {
+        if !self.is_whole(&slots) {
+            self.count_by_range(uvm, count);
+            self.runs.add(uvm, slots.start, slots.end - slots.start, 1);
+        }
+    }
+
+    /// If the entry that shows `slots` is the only one (`count`), nothing else is left of the amap: it can be counted by its
+    /// references again, and grow from there.
+    fn settle(&mut self, count: u32, slots: &Range<u64>) {
+        if count == 1 && !self.is_whole(slots) {
+            // There is nothing outside unless its count was lost.
+            discard(&mut self.anons, 0..slots.start);
+            discard(&mut self.anons, slots.end..u64::MAX);
+            self.runs = Runs::Uniform;
+            self.slots = slots.clone();
+        }
+    }
+
+    /// Adds slots at an end, for one of `count` entries; whether there was memory to count them.
+    fn claim(&mut self, uvm: &Uvm, count: u32, new: Range<u64>) -> bool {
+        if count > 1 && !self.runs.claim(uvm, self.slots.clone(), count, new.clone()) {
+            return false;
+        }
+        self.slots = self.slots.start.min(new.start)..self.slots.end.max(new.end);
+        true
+    }
+}
+
+/// Frees the anons in `slots`.
+fn discard(anons: &mut Radix<Ref<Anon>, CHUNK>, slots: Range<u64>) {
+    while let Some((at, _)) = anons
+        .next_from(slots.start)
+        .filter(|&(at, _)| at < slots.end)
+    {
+        anons.remove(at);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! Owns a tree of runs of equal counts that covers all slots. Synchronised by the amap's lock. Counting must not fail, but a
 //! run needs memory: when there is none the count is *lost*, as in UVM: anons then stay until the whole amap goes.
 
+use core::ops::Range;
+
 use crate::Uvm;
 use crate::map::tree::{Node, Span, Tree};
 use crate::pool::OutOfMemory;
@@ -35,12 +37,12 @@ pub(crate) enum Runs {
 
 impl Runs {
     /// Goes over to counts by range: as of now `count` for all `slots`.
-    pub(crate) fn materialise(&mut self, uvm: &Uvm, slots: u64, count: u32) {
+    pub(crate) fn materialise(&mut self, uvm: &Uvm, slots: Range<u64>, count: u32) {
         if matches!(self, Self::Uniform) {
             let mut tree = Tree::new();
             let run = Run {
-                start: 0,
-                end: slots,
+                start: slots.start,
+                end: slots.end,
                 count,
             };
             *self = match uvm.upper.runs.alloc(uvm, Node::new(run)) {
@@ -69,23 +71,33 @@ impl Runs {
             });
             at = end;
         }
-        // From one before to one after: what became equal becomes one run again.
-        let mut at = slot.saturating_sub(1);
-        while let Some((start, end, count)) = tree.from(at).map(|r| (r.start, r.end, r.count)) {
-            if start >= slot + len {
-                break;
-            }
-            match tree
-                .from(end)
-                .map(|next| (next.start, next.end, next.count))
-            {
-                Some((next, next_end, next_count)) if next_count == count => {
-                    tree.remove(next);
-                    tree.modify(start, |run| run.end = next_end);
-                }
-                _ => at = end,
-            }
+        unite(tree, slot, slot + len);
+    }
+
+    /// Counts new slots, right before or behind all others (`slots`, as of now shown by `count`): one entry shows them.
+    /// Returns whether there was memory for that; nothing has changed if not.
+    pub(crate) fn claim(
+        &mut self,
+        uvm: &Uvm,
+        slots: Range<u64>,
+        count: u32,
+        new: Range<u64>,
+    ) -> bool {
+        let (start, end) = (new.start, new.end);
+        let run = Run {
+            start,
+            end,
+            count: 1,
+        };
+        let Ok(node) = uvm.upper.runs.alloc(uvm, Node::new(run)) else {
+            return false;
+        };
+        self.materialise(uvm, slots, count);
+        if let Self::Split(tree) = self {
+            tree.insert(node);
+            unite(tree, start, end);
         }
+        true
     }
 
     /// Calls `f` with each range within the `len` slots from `slot` on that nobody shows.
@@ -107,6 +119,23 @@ impl Runs {
         match self {
             Self::Split(tree) => tree.find(slot).map(|node| node.value().count),
             Self::Uniform | Self::Lost => None,
+        }
+    }
+}
+
+/// Makes one of neighbouring runs with equal counts, from one before `start` to one after `end`.
+fn unite(tree: &mut Tree<Run>, start: u64, end: u64) {
+    let mut at = start.saturating_sub(1);
+    while let Some((from, to, count)) = tree.from(at).map(|r| (r.start, r.end, r.count)) {
+        if from >= end {
+            break;
+        }
+        match tree.from(to).map(|next| (next.start, next.end, next.count)) {
+            Some((next, next_end, next_count)) if next_count == count => {
+                tree.remove(next);
+                tree.modify(from, |run| run.end = next_end);
+            }
+            _ => at = to,
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The life of an address space.
 
-use std::vec::Vec;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use executor::Class;
 
 use crate::addr::{PAGE_SIZE, VaRange, VirtAddr};
+use crate::glue::{Attached, SpaceRef};
 use crate::map::{Inherit, MapRequest, Placement, Region, USER_MIN, VmError};
 use crate::meter::{Counter, Gauge};
+use crate::page::freelist::{AllocFor, Zero};
 use crate::prot::Prot;
 use crate::sim::World;
 
@@ -218,4 +222,142 @@ fn a_fork_begins_a_mapping_anew_that_changes_under_it() {
     }
     assert_eq!(world.uvm.meter().gauge(Gauge::Wired), 290);
     world.check_quiet();
+}
+
+/// A machine whose first space holds `byte` at [`USER_MIN`], and the holder of that space.
+fn held(byte: u8) -> (World, Arc<SpaceRef>) {
+    let world = World::new(256, 0);
+    let space = world.space();
+    let at = Placement::Fixed(VirtAddr::new(USER_MIN));
+    space
+        .map(MapRequest::anonymous(4 * PAGE_SIZE, Prot::RW).at(at))
+        .unwrap();
+    let program = world.program(&space);
+    world.run(async move { program.store(USER_MIN, byte).await.unwrap() });
+    (world, Arc::new(SpaceRef::new(space)))
+}
+
+#[test]
+fn row_24_share_works_on_a_running_holder() {
+    let (world, process) = held(7);
+    // A kernel task that runs, in a space of its own.
+    let own = world.space();
+    let at = Placement::Fixed(VirtAddr::new(USER_MIN));
+    own.map(MapRequest::anonymous(2 * PAGE_SIZE, Prot::RW).at(at))
+        .unwrap();
+    let task = Arc::new(SpaceRef::new(own));
+    let (uvm, machine) = (world.uvm.clone(), world.machine.clone());
+    let (holder, with) = (task.clone(), process.clone());
+    let program = world.program(&task.space().unwrap());
+    let work = async move {
+        let count = |counter| uvm.meter().get(counter);
+        program.touch(USER_MIN, 2, 9).await.unwrap();
+        let load = || machine.load(VirtAddr::new(USER_MIN));
+        assert_eq!(load(), Ok(9));
+        drop(program);
+        let old = Arc::downgrade(&holder.space().unwrap());
+
+        holder.share(&with).await;
+        // In the very same poll.
+        assert_eq!(load(), Ok(7), "the new one is active");
+        assert_eq!(count(Counter::SpaceFrees), 1, "the old one was freed");
+        assert!(old.upgrade().is_none());
+        assert_eq!(uvm.meter().gauge(Gauge::Anonpages), 1);
+        // And after any wait, though others run in between in theirs.
+        uvm.executor().sleep(Duration::from_millis(1)).await;
+        assert_eq!(load(), Ok(7));
+        // Once more changes nothing.
+        holder.share(&with).await;
+        assert_eq!(load(), Ok(7));
+
+        holder.leave().await;
+        assert!(load().is_err(), "it has left the process's space");
+        assert_eq!(count(Counter::SpaceFrees), 1, "which lives on");
+        holder.leave().await;
+    };
+    let task = world
+        .executor
+        .spawn(Class::User, "task", Attached::new(task, work));
+    // Somebody else, in another space, while the task sleeps.
+    let other = world.program(&world.space());
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        uvm.executor().sleep(Duration::from_micros(500)).await;
+        assert!(other.load(USER_MIN).await.is_err());
+    });
+    world.run(task);
+    let space = process.space().unwrap();
+    assert_eq!(space.resident_pages(), 1);
+    drop(space);
+    let report = world.check_quiet();
+    assert_eq!((report.spaces, report.anons), (1, 1));
+    world.run(async move { process.leave().await });
+    assert_eq!(world.uvm.meter().get(Counter::SpaceFrees), 2);
+    let report = world.check_quiet();
+    assert_eq!((report.spaces, report.anons), (0, 0));
+}
+
+#[test]
+fn who_unshares_goes_on_alone_with_what_was_there() {
+    let (world, process) = held(7);
+    let uvm = world.uvm.clone();
+    let second = Arc::new(SpaceRef::empty());
+    let (a, b) = (process.clone(), second.clone());
+    world.run(async move {
+        b.unshare().await.unwrap();
+        assert!(b.space().is_none());
+        // Alone it stays where it is.
+        let before = a.space().unwrap();
+        a.unshare().await.unwrap();
+        assert!(Arc::ptr_eq(&before, &a.space().unwrap()));
+        b.share(&a).await;
+        assert!(Arc::ptr_eq(&before, &b.space().unwrap()));
+        b.unshare().await.unwrap();
+        assert!(!Arc::ptr_eq(&before, &b.space().unwrap()));
+        assert_eq!(uvm.meter().get(Counter::SpaceFrees), 0);
+    });
+    let (first, second2) = (process.space().unwrap(), second.space().unwrap());
+    let (p, c) = (world.program(&first), world.program(&second2));
+    drop((first, second2));
+    world.run(async move {
+        c.store(USER_MIN, 8).await.unwrap();
+        assert_eq!(p.load(USER_MIN).await, Ok(7));
+        assert_eq!(c.load(USER_MIN).await, Ok(8));
+        c.space().deactivate();
+    });
+    // Dropped without leaving, it is freed as well, and counted once.
+    drop(second);
+    assert_eq!(world.uvm.meter().get(Counter::SpaceFrees), 1);
+    assert_eq!(world.check_quiet().spaces, 1);
+    drop(process);
+    assert_eq!(world.uvm.meter().get(Counter::SpaceFrees), 2);
+    assert_eq!(world.check_quiet().anons, 0);
+}
+
+#[test]
+fn who_cannot_unshare_for_want_of_memory_goes_on_sharing() {
+    let (world, process) = held(7);
+    let second = Arc::new(SpaceRef::empty());
+    let (a, b) = (process.clone(), second.clone());
+    world.run(async move { b.share(&a).await });
+    let mut frames = Vec::new();
+    while let Some(frame) = world.uvm.alloc_frame(AllocFor::User, Zero::No) {
+        frames.push(frame);
+    }
+    let b = second.clone();
+    let result = world.run(async move { b.unshare().await });
+    assert_eq!(result, Err(VmError::OutOfMemory));
+    let (first, second2) = (process.space().unwrap(), second.space().unwrap());
+    assert!(Arc::ptr_eq(&first, &second2));
+    for frame in frames {
+        world.uvm.free_frame(frame);
+    }
+    world.run(async move {
+        second.leave().await;
+        assert_eq!(second.space().map(drop), None);
+        process.leave().await;
+    });
+    assert_eq!(world.uvm.meter().get(Counter::SpaceFrees), 1);
+    drop((first, second2));
+    assert_eq!(world.check_quiet().spaces, 0);
 }

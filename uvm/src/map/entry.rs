@@ -2,6 +2,9 @@
 //!
 //! Owns a reference to its object and to its amap (for its range of slots). It is changed only under its map's write lock.
 
+use super::grow::STACK_GAP;
+use core::ops::Range;
+
 use super::tree::Span;
 use crate::addr::{PAGE_SHIFT, PageIndex, VaRange, VirtAddr};
 use crate::amap::Amap;
@@ -47,6 +50,20 @@ impl Advice {
     }
 }
 
+/// What is special about an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Nothing.
+    Plain,
+    /// It grows down when something below it is touched; its size is measured up to `top`.
+    Stack {
+        /// Where it ended when it was made.
+        top: u64,
+    },
+    /// It keeps a place free for what is on its way from another map, and never becomes part of another.
+    Reserved,
+}
+
 /// One range of a map.
 pub struct MapEntry {
     pub(crate) start: u64,
@@ -72,6 +89,7 @@ pub struct MapEntry {
     /// Its pages below this address are wired: [`WIRED_ALL`] if `wired` is not 0, else 0; or some address, at least the start when it
     /// is set, while wiring is under way (see [`crate::map::wire`]).
     pub(crate) wired_to: u64,
+    pub(crate) role: Role,
 }
 
 /// [`MapEntry::wired_to`] of an entry that is wired, whatever becomes of its ends.
@@ -113,6 +131,47 @@ impl MapEntry {
         self.offset + ((va - self.start) >> PAGE_SHIFT)
     }
 
+    /// Its attributes and range, showing nothing.
+    pub(crate) fn bare(&self) -> Self {
+        Self {
+            object: None,
+            amap: None,
+            ..*self
+        }
+    }
+
+    /// What `len` bytes behind it would be if it went on: untouched and not wired.
+    pub(crate) fn continuation(&self, len: u64) -> Self {
+        Self {
+            start: self.end,
+            end: self.end + len,
+            object: self.object.clone(),
+            offset: self.offset + self.pages(),
+            needs_copy: self.copy_on_write || self.object.is_none(),
+            slot: 0,
+            wired: 0,
+            wired_to: 0,
+            ..self.bare()
+        }
+    }
+
+    /// The slots of its amap that it shows.
+    pub(crate) fn slots(&self) -> Range<u64> {
+        self.slot..self.slot + self.pages()
+    }
+
+    /// Whether who copies its memory must do so at once: "needs copy" on a shared amap would take it from the partners, and wired pages
+    /// must not fault.
+    pub(crate) fn copies_at_once(&self) -> bool {
+        let shared = self.amap.as_ref().is_some_and(|amap| amap.is_shared());
+        self.wired > 0 || shared && !self.needs_copy
+    }
+
+    /// Whether it has no amap yet and gets one with the first write.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.amap.is_none() && self.needs_copy
+    }
+
     /// Whether `next` continues this entry in everything but its amap.
     pub(crate) fn continues_in(&self, next: &Self) -> bool {
         self.end == next.start
@@ -121,10 +180,11 @@ impl MapEntry {
             && self.inherit == next.inherit
             && self.advice == next.advice
             && self.copy_on_write == next.copy_on_write
-            && self.needs_copy == next.needs_copy
             && self.wired == next.wired
             && self.wired_to == next.wired_to
             && !self.is_marked()
+            && self.role == next.role
+            && self.role != Role::Reserved
             && match (&self.object, &next.object) {
                 (None, None) => true,
                 (Some(a), Some(b)) => {
@@ -141,5 +201,11 @@ impl Span for MapEntry {
     }
     fn end(&self) -> u64 {
         self.end
+    }
+    fn margin(&self) -> u64 {
+        match self.role {
+            Role::Stack { .. } => STACK_GAP,
+            Role::Plain | Role::Reserved => 0,
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns nothing. Wiring apart, all under the map's write lock, in one go: what a fixed placement meets is gone in the instant that the new is there.
 
 use crate::addr::{PAGE_SHIFT, PageIndex, VaRange, VirtAddr, round_page};
+use crate::map::entry::Role;
 use crate::map::tree::{Node, Tree};
 use crate::map::wire::Scope;
 use crate::map::{Backing, MapEntry, MapRequest, Sharing, USER_MAX, USER_MIN, VmError, VmSpace};
@@ -51,6 +52,19 @@ impl VmSpace {
     /// [`VmError::Invalid`] (also: a private mapping of a device), [`VmError::Exists`], [`VmError::OutOfMemory`] (also: no room), [`VmError::Limit`],
     /// [`VmError::Protection`] for a shared writable mapping of what cannot be written. Nothing has changed then.
     pub fn map(&self, request: MapRequest) -> Result<VirtAddr, VmError> {
+        let grows = request.grows;
+        self.map_as(request, |top| match grows {
+            true => Role::Stack { top },
+            false => Role::Plain,
+        })
+    }
+
+    /// The same, with a role that may depend on the mapping's end.
+    pub(super) fn map_as(
+        &self,
+        request: MapRequest,
+        role: impl FnOnce(u64) -> Role,
+    ) -> Result<VirtAddr, VmError> {
         let len =
             round_page(request.len as u64).filter(|&len| len > 0 && len <= USER_MAX - USER_MIN);
         let len = len.ok_or(VmError::Invalid)?;
@@ -74,11 +88,15 @@ impl VmSpace {
             return Err(VmError::Protection);
         }
         let private = request.sharing == Sharing::Private;
+        if request.grows && !(private && object.is_none()) {
+            return Err(VmError::Invalid);
+        }
         let mut dead = Tree::new();
         let mut map = self.map.write();
-        let start = map.place(request.placement, len, self.top.load(Relaxed))?;
+        let top = self.top.load(Relaxed);
+        let start = map.place(request.placement, len, request.align, top)?;
         let end = start + len;
-        if map.size.saturating_add(len) > self.limits.lock().address_space {
+        if map.size - map.covered(start, end) + len > self.limits.lock().address_space {
             return Err(VmError::Limit);
         }
         let entry = MapEntry {
@@ -97,6 +115,7 @@ impl VmSpace {
             copy_on_write: private,
             wired: 0,
             wired_to: 0,
+            role: role(end),
         };
         if map.tree.overlaps(start, end) {
             // The new entry's memory first: what is removed cannot be put back.
@@ -108,6 +127,7 @@ impl VmSpace {
             );
             self.pmap.update(&self.uvm);
             map.insert_node(node);
+            map.join(&self.uvm, start - 1, end);
         } else {
             map.insert(&self.uvm, entry)?;
         }

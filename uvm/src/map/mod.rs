@@ -18,8 +18,12 @@ mod access;
 mod advise;
 mod brk;
 pub(crate) mod entry;
+mod extract;
+pub(crate) mod grow;
+mod merge;
 mod mincore;
 mod mmap;
+mod mremap;
 mod ops;
 mod protect;
 mod request;
@@ -35,6 +39,8 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 use executor::sync::{Mutex, MutexGuard};
 
 pub use entry::{Advice, Inherit, MapEntry};
+pub use extract::Extract;
+pub use mremap::Mremap;
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
 pub use space::{Limits, VmSpace};
 pub use sync::Sync;
@@ -132,3 +138,6 @@ impl VmMap {
         Some(node.value())
     }
 }
+
+#[cfg(test)]
+mod tests;

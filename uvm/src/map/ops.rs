@@ -1,32 +1,51 @@
-//! What is done to the entries of a map, under its write lock: find room, clip, insert, merge, remove, change.
+//! What is done to the entries of a map, under its write lock: find room, clip, remove, change. What makes one of two stands in
+//! [`super::merge`].
 //!
-//! No synchronisation of its own, and nothing here touches translations: the callers in `glue` do, before they unlock.
+//! No synchronisation of its own, and nothing here touches translations: the callers do, before they unlock.
 
 use crate::Uvm;
-use crate::addr::PAGE_SHIFT;
+use crate::addr::PAGE_SIZE;
 use crate::amap::Amap;
-use crate::map::tree::{Node, Tree};
+use crate::map::tree::{Node, Room, Side, Span, Tree};
 use crate::map::{MapEntry, MapInner, Placement, USER_MAX, USER_MIN, VmError};
-use crate::pool::{OutOfMemory, PoolBox, Ref};
+use crate::pool::{OutOfMemory, PoolBox};
 
 impl MapInner {
-    /// Where a mapping of `len` bytes goes. `top` bounds the free choice.
-    pub(crate) fn place(&self, placement: Placement, len: u64, top: u64) -> Result<u64, VmError> {
+    /// Where a mapping of `len` bytes goes. `top` bounds the free choice, `align` (a power of two) directs it.
+    pub(crate) fn place(
+        &self,
+        placement: Placement,
+        len: u64,
+        align: u64,
+        top: u64,
+    ) -> Result<u64, VmError> {
+        if !align.is_power_of_two() {
+            return Err(VmError::Invalid);
+        }
+        let room = |high| Room {
+            len,
+            align: align.max(PAGE_SIZE as u64),
+            low: USER_MIN,
+            high,
+        };
         let free = |start: u64| {
             let end = start.checked_add(len)?;
-            (start >= USER_MIN && end <= USER_MAX && !self.tree.overlaps(start, end))
-                .then_some(start)
+            let clear = self
+                .tree
+                .from(start)
+                .is_none_or(|next| next.start.saturating_sub(next.margin()) >= end);
+            (start >= USER_MIN && end <= USER_MAX && clear).then_some(start)
         };
         match placement {
             Placement::Anywhere(hint) => hint
-                .and_then(|hint| free(crate::addr::trunc_page(hint.as_u64())))
-                .or_else(|| self.tree.highest_hole(len, USER_MIN, top))
-                .or_else(|| self.tree.lowest_hole(len, USER_MIN, USER_MAX))
+                .and_then(|hint| free(hint.as_u64() & !(room(top).align - 1)))
+                .or_else(|| self.tree.find_room(room(top), Side::High))
+                .or_else(|| self.tree.find_room(room(USER_MAX), Side::Low))
                 .ok_or(VmError::OutOfMemory),
             Placement::Fixed(at) | Placement::Exclusive(at) => {
                 let start = at.as_u64();
                 let end = start.checked_add(len).ok_or(VmError::Invalid)?;
-                if !at.is_aligned(crate::PAGE_SIZE as u64) || start < USER_MIN || end > USER_MAX {
+                if !at.is_aligned(PAGE_SIZE as u64) || start < USER_MIN || end > USER_MAX {
                     return Err(VmError::Invalid);
                 }
                 if matches!(placement, Placement::Exclusive(_)) && self.tree.overlaps(start, end) {
@@ -37,53 +56,44 @@ impl MapInner {
         }
     }
 
+    /// Bytes mapped within `start..end`.
+    pub(crate) fn covered(&self, start: u64, end: u64) -> u64 {
+        let (mut at, mut bytes) = (start, 0);
+        while let Some(entry) = self.tree.from(at).filter(|entry| entry.start < end) {
+            at = entry.end.min(end);
+            bytes += at - entry.start.max(start);
+            if at == end {
+                break;
+            }
+        }
+        bytes
+    }
+
     /// Makes an entry begin at `at`, if one covers it.
     pub(crate) fn clip(&mut self, uvm: &Uvm, at: u64) -> Result<(), OutOfMemory> {
-        let Some(entry) = self.tree.find(at).map(Node::value) else {
-            return Ok(());
-        };
-        let start = entry.start;
-        if start == at {
-            return Ok(());
+        if let Some(entry) = self.tree.find(at).map(Node::value).filter(|e| e.start < at) {
+            let node = uvm.upper.entries.alloc(uvm, Node::new(entry.bare()))?;
+            self.clip_with(uvm, at, node);
         }
-        let upper = MapEntry {
-            start: at,
-            end: entry.end,
-            object: entry.object.clone(),
-            offset: entry.index_of(at),
-            amap: None,
-            slot: entry.slot_of(at),
-            ..*entry
-        };
-        let mut upper = uvm.upper.entries.alloc(uvm, Node::new(upper))?;
-        // Only now, when nothing can fail any more: the references that the two halves hold.
-        upper.value_mut().amap = entry.amap.as_ref().map(|amap| Amap::split(amap, uvm));
-        self.tree.modify(start, |entry| entry.end = at);
-        self.tree.insert(upper);
         Ok(())
     }
 
-    /// Puts an entry where nothing is; lets the one before it grow instead where they are alike.
-    pub(crate) fn insert(&mut self, uvm: &Uvm, entry: MapEntry) -> Result<(), OutOfMemory> {
-        let (start, end) = (entry.start, entry.end);
-        let grows = entry.amap.is_none()
-            && self.tree.before(start).is_some_and(|before| {
-                before.continues_in_growth(&entry)
-                    && before.amap.as_ref().is_none_or(|amap| {
-                        Amap::try_extend(amap, before.slot, before.pages(), entry.pages())
-                    })
-            });
-        if grows {
-            let before = self.tree.before(start).map(|before| before.start);
-            if let Some(before) = before {
-                self.tree.modify(before, |before| before.end = end);
-            }
-        } else {
-            let node = uvm.upper.entries.alloc(uvm, Node::new(entry))?;
-            self.tree.insert(node);
-        }
-        self.size += end - start;
-        Ok(())
+    /// The same, with memory that is there already: a node that holds anything.
+    pub(crate) fn clip_with(&mut self, uvm: &Uvm, at: u64, mut node: PoolBox<Node<MapEntry>>) {
+        let Some(entry) = self.tree.find(at).map(Node::value).filter(|e| e.start < at) else {
+            return;
+        };
+        let start = entry.start;
+        *node.value_mut() = MapEntry {
+            start: at,
+            object: entry.object.clone(),
+            offset: entry.index_of(at),
+            amap: entry.amap.as_ref().map(|amap| Amap::split(amap, uvm)),
+            slot: entry.slot_of(at),
+            ..entry.bare()
+        };
+        self.tree.modify(start, |entry| entry.end = at);
+        self.tree.insert(node);
     }
 
     /// Puts a node in as it is.
@@ -104,8 +114,26 @@ impl MapInner {
         end: u64,
         out: &mut Tree<MapEntry>,
     ) -> Result<(), OutOfMemory> {
+        self.clip_ends(uvm, start, end)?;
+        self.take(start, end, out);
+        Ok(())
+    }
+
+    /// Makes entries begin and end at `start` and at `end`, so that [`Self::take`] can follow.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing has changed.
+    pub(crate) fn clip_ends(&mut self, uvm: &Uvm, start: u64, end: u64) -> Result<(), OutOfMemory> {
         self.clip(uvm, start)?;
-        self.clip(uvm, end)?;
+        let result = self.clip(uvm, end);
+        if result.is_err() {
+            self.join(uvm, start.saturating_sub(1), start);
+        }
+        result
+    }
+
+    /// Moves the entries that begin within `start..end` to `out`. None reaches across an end.
+    pub(crate) fn take(&mut self, start: u64, end: u64, out: &mut Tree<MapEntry>) {
         while let Some(at) = self
             .tree
             .from(start)
@@ -119,7 +147,6 @@ impl MapInner {
             self.locked -= node.value().locked();
             out.insert(node);
         }
-        Ok(())
     }
 
     /// Whether all of `start..end` is mapped, and every entry in it passes `test`.
@@ -150,10 +177,9 @@ impl MapInner {
         end: u64,
         f: impl FnMut(&mut MapEntry),
     ) -> Result<(), OutOfMemory> {
-        self.clip(uvm, start)?;
-        self.clip(uvm, end)?;
+        self.clip_ends(uvm, start, end)?;
         self.change_within(start, end, f);
-        self.join(start.saturating_sub(1), end);
+        self.join(uvm, start.saturating_sub(1), end);
         Ok(())
     }
 
@@ -170,61 +196,6 @@ impl MapInner {
                 self.tree.modify(from, &mut f);
             }
             at = to;
-        }
-    }
-
-    /// Joins entries that continue each other, from the one at `start` to the one after `end`.
-    pub(crate) fn join(&mut self, start: u64, end: u64) {
-        let mut at = start;
-        while let Some(entry) = self.tree.from(at) {
-            if entry.start > end {
-                break;
-            }
-            let (from, to) = (entry.start, entry.end);
-            match self.tree.from(to) {
-                Some(next) if entry.continues_in(next) && entry.amap_continues_in(next) => {
-                    let next = next.start;
-                    if let Some(mut node) = self.tree.remove(next) {
-                        let joined = node.value().end;
-                        // Two references become one; what the slots count stays.
-                        if let Some(amap) = node.value_mut().amap.take() {
-                            Amap::join(amap);
-                        }
-                        self.tree.modify(from, |entry| entry.end = joined);
-                    }
-                }
-                _ => at = to,
-            }
-        }
-    }
-}
-
-impl MapEntry {
-    /// Whether `next`, which has no amap yet, can become part of this entry.
-    fn continues_in_growth(&self, next: &Self) -> bool {
-        // An entry whose amap is its own may grow over untouched memory, although that still "needs copy".
-        let alike = Self {
-            object: next.object.clone(),
-            amap: None,
-            needs_copy: if self.object.is_none() && self.amap.is_some() && !self.needs_copy {
-                false
-            } else {
-                next.needs_copy
-            },
-            ..*next
-        };
-        self.continues_in(&alike) && (self.amap.is_none() || self.object.is_none())
-    }
-
-    /// Whether the amap of `next` continues this one's.
-    fn amap_continues_in(&self, next: &Self) -> bool {
-        match (&self.amap, &next.amap) {
-            (None, None) => true,
-            (Some(a), Some(b)) => {
-                Ref::ptr_eq(a, b)
-                    && self.slot + ((self.end - self.start) >> PAGE_SHIFT) == next.slot
-            }
-            _ => false,
         }
     }
 }

@@ -49,7 +49,7 @@ impl VmSpace {
         let (start, end) = (range.start().as_u64(), range.end().as_u64());
         may_allow(&map, range, prot)?;
         map.change(&self.uvm, start, end, |entry| entry.prot = prot)?;
-        map.count_marked(start, end);
+        map.count_marked(&self.uvm, start, end);
         // Only takes rights away: what is new is entered by the faults that ask for it, which know about copies.
         self.pmap.protect(&self.uvm, range, prot);
         self.pmap.update(&self.uvm);

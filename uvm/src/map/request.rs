@@ -1,6 +1,6 @@
 //! What callers say to a map and hear from it. Plain values.
 
-use crate::addr::{PageIndex, VaRange, VirtAddr};
+use crate::addr::{PAGE_SIZE, PageIndex, VaRange, VirtAddr};
 use crate::fault::FaultError;
 use crate::map::{Advice, Inherit};
 use crate::object::UvmObject;
@@ -48,6 +48,8 @@ pub struct MapRequest {
     pub placement: Placement,
     /// Length in bytes, more than 0; rounded up to pages.
     pub len: usize,
+    /// In bytes, a power of two: where [`Placement::Anywhere`] puts it is a multiple. Less than a page is a page.
+    pub align: u64,
     /// What is allowed.
     pub prot: Prot,
     /// The most that `protect` may ever allow.
@@ -60,6 +62,8 @@ pub struct MapRequest {
     pub sharing: Sharing,
     /// What it shows.
     pub backing: Backing,
+    /// Whether it grows down when something below it is touched, as a stack does. Only private anonymous memory can.
+    pub grows: bool,
 }
 
 impl MapRequest {
@@ -69,12 +73,14 @@ impl MapRequest {
         Self {
             placement: Placement::Anywhere(None),
             len,
+            align: PAGE_SIZE as u64,
             prot,
             max_prot: Prot::ALL,
             inherit: Inherit::Copy,
             advice: Advice::Normal,
             sharing: Sharing::Private,
             backing: Backing::Anonymous,
+            grows: false,
         }
     }
 
@@ -91,6 +97,20 @@ impl MapRequest {
     #[must_use]
     pub fn at(mut self, placement: Placement) -> Self {
         self.placement = placement;
+        self
+    }
+
+    /// The same, at a multiple of `align` bytes, a power of two, if it may go anywhere.
+    #[must_use]
+    pub fn aligned(mut self, align: u64) -> Self {
+        self.align = align;
+        self
+    }
+
+    /// The same, growing down on demand: a stack (see [`MapRequest::grows`]).
+    #[must_use]
+    pub fn growing(mut self) -> Self {
+        self.grows = true;
         self
     }
 
@@ -112,10 +132,10 @@ pub enum VmError {
     /// An exclusive placement met something (EEXIST).
     #[error("address range is in use")]
     Exists,
-    /// An address is unaligned or outside the user half, or a length is 0 or too long (EINVAL).
+    /// An address is unaligned or outside the user half, a length is 0 or too long, or it makes no sense here (EINVAL).
     #[error("bad address or length")]
     Invalid,
-    /// Part of the range is not mapped (ENOMEM of mprotect and madvise).
+    /// Part of the range is not mapped (ENOMEM of mprotect and madvise, EFAULT of mremap).
     #[error("nothing is mapped there")]
     Unmapped,
     /// More than the maximum protection, or a write to what cannot be written (EACCES).

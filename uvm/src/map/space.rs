@@ -12,7 +12,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 
@@ -35,7 +35,9 @@ pub struct Limits {
     pub address_space: u64,
     /// The heap (RLIMIT_DATA).
     pub data: u64,
-    /// Memory that is wired (RLIMIT_MEMLOCK).
+    /// Each mapping that grows down, the part included that it was made with (RLIMIT_STACK). Binds when it grows.
+    pub stack: u64,
+    /// All that is locked in memory (RLIMIT_MEMLOCK).
     pub locked: u64,
 }
 
@@ -44,6 +46,7 @@ impl Limits {
     pub const UNLIMITED: Self = Self {
         address_space: u64::MAX,
         data: u64::MAX,
+        stack: u64::MAX,
         locked: u64::MAX,
     };
 }
@@ -70,6 +73,8 @@ pub struct VmSpace {
     pub(crate) wires_future: AtomicBool,
     /// In the middle of [`VmSpace::teardown`].
     pub(crate) dying: AtomicBool,
+    /// How many [`SpaceRef`](crate::glue::SpaceRef)s have it. Raised only by one of them, or by who makes the first.
+    pub(crate) holders: AtomicU32,
     /// Last: what is above lies in its memory.
     pub(crate) uvm: Arc<Uvm>,
 }
@@ -97,6 +102,7 @@ impl VmSpace {
             has_recent: AtomicBool::new(false),
             wires_future: AtomicBool::new(false),
             dying: AtomicBool::new(false),
+            holders: AtomicU32::new(0),
         });
         uvm.list_space(&space)?;
         Ok(space)
@@ -126,6 +132,12 @@ impl VmSpace {
     #[inline]
     pub fn activate(&self) {
         self.uvm.pmap_activate(&self.pmap);
+    }
+
+    /// Whether this CPU is in it.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.uvm.pmap_is_active(&self.pmap)
     }
 
     /// With debug assertions panics if a lock is held or a flush is put off: for the moment before a program goes on in it.

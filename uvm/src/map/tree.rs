@@ -16,6 +16,10 @@ pub trait Span {
     fn start(&self) -> u64;
     /// First position past it; more than `start`.
     fn end(&self) -> u64;
+    /// Positions before it that a search for room leaves free.
+    fn margin(&self) -> u64 {
+        0
+    }
 }
 
 /// A node: a value and its place in the tree.
@@ -186,6 +190,83 @@ fn modify<T: Span, R>(link: &mut Link<T>, start: u64, f: impl FnOnce(&mut T) -> 
     result
 }
 
+/// Room that is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// How much.
+    pub len: u64,
+    /// It begins at a multiple of this power of two.
+    pub align: u64,
+    /// It lies within `low..high`.
+    pub low: u64,
+    /// See `low`.
+    pub high: u64,
+}
+
+/// Where to look first.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    /// At the top.
+    High,
+    /// At the bottom.
+    Low,
+}
+
+impl Room {
+    /// Its place within the hole `a..b`.
+    fn fit(&self, side: Side, a: u64, b: u64) -> Option<u64> {
+        let mask = self.align - 1;
+        let at = match side {
+            Side::High => b.checked_sub(self.len)? & !mask,
+            Side::Low => a.checked_add(mask)? & !mask,
+        };
+        (at >= a && at.checked_add(self.len)? <= b).then_some(at)
+    }
+}
+
+/// One walk over holes of at least `need`.
+struct Search {
+    need: u64,
+    side: Side,
+    room: Room,
+}
+
+/// What `accept` says of the first hole that it takes. The holes in the subtree lie within `a..b`.
+fn hole<T: Span, R>(
+    link: &Link<T>,
+    a: u64,
+    b: u64,
+    search: &Search,
+    accept: &impl Fn(u64, u64) -> Option<R>,
+) -> Option<R> {
+    let &Search { need, side, room } = search;
+    if a >= room.high || b <= room.low {
+        return None;
+    }
+    let Some(node) = link else {
+        let (a, b) = (a.max(room.low), b.min(room.high));
+        // A margin may leave less than nothing.
+        return if b.saturating_sub(a) >= need {
+            accept(a, b)
+        } else {
+            None
+        };
+    };
+    if max(node.hole, max(node.first - a, b.saturating_sub(node.last))) < need {
+        return None;
+    }
+    let value = &node.value;
+    let left = || {
+        let end = value.start().saturating_sub(value.margin());
+        hole(&node.left, a, end, search, accept)
+    };
+    let right = || hole(&node.right, value.end(), b, search, accept);
+    match side {
+        Side::High => right().or_else(left),
+        Side::Low => left().or_else(right),
+    }
+}
+
 impl<T: Span> Default for Tree<T> {
     fn default() -> Self {
         Self::new()
@@ -209,7 +290,9 @@ impl<T: Span> Tree<T> {
     }
 
     /// Puts a node in. It overlaps nothing that is there.
-    pub fn insert(&mut self, node: PoolBox<Node<T>>) {
+    pub fn insert(&mut self, mut node: PoolBox<Node<T>>) {
+        // Its value may have changed since it was made.
+        node.refresh();
         self.root = Some(insert(self.root.take(), node));
         self.len += 1;
     }
@@ -286,43 +369,21 @@ impl<T: Span> Tree<T> {
         self.from(start).is_some_and(|item| item.start() < end)
     }
 
-    /// The highest place for `len` within `low..high`.
-    pub fn highest_hole(&self, len: u64, low: u64, high: u64) -> Option<u64> {
-        fn go<T: Span>(link: &Link<T>, a: u64, b: u64, q: &(u64, u64, u64)) -> Option<u64> {
-            let (len, low, high) = *q;
-            if a >= high || b <= low {
-                return None;
-            }
-            let Some(node) = link else {
-                let (a, b) = (a.max(low), b.min(high));
-                return (b - a >= len).then(|| b - len);
-            };
-            if max(node.hole, max(node.first - a, b - node.last)) < len {
-                return None;
-            }
-            go(&node.right, node.value.end(), b, q)
-                .or_else(|| go(&node.left, a, node.value.start(), q))
-        }
-        go(&self.root, 0, u64::MAX, &(len, low, high))
-    }
-
-    /// The lowest place for `len` within `low..high`.
-    pub fn lowest_hole(&self, len: u64, low: u64, high: u64) -> Option<u64> {
-        fn go<T: Span>(link: &Link<T>, a: u64, b: u64, q: &(u64, u64, u64)) -> Option<u64> {
-            let (len, low, high) = *q;
-            if a >= high || b <= low {
-                return None;
-            }
-            let Some(node) = link else {
-                let (a, b) = (a.max(low), b.min(high));
-                return (b - a >= len).then_some(a);
-            };
-            if max(node.hole, max(node.first - a, b - node.last)) < len {
-                return None;
-            }
-            go(&node.left, a, node.value.start(), q)
-                .or_else(|| go(&node.right, node.value.end(), b, q))
-        }
-        go(&self.root, 0, u64::MAX, &(len, low, high))
+    /// A place for `room`: in the highest hole that is large enough, or the lowest, where it fits there aligned;
+    /// else in any hole where it does. If there is one it is found.
+    pub fn find_room(&self, room: Room, side: Side) -> Option<u64> {
+        let fit = |a, b| room.fit(side, a, b);
+        let search = |need| Search { need, side, room };
+        // The first hole that is large enough ends the search, aligned or not: O(log n).
+        let first = hole(&self.root, 0, u64::MAX, &search(room.len), &|a, b| {
+            Some(fit(a, b))
+        })?;
+        // One that is large enough wherever it begins: the same. Only where there is none are all that might do looked at.
+        first
+            .or_else(|| {
+                let need = room.len.saturating_add(room.align - 1);
+                hole(&self.root, 0, u64::MAX, &search(need), &fit)
+            })
+            .or_else(|| hole(&self.root, 0, u64::MAX, &search(room.len), &fit))
     }
 }

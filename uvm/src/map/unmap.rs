@@ -58,8 +58,12 @@ impl VmSpace {
         self.unmap_busy(range).await
     }
 
-    /// The same for who holds the busy token.
+    /// The same for who has the map busy.
     pub(super) async fn unmap_busy(&self, range: VaRange) -> Result<(), VmError> {
+        if range.is_empty() {
+            // Else it would split a mapping.
+            return Ok(());
+        }
         let mut dead = Tree::new();
         {
             let mut map = self.map.write();

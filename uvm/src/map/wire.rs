@@ -146,7 +146,7 @@ impl VmSpace {
                 entry.wired = entry.wired.saturating_add(1);
             }
         });
-        map.count_marked(start, end);
+        map.count_marked(&self.uvm, start, end);
         Ok(())
     }
 
@@ -223,7 +223,9 @@ impl VmSpace {
             at = next;
             self.uvm.executor().reschedule_if_asked().await;
         }
-        self.map.write().join(start.saturating_sub(1), end);
+        self.map
+            .write()
+            .join(&self.uvm, start.saturating_sub(1), end);
     }
 
     /// Unwires some pages of the first marked entry that ends after `at`; returns where to go on.
@@ -244,7 +246,7 @@ impl VmSpace {
     }
 
     /// Enters the translations of wired pages that are not there, or allow too little: after the mapping was allowed more, or has moved. What
-    /// cannot be entered a fault will. Awaits its turn between parts. The caller holds the busy token.
+    /// cannot be entered a fault will. Awaits its turn between parts.
     pub(crate) async fn show_wired(&self, range: VaRange) {
         let mut at = range.start().as_u64();
         while let Some(next) = self.show_some(at, range.end().as_u64()) {
@@ -308,7 +310,7 @@ impl MapInner {
     }
 
     /// Turns the marks of entries within `start..end` into counts: their pages are wired. Joins what became alike.
-    pub(super) fn count_marked(&mut self, start: u64, end: u64) {
+    pub(super) fn count_marked(&mut self, uvm: &Uvm, start: u64, end: u64) {
         let mut bytes = 0;
         self.change_within(start, end, |entry| {
             if entry.is_marked() {
@@ -319,7 +321,7 @@ impl MapInner {
             }
         });
         self.locked += bytes;
-        self.join(start.saturating_sub(1), end);
+        self.join(uvm, start.saturating_sub(1), end);
     }
 }
 

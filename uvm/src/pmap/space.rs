@@ -35,12 +35,17 @@ impl Uvm {
         }
     }
 
+    /// Whether this CPU has it loaded.
+    #[must_use]
+    pub fn pmap_is_active(&self, pmap: &Pmap) -> bool {
+        self.spaces.get(self.cpu()).root.load(Relaxed) == pmap.root().number()
+    }
+
     /// Leaves `pmap` if this CPU is in it, for the kernel's own root table. Exit does so before the
     /// address space goes; otherwise it would live until the CPU switches.
     pub fn pmap_deactivate(&self, pmap: &Pmap) {
-        let cpu = self.cpu();
-        if self.spaces.get(cpu).root.load(Relaxed) == pmap.root().number() {
-            self.switch_to(cpu, None);
+        if self.pmap_is_active(pmap) {
+            self.switch_to(self.cpu(), None);
         }
     }
 

@@ -112,7 +112,12 @@ impl Lwp {
         };
         let (occupied, highest, size, settled) = self.process.with(|m| {
             let highest = m.highest_hole(count, self.shared.plan.arena.end) - count;
-            (m.any(pages.clone()), highest, m.len(), m.is_settled())
+            let replaced = match mapping.place {
+                Where::Fixed => m.mapped(pages.clone()),
+                _ => 0,
+            };
+            let size = m.len() - replaced;
+            (m.any(pages.clone()), highest, size, m.is_settled())
         });
         let wanted = match mapping.place {
             Where::Exclusive if occupied => Err(VmError::Exists),

@@ -290,6 +290,12 @@ impl Model {
         self.pages.range(pages).next().is_some()
     }
 
+    /// How many of `pages` are mapped.
+    #[must_use]
+    pub fn mapped(&self, pages: Range<u64>) -> u64 {
+        self.pages.range(pages).count() as u64
+    }
+
     /// Whether all of `pages` are mapped.
     #[must_use]
     pub fn all(&self, pages: Range<u64>) -> bool {
