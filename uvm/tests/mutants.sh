@@ -35,15 +35,16 @@ tests=(--lib --test simulation)
 cd "$copy"
 cargo test --quiet --package uvm --no-run "${tests[@]}"
 
-# Messages for people are not behaviour.
-cargo mutants --list --package uvm \
-    --file 'uvm/src/amap/**' --file uvm/src/anon.rs --file 'uvm/src/fault/**' --file uvm/src/fault.rs \
-    --file 'uvm/src/map/**' --file 'uvm/src/pmap/**' --exclude '**/tests.rs' --exclude '**/rows.rs' \
-    --exclude-re 'fmt::Debug|fmt::Display' > "$out/all"
-# In the order of a hash of seed and name: the same sample everywhere, and stable where the code is.
+files=(--package uvm --file 'uvm/src/amap/**' --file uvm/src/anon.rs --file 'uvm/src/fault/**' --file uvm/src/fault.rs
+    --file 'uvm/src/map/**' --file 'uvm/src/pmap/**')
+# Messages for people are not behaviour. Deleted fields are no part of the draw: cargo-mutants (27.1) filters none of them by name, so
+# that the ten or so in these files are tried every time.
+rm -f .cargo/mutants.toml
+cargo mutants --list "${files[@]}" --exclude-re 'fmt::Debug|fmt::Display' | grep -v ': delete field ' > "$out/all"
+# In the order of a hash of seed and name: the same sample of the same tree everywhere.
 while IFS= read -r mutant; do
-    printf '%s %s\n' "$(printf '%s %s' "$seed" "${mutant#*: }" | sha256sum | cut -c1-16)" "$mutant"
-done < "$out/all" | sort | head -n "$count" | cut -d' ' -f2- > "$out/sample"
+    printf '%s %s\n' "$(printf '%s %s' "$seed" "$mutant" | sha256sum | cut -c1-16)" "$mutant"
+done < "$out/all" | sort | sed -n "1,${count}p" | cut -d' ' -f2- > "$out/sample"
 printf '%s of %s mutants, seed %s, in %s\n' "$(wc -l < "$out/sample")" "$(wc -l < "$out/all")" "$seed" "$out"
 
 # The sample's names as one expression for each.
@@ -55,7 +56,7 @@ mkdir -p .cargo
 } > .cargo/mutants.toml
 
 status=0
-cargo mutants --package uvm --baseline skip --jobs "$jobs" --timeout "$patience" --build-timeout 600 --copy-target true \
+cargo mutants "${files[@]}" --baseline skip --jobs "$jobs" --timeout "$patience" --build-timeout 600 --copy-target true \
     --no-shuffle --caught --unviable --output "$out" -- "${tests[@]}" || status=$?
 printf '\nalive:\n'
 cat "$out/mutants.out/missed.txt"
