@@ -1,16 +1,18 @@
 //! The simulation from many seeds, in all modes: five million operations, a few seconds.
 //!
-//! A failure prints the command that repeats it and makes it short (see `examples/simulate.rs`).
+//! `AUVM_SEEDS` sets another number of seeds for each mode. A failure prints the command that repeats it and makes it short (see `examples/simulate.rs`).
 
 use uvm::sim::run::{Mode, Outcome, Run, run};
 
-/// Seeds for each mode, and operations for each seed.
+/// Seeds for each mode unless `AUVM_SEEDS` says otherwise, and operations for each seed.
 const SEEDS: u64 = 320;
 const OPS: u32 = 4_000;
 
 fn seeds(mode: Mode) {
+    let wanted = std::env::var("AUVM_SEEDS").ok();
+    let seeds = wanted.map_or(SEEDS, |n| n.parse().expect("AUVM_SEEDS is a number"));
     let mut sum = Outcome::default();
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         match run(&Run::new(seed, OPS, mode)) {
             Ok(outcome) => {
                 assert_eq!(outcome.ops, u64::from(OPS));
@@ -23,10 +25,10 @@ fn seeds(mode: Mode) {
         }
     }
     // What a mode is for has happened.
-    assert!(sum.accesses > SEEDS * u64::from(OPS) / 5, "{sum:?}");
-    assert!(sum.forks > SEEDS * 5, "{sum:?}");
-    assert_eq!(sum.out_of_memory > SEEDS, mode == Mode::Starved, "{sum:?}");
-    assert_eq!(sum.io_errors > SEEDS, mode == Mode::Faulty, "{sum:?}");
+    assert!(sum.accesses > seeds * u64::from(OPS) / 5, "{sum:?}");
+    assert!(sum.forks > seeds * 5, "{sum:?}");
+    assert_eq!(sum.out_of_memory > seeds, mode == Mode::Starved, "{sum:?}");
+    assert_eq!(sum.io_errors > seeds, mode == Mode::Faulty, "{sum:?}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ impl Lwp {
             let mut life = pin!(self.work());
             poll_fn(|cx| {
                 self.process.space.activate();
+                self.process.space.assert_settled();
                 life.as_mut().poll(cx)
             })
             .await;
