@@ -3,7 +3,7 @@
 //! Owns nothing. Walks all pages, address spaces, amaps and page tables; time and memory grow with the machine's.
 //! It takes the locks it needs one by one, so what it compares is only comparable while nothing else
 //! runs: between two polls of a single CPU. Operations that await meanwhile may *own more* than the structures show: a frame being
-//! filled, the entries of a mapping being torn down. That is counted ([`CheckReport::floating`]), and zero when nothing is
+//! filled, the wired pages and the entries of a mapping being torn down. That is counted ([`CheckReport::floating`]), and zero when nothing is
 //! under way; owning *less* is an error at any time.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -17,11 +17,11 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::Uvm;
-use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
+use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use crate::amap::{Amap, Runs};
 use crate::anon::Anon;
-use crate::map::MapEntry;
-use crate::map::VmSpace;
+use crate::map::entry::WIRED_ALL;
+use crate::map::{MapEntry, VmSpace};
 use crate::meter::Gauge;
 use crate::object::{Behind, UvmObject};
 use crate::page::freelist::AllocFor;
@@ -131,6 +131,8 @@ struct Checker<'a> {
     borrowed: BTreeMap<Frame, usize>,
     /// Root tables of the pmaps that were walked.
     roots: BTreeSet<Frame>,
+    /// For each page in the wired part of an entry, how many there are.
+    wirings: BTreeMap<Frame, usize>,
 }
 
 impl Uvm {
@@ -145,7 +147,8 @@ impl Uvm {
         let counted = upper.entries.in_use() + 2 * upper.amaps.in_use() + 2 * upper.anons.in_use();
         let meter = self.meter();
         let resident = meter.gauge(Gauge::Anonpages) + meter.gauge(Gauge::Filepages);
-        let bytes = counted * PER_ENTRY + resident as usize * PER_MAPPING;
+        let wired = meter.gauge(Gauge::Wired);
+        let bytes = counted * PER_ENTRY + (resident + wired) as usize * PER_MAPPING;
         self.can_allocate(AllocFor::User, bytes / PAGE_SIZE + 16)
     }
 
@@ -166,6 +169,7 @@ impl Uvm {
             anon_pages: BTreeMap::new(),
             borrowed: BTreeMap::new(),
             roots: BTreeSet::new(),
+            wirings: BTreeMap::new(),
         };
         let mut spaces = 0;
         self.for_each_space(|space| {
@@ -222,7 +226,7 @@ impl Checker<'_> {
     /// The entries of a map, and what they refer to.
     fn space(&mut self, space: &Arc<VmSpace>) {
         let map = space.map.read();
-        let (mut end, mut size, mut entries) = (0, 0, 0);
+        let (mut end, mut size, mut entries, mut locked) = (0, 0, 0, 0);
         for entry in map.tree.iter() {
             let range = entry.range();
             self.expect(entry.start >= end && entry.end > entry.start, || {
@@ -230,7 +234,9 @@ impl Checker<'_> {
             });
             end = entry.end;
             size += entry.end - entry.start;
+            locked += entry.locked();
             entries += 1;
+            self.wired_part(entry);
             self.expect(entry.max_prot.contains(entry.prot), || {
                 format!("entry {range:?} allows more than its maximum")
             });
@@ -266,7 +272,31 @@ impl Checker<'_> {
         self.expect(counted == size, || {
             format!("map of {counted} bytes has {size}")
         });
+        let counted = map.locked;
+        self.expect(counted == locked, || {
+            format!("map of {counted} locked bytes has {locked}")
+        });
         self.report.entries += entries;
+    }
+
+    /// The pages that an entry has wired.
+    fn wired_part(&mut self, entry: &MapEntry) {
+        let range = entry.range();
+        let (wired, to) = (entry.wired, entry.wired_to);
+        self.expect((wired > 0) == (to == WIRED_ALL), || {
+            format!("entry {range:?} is wired {wired} times, up to {to:#x}")
+        });
+        let end = entry.wired_end();
+        let mut found = 0;
+        entry.each_page(entry.start, end, |_, frame| {
+            found += 1;
+            *self.wirings.entry(frame).or_default() += 1;
+        });
+        let pages = (end - entry.start) >> PAGE_SHIFT;
+        let device = entry.object.as_ref().is_some_and(|o| o.is_device());
+        self.expect(found == pages || device, || {
+            format!("entry {range:?} has {pages} pages wired, of which {found} are there")
+        });
     }
 
     /// The slots of each amap: who shows them, and the anons in them.
@@ -313,6 +343,10 @@ impl Checker<'_> {
                 };
                 if Anon::owns(anon, self.uvm, frame) {
                     self.anon_pages.insert(frame, at);
+                    let wired = self.uvm.page(frame).wire_count();
+                    self.expect(wired == 0 || count == 1, || {
+                        format!("an anon wired {wired} times has {count} references")
+                    });
                 } else if first {
                     *self.borrowed.entry(frame).or_insert(0) += 1;
                 }
@@ -378,6 +412,11 @@ impl Checker<'_> {
         self.expect(resident == all.len(), || {
             format!("pmap counts {resident} pages and maps {}", all.len())
         });
+        let wired = all.values().filter(|mapping| mapping.wired).count();
+        let counted = space.pmap().stats().wired;
+        self.expect(counted == wired, || {
+            format!("pmap counts {counted} wired pages and maps {wired}")
+        });
         self.report.mappings += all.len();
         let root = space.pmap().root();
         let map = space.map.read();
@@ -401,6 +440,13 @@ impl Checker<'_> {
                 format!(
                     "{va:?} allows {:?}, its entry {:?}",
                     mapping.prot, entry.prot
+                )
+            });
+            let wired = va.as_u64() < entry.wired_to;
+            self.expect(wired == mapping.wired, || {
+                format!(
+                    "{va:?} is mapped wired: {}; is wired: {wired}",
+                    mapping.wired
                 )
             });
             self.shows(entry, va, &mapping);
@@ -500,7 +546,7 @@ impl Checker<'_> {
         let mut twice = None;
         uvm.for_each_free(|frame| mark(uvm, frame, &mut twice));
         self.expect(twice.is_none(), || format!("{twice:?} is free twice"));
-        let (mut anon_objects, mut file) = (0, 0);
+        let (mut anon_objects, mut file, mut wired) = (0, 0, 0);
         for frame in uvm.pages().frames() {
             let page = uvm.page(frame);
             let listed = page.has(PageFlags::SEEN);
@@ -511,6 +557,10 @@ impl Checker<'_> {
             self.expect(is_free == listed, || {
                 format!("{frame:?} has flags {flags:?}; on a free list: {listed}",)
             });
+            let wirings = usize::from(page.wire_count());
+            wired += usize::from(wirings > 0);
+            let seen = self.wirings.get(&frame).copied().unwrap_or(0);
+            self.compare(wirings, seen, || format!("wirings of {frame:?}"));
             let kind = page.owner_kind();
             if flags.intersects(PageFlags::FREE | PageFlags::KERNEL | PageFlags::RESERVED) {
                 let owned = matches!(kind, OwnerKind::Anon | OwnerKind::Object);
@@ -573,6 +623,7 @@ impl Checker<'_> {
         for (gauge, found) in [
             (Gauge::Anonpages, self.report.anon + anon_objects),
             (Gauge::Filepages, file),
+            (Gauge::Wired, wired),
         ] {
             let counted = meter.gauge(gauge) as usize;
             self.expect(counted == found, || {

@@ -24,6 +24,7 @@
 //! finds every translation.
 
 mod cases;
+mod wire;
 
 use crate::Uvm;
 use crate::addr::{PageIndex, VirtAddr};
@@ -102,11 +103,12 @@ impl Attempt {
     }
 }
 
-/// Whether neighbours are mapped along: only on the first pass.
+/// Whether neighbours are mapped along (only on the first pass), or the page is to be wired.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
     First,
     Again,
+    Wire,
 }
 
 impl VmSpace {
@@ -151,6 +153,12 @@ impl VmSpace {
 
     /// The part of a fault that awaits.
     async fn fault_wait(&self, va: u64, access: Access) -> Result<(), FaultError> {
+        self.fault_until(va, || resident(self, va, access, Pass::Again))
+            .await
+    }
+
+    /// Repeats `pass`, which looks at `va`, and awaits what it misses, until it is done or cannot be.
+    async fn fault_until(&self, va: u64, pass: impl Fn() -> Attempt) -> Result<(), FaultError> {
         let uvm = self.uvm();
         // Kept over the next pass, so that what was waited for is still there.
         let mut held = None;
@@ -160,7 +168,7 @@ impl VmSpace {
         // How to read after a cluster failed.
         let mut narrowed = None;
         loop {
-            let attempt = resident(self, va, access, Pass::Again);
+            let attempt = pass();
             // Something else may be mapped there by now, or nothing. Only if it is that page which is still missing is its error ours.
             if let Some((object, index, error)) = failed.take()
                 && attempt.wants(&object, index)

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::addr::{PageIndex, VaRange, VirtAddr};
-use crate::amap::Amap;
+use crate::amap::{Amap, Copying};
 use crate::map::space::Heap;
 use crate::map::tree::Node;
 use crate::map::{Inherit, MapEntry, VmError, VmSpace};
@@ -22,10 +22,13 @@ use crate::prot::Prot;
 /// Bytes of address space whose translations are removed between two looks at whether someone else should run: 1 GiB, mostly
 /// holes.
 const PART: u64 = 1 << 30;
+/// Anons shared by a fork between two looks; a wired page, which is copied, counts as several.
+const COPIES: usize = 256;
 
 impl VmSpace {
     /// A copy of the address space for a child, by each mapping's inheritance. Memory is copied when either side writes to
-    /// it. Awaits other modifiers, and its turn between mappings.
+    /// it, but of wired pages at once; the child's are not wired. Awaits other modifiers, and its turn between mappings and their
+    /// parts.
     ///
     /// # Errors
     /// [`VmError::OutOfMemory`]; the parent is as before (some of its pages may fault once more).
@@ -33,9 +36,9 @@ impl VmSpace {
         let child = Self::new(&self.uvm)?;
         let result = {
             let _busy = self.map.busy.lock().await;
-            let mut at = 0;
+            let (mut at, mut copying) = (0, None);
             loop {
-                match self.fork_entry(&child, at) {
+                match self.fork_entry(&child, at, &mut copying) {
                     Ok(Some(next)) => at = next,
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
@@ -57,39 +60,49 @@ impl VmSpace {
         Ok(child)
     }
 
-    /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns that entry's end.
-    fn fork_entry(&self, child: &Self, at: u64) -> Result<Option<u64>, OutOfMemory> {
+    /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns where to go on: at that entry's end, or once
+    /// more at its start if `copying` has it only in part.
+    fn fork_entry(
+        &self,
+        child: &Self,
+        at: u64,
+        copying: &mut Option<Copying>,
+    ) -> Result<Option<u64>, OutOfMemory> {
         let uvm = &self.uvm;
         let Some((start, end, inherit)) = self
             .map
             .read()
             .tree
             .from(at)
-            .map(|e| (e.start, e.end, e.inheritance()))
+            .map(|e| (e.start.max(at), e.end, e.inheritance()))
         else {
             return Ok(None);
         };
         if inherit == Inherit::None {
             return Ok(Some(end));
         }
-        if start < at {
-            // A mapping made since has let the entry before grow, which the child has already.
-            self.map.write().clip(uvm, at)?;
-        }
-        let start = start.max(at);
         if inherit == Inherit::Share {
             // Both must show the same amap, so it must exist and be the parent's own.
             self.own_amap(start)?;
         }
         let mut map = self.map.write();
+        // A mapping made since may lie over the place that the child has got to, or have let the entry before it grow: the child has all
+        // before it.
+        map.clip(uvm, start)?;
         let Some(entry) = map.tree.find(start).map(Node::value) else {
             return Ok(Some(end));
         };
+        if entry.inheritance() != inherit || inherit == Inherit::Share && entry.needs_copy {
+            // Another one by now: from the top.
+            return Ok(Some(start));
+        }
+        let end = entry.end;
         let (range, prot) = (entry.range(), entry.prot);
         let mut copy = MapEntry {
             object: entry.object.clone(),
             amap: None,
             wired: 0,
+            wired_to: 0,
             ..*entry
         };
         // All that can fail comes first.
@@ -118,9 +131,20 @@ impl VmSpace {
                 amap.set_shared();
                 copy.amap = Some(Amap::reference(amap, uvm, entry.slot, entry.pages()));
             }
-            (_, Some(amap)) if amap.is_shared() && !entry.needs_copy => {
-                // "Needs copy" on a shared amap would take it from the parent's partners: copy now.
-                copy.amap = Some(Amap::copy(amap, uvm, entry.slot, entry.pages())?);
+            (_, Some(amap)) if entry.wired > 0 || amap.is_shared() && !entry.needs_copy => {
+                // "Needs copy" on a shared amap would take it from the parent's partners, and wired pages must not fault: copy now.
+                let (slot, len) = (entry.slot, entry.pages());
+                let mut part = match copying.take() {
+                    // Nothing but this operation could share or wire what has replaced the entry.
+                    Some(part) if part.is_of(amap, slot, len) => part,
+                    _ => Copying::new(amap, uvm, slot, len)?,
+                };
+                if !part.advance(amap, uvm, COPIES)? {
+                    *copying = Some(part);
+                    return Ok(Some(start));
+                }
+                uvm.count(Counter::FltAmcopy);
+                copy.amap = Some(part.finish());
                 copy.slot = 0;
                 copy.copy_on_write = true;
                 copy.needs_copy = false;
@@ -152,7 +176,7 @@ impl VmSpace {
         let _busy = self.map.busy.lock().await;
         let dead = {
             let mut map = self.map.write();
-            map.size = 0;
+            (map.size, map.locked) = (0, 0);
             core::mem::take(&mut map.tree)
         };
         // Translations first, in parts: nobody can make new ones, there is no entry for them.
@@ -169,6 +193,7 @@ impl VmSpace {
         }
         self.bury_slowly(dead).await;
         self.pmap.collect(&self.uvm);
+        self.wires_future.store(false, Relaxed);
         *self.heap.lock() = Heap { start: 0, end: 0 };
         self.dying.store(false, Relaxed);
     }

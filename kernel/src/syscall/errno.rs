@@ -108,7 +108,9 @@ impl From<BadAddress> for SysError {
 impl From<VmError> for SysError {
     fn from(error: VmError) -> SysError {
         let errno = match error {
-            VmError::OutOfMemory | VmError::Unmapped | VmError::Limit => Errno::ENOMEM,
+            VmError::OutOfMemory | VmError::Unmapped | VmError::Limit | VmError::Fault(_) => {
+                Errno::ENOMEM
+            }
             VmError::Exists => Errno::EEXIST,
             VmError::Invalid => Errno::EINVAL,
             VmError::Protection => Errno::EACCES,

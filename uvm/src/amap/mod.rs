@@ -14,10 +14,12 @@
 //! One spin lock over slots and runs; after the map's, before objects and anons. References are made only from an existing entry, by
 //! someone who holds that entry's map lock.
 
+mod copy;
 mod runs;
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::Prot;
 use crate::Uvm;
 use crate::anon::Anon;
 use crate::lock::{AMAP, SpinLock, SpinLockGuard};
@@ -25,8 +27,8 @@ use crate::map::tree::Node;
 use crate::meter::Counter;
 use crate::object::radix::{NodePool, Radix};
 use crate::pool::{Counted, OutOfMemory, Pool, Ref, RefCount};
-use crate::prot::Prot;
 
+pub(crate) use copy::Copying;
 pub(crate) use runs::{Run, Runs};
 
 /// Slots in a chunk.
@@ -180,8 +182,8 @@ impl Amap {
         !inner.anons.is_empty()
     }
 
-    /// An amap of its own for an entry that shows `len` slots of `this` from `slot` on: the same anons, one reference each
-    /// more. From now on neither side may write to them in place; where the other side may have writable translations
+    /// An amap of its own for an entry that shows `len` slots of `this` from `slot` on, all at once: the same anons, one reference each
+    /// more, and copies of wired pages (who may meet many of those makes a [`Copying`] in parts). From now on neither side may write to them in place; where the other side may have writable translations
     /// (`this` is shared) they are taken away here.
     ///
     /// # Errors
@@ -192,25 +194,10 @@ impl Amap {
         slot: u64,
         len: u64,
     ) -> Result<Ref<Self>, OutOfMemory> {
-        let copy = Self::new(uvm, len)?;
-        let source = this.lock();
-        let mut target = copy.inner.lock_unshared();
-        let shared = this.is_shared();
-        for (at, anon) in source
-            .anons
-            .iter_from(slot)
-            .take_while(|&(at, _)| at < slot + len)
-        {
-            target
-                .anons
-                .insert(at - slot, anon.clone(), uvm, &uvm.upper.slot_nodes)?;
-            if shared && let Some(frame) = anon.lock().frame {
-                uvm.page_protect(frame, Prot::READ | Prot::EXEC);
-            }
-        }
-        drop((source, target));
+        let mut copy = Copying::new(this, uvm, slot, len)?;
+        copy.advance(this, uvm, usize::MAX)?;
         uvm.count(Counter::FltAmcopy);
-        Ok(copy)
+        Ok(copy.finish())
     }
 
     /// Makes room for `more` slots behind the `len` from `slot` on, if the only entry that shows it shows its end.

@@ -46,7 +46,7 @@ pub(crate) fn resident(space: &VmSpace, va: u64, access: Access, pass: Pass) -> 
         }
         prot.remove(Prot::WRITE);
     }
-    let fault = Fault {
+    Fault {
         space,
         uvm,
         entry,
@@ -54,42 +54,51 @@ pub(crate) fn resident(space: &VmSpace, va: u64, access: Access, pass: Pass) -> 
         prot,
         access,
         pass,
-    };
-    match &entry.amap {
-        Some(amap) => {
-            let mut slots = amap.lock();
-            match slots.anons.get(entry.slot_of(va)) {
-                Some(anon) => {
-                    let anon = anon.clone();
-                    fault.anon(amap, &mut slots, &anon)
-                }
-                None => match &entry.object {
-                    None => fault.zero_fill(&mut slots),
-                    Some(object) => fault.object(object, Some((amap, &mut slots))),
-                },
-            }
-        }
-        None => match &entry.object {
-            Some(object) => fault.object(object, None),
-            None => Attempt::NeedAmap,
-        },
     }
+    .resolve()
 }
 
 /// What one pass knows. `va` is page-aligned; `prot` is what a translation may allow so far.
-struct Fault<'a> {
-    space: &'a VmSpace,
-    uvm: &'a Arc<Uvm>,
-    entry: &'a MapEntry,
-    va: u64,
-    prot: Prot,
-    access: Access,
-    pass: Pass,
+pub(super) struct Fault<'a> {
+    pub(super) space: &'a VmSpace,
+    pub(super) uvm: &'a Arc<Uvm>,
+    pub(super) entry: &'a MapEntry,
+    pub(super) va: u64,
+    pub(super) prot: Prot,
+    pub(super) access: Access,
+    pub(super) pass: Pass,
 }
 
 impl Fault<'_> {
+    /// Looks at the amap, then at the object. The map is locked.
+    #[inline]
+    pub(super) fn resolve(&self) -> Attempt {
+        match &self.entry.amap {
+            Some(amap) => {
+                let mut slots = amap.lock();
+                match slots.anons.get(self.entry.slot_of(self.va)) {
+                    Some(anon) => {
+                        let anon = anon.clone();
+                        self.anon(amap, &mut slots, &anon)
+                    }
+                    None => match &self.entry.object {
+                        None => self.zero_fill(&mut slots),
+                        Some(object) => self.object(object, Some((amap, &mut slots))),
+                    },
+                }
+            }
+            None => match &self.entry.object {
+                Some(object) => self.object(object, None),
+                None => Attempt::NeedAmap,
+            },
+        }
+    }
+
     #[inline]
     fn enter(&self, frame: Frame, prot: Prot) -> Attempt {
+        if self.entry.wired_to != 0 {
+            return self.enter_wired(frame, prot, enter_flags(self.access));
+        }
         let va = VirtAddr::new_truncate(self.va);
         match self
             .space
@@ -145,7 +154,8 @@ impl Fault<'_> {
         if self.uvm.page(old).is_busy() {
             return Attempt::NeedBusy(PageHold::new(self.uvm, old), None);
         }
-        let alone = Ref::count(anon) == 2;
+        // A wired page is its slot's alone (W2), even if someone just looks at the anon.
+        let alone = Ref::count(anon) == 2 || self.uvm.page(old).wire_count() > 0;
         if self.access == Access::Write && !alone {
             let Some(new) = self.uvm.alloc_frame(AllocFor::User, Zero::No) else {
                 return Attempt::NeedMemory;
@@ -157,7 +167,7 @@ impl Fault<'_> {
             }
             if amap.is_shared() {
                 // Others who share the amap may have the old page mapped, and must see the new one.
-                self.uvm.page_protect(old, Prot::empty());
+                self.uvm.remove_unwired(old);
             }
             self.uvm.count(Counter::FltAcow);
             let attempt = self.enter(new, self.prot);
@@ -231,7 +241,13 @@ impl Fault<'_> {
                 usable.prot -= Prot::WRITE;
             }
             if page.attrs().contains(PageAttrs::LOANED) {
-                let (access, prot) = (self.access, usable.prot);
+                // A page that is to be wired must not be on loan: as if it were written.
+                let access = if self.pass == Pass::Wire {
+                    Access::Write
+                } else {
+                    self.access
+                };
+                let prot = usable.prot;
                 match UvmObject::settle_loan(object, &mut pages, self.uvm, index, access, prot) {
                     Ok(settled) => usable = settled,
                     Err(OutOfMemory) => return Attempt::NeedMemory,
@@ -263,7 +279,8 @@ impl Fault<'_> {
             return Attempt::NeedMemory;
         }
         if amap.is_shared() {
-            self.uvm.page_protect(frame, Prot::empty());
+            // But not who has the object's page itself wired.
+            self.uvm.remove_unwired(frame);
         }
         self.uvm.count(Counter::FltPrcopy);
         let attempt = self.enter(new, self.prot);
@@ -281,7 +298,19 @@ impl Fault<'_> {
         }
         let frame = |va| first.offset(self.entry.index_of(va).0 as u32);
         self.uvm.count(Counter::FltObj);
-        let attempt = self.enter(frame(self.va), self.prot);
+        let prot = self.prot & self.entry.prot;
+        if prot.is_empty() {
+            // Being wired, which it always is, where nothing may see it.
+            return Attempt::Done;
+        }
+        // Never marked wired: there is no page that counts it.
+        let va = VirtAddr::new_truncate(self.va);
+        let flags = enter_flags(self.access);
+        let pmap = self.space.pmap();
+        let attempt = match pmap.enter(self.uvm, va, frame(self.va), prot, flags) {
+            Ok(()) => Attempt::Done,
+            Err(OutOfMemory) => Attempt::NeedMemory,
+        };
         if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
             let pages = self.entry.object.as_ref().map_or(0, |o| o.pages());
             let within = |&va: &u64| self.entry.index_of(va).0 < pages;
@@ -348,15 +377,19 @@ impl Fault<'_> {
     }
 
     fn enter_unmapped(&self, va: u64, frame: Frame, prot: Prot) {
-        let va = VirtAddr::new_truncate(va);
-        if self.space.pmap().extract(self.uvm, va).is_some() {
+        let at = VirtAddr::new_truncate(va);
+        let flags = match self.uvm.pages().get(frame) {
+            Some(_) => self.wired_flag(va),
+            None => EnterFlags::empty(),
+        };
+        if self.space.pmap().extract(self.uvm, at).is_some() {
             return;
         }
         // Not told that it is referenced: only a use shows that.
         if self
             .space
             .pmap()
-            .enter(self.uvm, va, frame, prot, EnterFlags::empty())
+            .enter(self.uvm, at, frame, prot, flags)
             .is_ok()
         {
             self.uvm.count(Counter::FltNamap);

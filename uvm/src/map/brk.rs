@@ -15,7 +15,8 @@ impl VmSpace {
     }
 
     /// Moves the end of the heap to `end`, which need not be page-aligned, and returns where it is then: the
-    /// old end if that cannot be (over the limit, in the way of a mapping, below the heap, no memory).
+    /// old end if that cannot be (over the limit, in the way of a mapping, below the heap, no memory). Awaits other
+    /// modifiers; wires what it adds as [`Self::mmap`] does.
     pub async fn brk(&self, end: VirtAddr) -> VirtAddr {
         let (start, old) = {
             let heap = self.heap.lock();
@@ -33,7 +34,7 @@ impl VmSpace {
         let moved = if to > from {
             let more = MapRequest::anonymous((to - from) as usize, Prot::RW)
                 .at(Placement::Exclusive(VirtAddr::new(from)));
-            self.map(more).is_ok()
+            self.mmap(more).await.is_ok()
         } else {
             self.unmap(VaRange::new(VirtAddr::new(to), VirtAddr::new(from)))
                 .await

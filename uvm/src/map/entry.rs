@@ -69,7 +69,13 @@ pub struct MapEntry {
     pub(crate) needs_copy: bool,
     /// How many times it is wired.
     pub(crate) wired: u16,
+    /// Its pages below this address are wired: [`WIRED_ALL`] if `wired` is not 0, else 0; or some address, at least the start when it
+    /// is set, while wiring is under way (see [`crate::map::wire`]).
+    pub(crate) wired_to: u64,
 }
+
+/// [`MapEntry::wired_to`] of an entry that is wired, whatever becomes of its ends.
+pub(crate) const WIRED_ALL: u64 = u64::MAX;
 
 impl MapEntry {
     /// Its addresses.
@@ -117,6 +123,8 @@ impl MapEntry {
             && self.copy_on_write == next.copy_on_write
             && self.needs_copy == next.needs_copy
             && self.wired == next.wired
+            && self.wired_to == next.wired_to
+            && !self.is_marked()
             && match (&self.object, &next.object) {
                 (None, None) => true,
                 (Some(a), Some(b)) => {

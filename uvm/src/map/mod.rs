@@ -17,7 +17,8 @@
 mod access;
 mod advise;
 mod brk;
-mod entry;
+pub(crate) mod entry;
+mod mincore;
 mod mmap;
 mod ops;
 mod protect;
@@ -26,6 +27,7 @@ pub(crate) mod space;
 mod sync;
 pub(crate) mod tree;
 mod unmap;
+pub(crate) mod wire;
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
@@ -36,6 +38,7 @@ pub use entry::{Advice, Inherit, MapEntry};
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
 pub use space::{Limits, VmSpace};
 pub use sync::Sync;
+pub use wire::MlockAll;
 
 use crate::lock::{self, MAP, SpinReadGuard, SpinRwLock, SpinWriteGuard};
 use tree::{Node, Tree};
@@ -50,6 +53,8 @@ pub(crate) struct MapInner {
     pub(crate) tree: Tree<MapEntry>,
     /// Bytes covered.
     pub(crate) size: u64,
+    /// Bytes of entries that are wired.
+    pub(crate) locked: u64,
 }
 
 /// The token of a map's operations that await: see the module.
@@ -83,6 +88,7 @@ impl VmMap {
             inner: SpinRwLock::new(MapInner {
                 tree: Tree::new(),
                 size: 0,
+                locked: 0,
             }),
             version: AtomicU64::new(0),
             hint: AtomicPtr::new(ptr::null_mut()),

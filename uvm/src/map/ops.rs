@@ -89,6 +89,7 @@ impl MapInner {
     /// Puts a node in as it is.
     pub(crate) fn insert_node(&mut self, node: PoolBox<Node<MapEntry>>) {
         self.size += node.value().end - node.value().start;
+        self.locked += node.value().locked();
         self.tree.insert(node);
     }
 
@@ -115,6 +116,7 @@ impl MapInner {
                 break;
             };
             self.size -= node.value().end - node.value().start;
+            self.locked -= node.value().locked();
             out.insert(node);
         }
         Ok(())
@@ -146,10 +148,17 @@ impl MapInner {
         uvm: &Uvm,
         start: u64,
         end: u64,
-        mut f: impl FnMut(&mut MapEntry),
+        f: impl FnMut(&mut MapEntry),
     ) -> Result<(), OutOfMemory> {
         self.clip(uvm, start)?;
         self.clip(uvm, end)?;
+        self.change_within(start, end, f);
+        self.join(start.saturating_sub(1), end);
+        Ok(())
+    }
+
+    /// Changes every entry that lies wholly within `start..end`. Cannot fail, and joins nothing.
+    pub(crate) fn change_within(&mut self, start: u64, end: u64, mut f: impl FnMut(&mut MapEntry)) {
         let mut at = start;
         while let Some((from, to)) = self
             .tree
@@ -157,15 +166,15 @@ impl MapInner {
             .map(|e| (e.start, e.end))
             .filter(|&(from, _)| from < end)
         {
-            self.tree.modify(from, &mut f);
+            if from >= start && to <= end {
+                self.tree.modify(from, &mut f);
+            }
             at = to;
         }
-        self.join(start.saturating_sub(1), end);
-        Ok(())
     }
 
     /// Joins entries that continue each other, from the one at `start` to the one after `end`.
-    fn join(&mut self, start: u64, end: u64) {
+    pub(crate) fn join(&mut self, start: u64, end: u64) {
         let mut at = start;
         while let Some(entry) = self.tree.from(at) {
             if entry.start > end {

@@ -1,6 +1,7 @@
 //! What callers say to a map and hear from it. Plain values.
 
 use crate::addr::{PageIndex, VaRange, VirtAddr};
+use crate::fault::FaultError;
 use crate::map::{Advice, Inherit};
 use crate::object::UvmObject;
 use crate::pool::{OutOfMemory, Ref};
@@ -120,9 +121,12 @@ pub enum VmError {
     /// More than the maximum protection, or a write to what cannot be written (EACCES).
     #[error("protection not allowed")]
     Protection,
-    /// The address space may not grow that far.
+    /// The address space may not grow that far, or not so much of it be wired.
     #[error("over the limit")]
     Limit,
+    /// A page that was to be wired cannot be had: it cannot be read, or lies past the end of its object.
+    #[error("{0}")]
+    Fault(FaultError),
     /// Part of the range is wired, and must stay as it is (EBUSY).
     #[error("range is wired")]
     Busy,
@@ -134,6 +138,15 @@ pub enum VmError {
 impl From<OutOfMemory> for VmError {
     fn from(_: OutOfMemory) -> Self {
         Self::OutOfMemory
+    }
+}
+
+impl From<FaultError> for VmError {
+    fn from(error: FaultError) -> Self {
+        match error {
+            FaultError::OutOfMemory => Self::OutOfMemory,
+            other => Self::Fault(other),
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Limits {
     pub address_space: u64,
     /// The heap (RLIMIT_DATA).
     pub data: u64,
+    /// Memory that is wired (RLIMIT_MEMLOCK).
+    pub locked: u64,
 }
 
 impl Limits {
@@ -42,6 +44,7 @@ impl Limits {
     pub const UNLIMITED: Self = Self {
         address_space: u64::MAX,
         data: u64::MAX,
+        locked: u64::MAX,
     };
 }
 
@@ -63,6 +66,8 @@ pub struct VmSpace {
     /// Pages that threads waited for lately, while memory is short.
     recent: SpinLock<ArrayVec<PageHold, RECENT>, LEAF>,
     has_recent: AtomicBool,
+    /// Whether what is mapped from now on is wired. Changed by who holds the busy token.
+    pub(crate) wires_future: AtomicBool,
     /// In the middle of [`VmSpace::teardown`].
     pub(crate) dying: AtomicBool,
     /// Last: what is above lies in its memory.
@@ -90,6 +95,7 @@ impl VmSpace {
             top: AtomicU64::new(USER_MAX),
             recent: SpinLock::new(ArrayVec::new()),
             has_recent: AtomicBool::new(false),
+            wires_future: AtomicBool::new(false),
             dying: AtomicBool::new(false),
         });
         uvm.list_space(&space)?;
@@ -195,6 +201,12 @@ impl VmSpace {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.map.read().size
+    }
+
+    /// Bytes of mappings that are wired.
+    #[must_use]
+    pub fn locked(&self) -> u64 {
+        self.map.read().locked
     }
 
     /// Pages mapped in its page tables.

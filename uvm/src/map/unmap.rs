@@ -1,6 +1,7 @@
 //! Removing mappings, and giving up what removed entries referred to.
 //!
-//! Owns nothing. Entries, translations and stale TLB entries go under the map's write lock; amaps and objects after it, by a budget.
+//! Owns nothing. Entries, translations and stale TLB entries go under the map's write lock; wirings, amaps and objects after it, by a
+//! budget.
 
 use crate::addr::VaRange;
 use crate::amap::Amap;
@@ -18,6 +19,7 @@ impl VmSpace {
                 break;
             };
             let entry = node.value_mut();
+            while entry.unwire_some(&self.uvm, |_| {}) {}
             let (slot, len) = (entry.slot, entry.pages());
             if let Some(amap) = entry.amap.take() {
                 Amap::unreference(amap, &self.uvm, slot, len);
@@ -32,6 +34,9 @@ impl VmSpace {
                 break;
             };
             let entry = node.value_mut();
+            while entry.unwire_some(&self.uvm, |_| {}) {
+                self.uvm.executor().reschedule_if_asked().await;
+            }
             let (slot, len) = (entry.slot, entry.pages());
             if let Some(amap) = entry.amap.take() {
                 while Amap::release_some(&amap, BUDGET) {
@@ -50,6 +55,11 @@ impl VmSpace {
     /// [`VmError::OutOfMemory`] if a mapping would have to be split and cannot; nothing has changed then.
     pub async fn unmap(&self, range: VaRange) -> Result<(), VmError> {
         let _busy = self.map.busy.lock().await;
+        self.unmap_busy(range).await
+    }
+
+    /// The same for who holds the busy token.
+    pub(super) async fn unmap_busy(&self, range: VaRange) -> Result<(), VmError> {
         let mut dead = Tree::new();
         {
             let mut map = self.map.write();

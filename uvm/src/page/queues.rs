@@ -22,6 +22,7 @@ use crate::lock::{QUEUE_BATCH, QUEUES, SpinLock};
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, Page, PageArray};
 use crate::percpu::PerCpu;
+use crate::pool::OutOfMemory;
 
 /// Pages noted in a CPU's batch before the queue lock is taken.
 const BATCH: usize = 32;
@@ -267,14 +268,18 @@ impl Uvm {
 
     /// Wires a page once more: it leaves the queues with the first wiring. Caller holds the owner's
     /// lock.
-    pub fn wire_page(&self, frame: Frame) {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when it is wired as often as can be counted; nothing has changed.
+    pub fn wire_page(&self, frame: Frame) -> Result<(), OutOfMemory> {
         let page = self.page(frame);
         let wirings = page.wire_count();
-        page.set_wire_count(wirings.checked_add(1).expect("wire count overflow"));
+        page.set_wire_count(wirings.checked_add(1).ok_or(OutOfMemory)?);
         if wirings == 0 {
             self.meter().raise(Gauge::Wired, 1);
             self.dequeue(frame);
         }
+        Ok(())
     }
 
     /// Takes one wiring off; with the last the page becomes active. Caller holds the owner's lock.

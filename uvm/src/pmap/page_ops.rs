@@ -24,6 +24,13 @@ use crate::prot::Prot;
 const BATCH: usize = 16;
 type Flushes = ArrayVec<(Ref<Pmap>, Vpn), BATCH>;
 
+/// Which of a page's translations shall go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    Unwired,
+}
+
 /// How far one hold of the identity lock got.
 enum Pass {
     /// All mappings are done.
@@ -110,13 +117,20 @@ impl Uvm {
     /// return: nobody can use the rights any more.
     pub fn page_protect(&self, frame: Frame, prot: Prot) {
         if !prot.contains(Prot::READ) {
-            return self.remove_mappings(frame);
+            return self.remove_mappings(frame, Which::All);
         }
         let tighten = |old: Pte| {
             let new = old.restricted(prot);
             (new != old).then_some(new)
         };
         self.change_all(frame, PageAttrs::empty(), tighten, &mut false);
+    }
+
+    /// Takes all translations of a page away but the wired ones; their modified and referenced bits have arrived in the page.
+    /// Flushed on return. For faults that hide a page behind a new one from all who look through the same amap: who has it wired
+    /// does not (he shows the object itself).
+    pub fn remove_unwired(&self, frame: Frame) {
+        self.remove_mappings(frame, Which::Unwired);
     }
 
     /// Changes all entries of a page by `new`, flushing those that changed; `clear` is cleared in
@@ -184,26 +198,45 @@ impl Uvm {
         Pass::Done
     }
 
-    fn remove_mappings(&self, frame: Frame) {
+    fn remove_mappings(&self, frame: Frame, which: Which) {
         let page = self.page(frame);
-        while page.is_mapped() {
+        loop {
             let mut flushes = Flushes::new();
-            {
+            let pass = {
                 let mut identity = page.lock_identity();
-                while let Some((root, vpn)) = identity.first() {
+                loop {
+                    let Some((root, vpn)) = self.next_to_remove(&identity, which) else {
+                        break Pass::Done;
+                    };
                     if flushes.is_full()
                         || !self.remove_mapping(&mut identity, frame, root, vpn, &mut flushes)
                     {
-                        break;
+                        break Pass::Again;
                     }
                 }
-            }
+            };
             self.flush_mappings(flushes);
+            match pass {
+                Pass::Done => break,
+                Pass::Again => core::hint::spin_loop(),
+            }
         }
         self.flush_stragglers();
     }
 
-    /// Removes the first mapping of a page; `false` if another CPU is at it.
+    /// The first mapping of a page that shall go.
+    fn next_to_remove(&self, identity: &Identity<'_>, which: Which) -> Option<(Frame, Vpn)> {
+        match which {
+            Which::All => identity.first(),
+            // One that another CPU is at counts as well: what it will be is not known yet.
+            Which::Unwired => identity.mappings().find(|&(root, vpn)| {
+                let entry = self.entry(identity, root, vpn);
+                entry.is_none_or(|e| !Pte(e.load(Relaxed)).is_wired())
+            }),
+        }
+    }
+
+    /// Removes a mapping of a page; `false` if another CPU is at it.
     fn remove_mapping(
         &self,
         identity: &mut Identity<'_>,
@@ -228,7 +261,7 @@ impl Uvm {
         };
         debug_assert!(!old.is_wired(), "a wired mapping of {frame:?} taken away");
         self.page(frame).note_attrs(old.attrs());
-        identity.remove_first();
+        identity.remove_mapping(root, vpn);
         pmap.resident.fetch_sub(1, Relaxed);
         if old.is_wired() {
             pmap.wired.fetch_sub(1, Relaxed);

@@ -183,10 +183,9 @@ impl Identity<'_> {
         (self.word != 0).then(|| unpack(self.word))
     }
 
-    /// Takes the first mapping off.
-    pub(crate) fn remove_first(&mut self) {
-        let mapping = self.word & MAPPING_MASK;
-        self.remove(mapping);
+    /// Takes a mapping off.
+    pub(crate) fn remove_mapping(&mut self, root: Frame, vpn: Vpn) {
+        self.remove(pack(root, vpn));
     }
 
     fn remove(&mut self, mapping: u64) -> bool {

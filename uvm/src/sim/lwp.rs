@@ -47,7 +47,8 @@ impl Lwp {
         while let Some(index) = self.shared.next_op() {
             let (op, then) = Op::draw(&self.shared.plan, index);
             self.shared.trace(index, &op);
-            if op == Op::Exit && self.shared.spaces.load(Relaxed) > 1 {
+            if op == Op::Exit && self.shared.programs.load(Relaxed) > 1 {
+                self.shared.programs.fetch_sub(1, Relaxed);
                 self.shared.note(|o| o.ops += 1);
                 break;
             }

@@ -179,6 +179,8 @@ pub(super) struct Shared {
     pub(super) objects: Vec<(Ref<UvmObject>, Vec<Content>)>,
     /// Address spaces alive.
     pub(super) spaces: AtomicUsize,
+    /// Programs that will go on.
+    pub(super) programs: AtomicUsize,
     disks: Vec<Arc<SimDisk>>,
     trace: Trace,
     kept: Vec<u32>,
@@ -203,6 +205,7 @@ pub fn run(run: &Run<'_>) -> Result<Outcome, String> {
             space.set_limits(Limits {
                 address_space: shared.plan.limit,
                 data: shared.heap_limit(),
+                ..Limits::UNLIMITED
             });
             let arena = &shared.plan.arena;
             let start = VirtAddr::new(arena.start * PAGE_SIZE as u64);
@@ -304,6 +307,7 @@ impl Shared {
             files,
             objects: (0..OBJECTS).map(object).collect(),
             spaces: AtomicUsize::new(0),
+            programs: AtomicUsize::new(0),
             disks,
             trace: run.trace,
             kept: match run.keep {
@@ -319,6 +323,7 @@ impl Shared {
 
     /// Starts a process of so many programs; it has been counted.
     pub(super) fn start(self: &Arc<Self>, space: Arc<VmSpace>, model: Model, programs: usize) {
+        self.programs.fetch_add(programs, Relaxed);
         let process = Arc::new(Process::new(space, model, programs));
         for _ in 0..programs {
             let lwp = Lwp {

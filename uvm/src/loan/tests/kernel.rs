@@ -177,6 +177,7 @@ fn a_wired_page_is_copied_and_stays_writable() {
             program.store(*va, 1).await.unwrap();
             *frame = mapped(&program, *va).frame;
             uvm.with_owner_locked(*frame, || uvm.wire_page(*frame))
+                .unwrap()
                 .unwrap();
         }
         for (i, (va, frame)) in frames.into_iter().enumerate() {

@@ -119,3 +119,27 @@ fn all_that_a_program_may_ask_for_works_or_is_refused() {
     });
     world.check_quiet();
 }
+
+#[test]
+fn a_device_is_wired_and_unwired_without_pages() {
+    let world = World::new(256, 0);
+    let device = UvmObject::device(&world.uvm, PhysAddr::new(FRAME_BUFFER), Pages(12)).unwrap();
+    let space = world.space();
+    space.map(request(&device, 8)).unwrap();
+    let s = space.clone();
+    world.run(async move {
+        s.fault(VirtAddr::new(AT), Access::Read).await.unwrap();
+        s.mlock(range(8)).await.unwrap();
+        s.fault(VirtAddr::new(AT), Access::Write).await.unwrap();
+        let mut there = [0; 8];
+        s.mincore(range(8), &mut there).unwrap();
+        assert_eq!(there, [1; 8]);
+        assert_eq!(s.locked(), 8 * PAGE);
+        s.uvm().check().unwrap();
+        s.munlock(range(5)).await.unwrap();
+        s.uvm().check().unwrap();
+        assert_eq!(s.locked(), 3 * PAGE);
+        s.teardown().await;
+    });
+    world.check_quiet();
+}

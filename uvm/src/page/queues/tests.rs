@@ -82,8 +82,8 @@ fn wired_pages_are_on_no_queue() {
     let host = Host::new(256);
     let f = frames(&host, 1)[0];
     host.uvm.activate(f);
-    host.uvm.wire_page(f);
-    host.uvm.wire_page(f);
+    host.uvm.wire_page(f).unwrap();
+    host.uvm.wire_page(f).unwrap();
     assert_eq!(host.uvm.queue_of(f), None);
     host.uvm.activate(f);
     host.uvm.deactivate(f);
