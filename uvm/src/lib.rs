@@ -47,10 +47,11 @@
 //! | [`page::Page::set_owner`], [`clear_owner`](page::Page::clear_owner) | Owner | identity | never |
 //! | [`page::Page::set_busy`], [`Uvm::unbusy`] | Owner | | never |
 //! | [`page::PageArray::busy_wait`] | no lock, no busy page | | until it is not busy |
-//! | [`Uvm::activate`], [`deactivate`](Uvm::deactivate), [`wire_page`](Uvm::wire_page) | Owner | page queues, now and then | never |
+//! | [`Uvm::activate`], [`deactivate`](Uvm::deactivate), [`unwire_page`](Uvm::unwire_page) | Owner | page queues, now and then | never |
+//! | [`Uvm::wire_page`] | Owner | page queues, now and then | never: `OutOfMemory` when it is wired 65,535 times |
 //! | [`Pmap::enter`] | Owner, not busy for others | pmap, identity, pool | never: `OutOfMemory` |
 //! | [`Pmap::remove`], [`protect`](Pmap::protect) | map (its range cannot change) | pmap, identity | never |
-//! | [`Uvm::page_protect`], [`clear_modified`](Uvm::clear_modified), [`is_modified`](Uvm::is_modified), [`is_referenced`](Uvm::is_referenced) | Owner | identity | never |
+//! | [`Uvm::page_protect`], [`remove_unwired`](Uvm::remove_unwired), [`clear_modified`](Uvm::clear_modified), [`is_modified`](Uvm::is_modified), [`is_referenced`](Uvm::is_referenced) | Owner | identity | never |
 //! | page-in, page-out | Busy; no lock | | until the device is done |
 //! | [`Uvm::bytes`] | Busy, or Owner | | never |
 //! | [`Uvm::wait_for_free`] | no lock, no busy page (rule 9) | | until there are frames |

@@ -1,5 +1,7 @@
 //! The life of an address space.
 
+use alloc::vec::Vec;
+
 use crate::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use crate::map::{Inherit, MapRequest, Placement, VmError};
 use crate::meter::{Counter, Gauge};
@@ -183,5 +185,32 @@ fn a_fork_begins_a_mapping_anew_that_changes_under_it() {
         assert_eq!(byte, u8::from(!(5..15).contains(&page)), "page {page}");
     }
     assert_eq!(world.uvm.meter().gauge(Gauge::Wired), 290);
+    world.check_quiet();
+}
+
+#[test]
+fn a_fork_goes_on_where_it_was_whatever_is_mapped_over_that_place() {
+    let world = World::new(512, 0);
+    let space = world.space();
+    let request = |from, pages, prot| {
+        MapRequest::anonymous(pages * PAGE_SIZE, prot).at(Placement::Fixed(at(from)))
+    };
+    space.map(request(0, 4, Prot::RW)).unwrap();
+    space.map(request(4, 4, Prot::READ)).unwrap();
+    let (s, uvm) = (space.clone(), world.uvm.clone());
+    let fork = async move {
+        uvm.executor().tick();
+        s.fork().await.unwrap()
+    };
+    let fork = world.executor.spawn(executor::Class::User, "fork", fork);
+    // Until the child has the first mapping.
+    while world.uvm.upper.entries.in_use() < 3 {
+        assert!(world.driver.step());
+    }
+    space.map(request(2, 4, Prot::ALL)).unwrap();
+    let child = world.run(fork);
+    let regions = child.regions();
+    let shape: Vec<_> = regions.iter().map(|r| (r.range.pages(), r.prot)).collect();
+    assert_eq!(shape, [(4, Prot::RW), (2, Prot::ALL), (2, Prot::READ)]);
     world.check_quiet();
 }

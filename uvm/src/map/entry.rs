@@ -116,7 +116,6 @@ impl MapEntry {
             && self.needs_copy == next.needs_copy
             && self.wired == next.wired
             && self.wired_to == next.wired_to
-            && !self.is_marked()
             && match (&self.object, &next.object) {
                 (None, None) => true,
                 (Some(a), Some(b)) => {
