@@ -5,7 +5,8 @@
 //! so that its memory is never freed under a transfer; who drops the last one frees the frame, or gives the loan back.
 //!
 //! Synchronisation: a spin lock for the frame number and the page's flags; after amap and object, before the page queues. The
-//! *count* is raised only under the lock of an amap that shows the anon: who holds that lock and sees 1 is its sole user.
+//! *count* is raised only under the lock of an amap that shows the anon: who holds that lock and sees 1 is its sole user. Nobody raises that of
+//! an anon whose page is wired (W2 in `map::wire`).
 
 use core::ptr::NonNull;
 

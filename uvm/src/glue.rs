@@ -5,7 +5,7 @@
 //!
 //! # How it synchronises
 //! fork holds the parent's busy token from its first entry to its last, and each entry's change is one hold of the map's write
-//! lock. Exit has the space to itself.
+//! lock, or several where wired pages are copied. Plain insertions get between: the child has what was there when it got there. Exit has the space to itself.
 
 mod share;
 

@@ -50,10 +50,11 @@
 //! | [`page::Page::set_owner`], [`clear_owner`](page::Page::clear_owner) | Owner | identity | never |
 //! | [`page::Page::set_busy`], [`Uvm::unbusy`] | Owner | | never |
 //! | [`page::PageArray::busy_wait`] | no lock, no busy page | | until it is not busy |
-//! | [`Uvm::activate`], [`deactivate`](Uvm::deactivate), [`wire_page`](Uvm::wire_page) | Owner | page queues, now and then | never |
+//! | [`Uvm::activate`], [`deactivate`](Uvm::deactivate), [`unwire_page`](Uvm::unwire_page) | Owner | page queues, now and then | never |
+//! | [`Uvm::wire_page`] | Owner | page queues, now and then | never: `OutOfMemory` when it is wired 65,535 times |
 //! | [`Pmap::enter`] | Owner, not busy for others | pmap, identity, pool | never: `OutOfMemory` |
 //! | [`Pmap::remove`], [`protect`](Pmap::protect) | map (its range cannot change) | pmap, identity | never |
-//! | [`Uvm::page_protect`], [`clear_modified`](Uvm::clear_modified), [`is_modified`](Uvm::is_modified), [`is_referenced`](Uvm::is_referenced) | Owner | identity | never |
+//! | [`Uvm::page_protect`], [`remove_unwired`](Uvm::remove_unwired), [`clear_modified`](Uvm::clear_modified), [`is_modified`](Uvm::is_modified), [`is_referenced`](Uvm::is_referenced) | Owner | identity | never |
 //! | to lend it ([`loan`]) | Owner, not busy, not wired; or a loan of it | identity | never |
 //! | to break a loan | Owner, not busy | identity, free list | never: `OutOfMemory` |
 //! | to give a loan back | nothing | free list | never |

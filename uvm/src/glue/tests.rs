@@ -361,3 +361,30 @@ fn who_cannot_unshare_for_want_of_memory_goes_on_sharing() {
     drop((first, second2));
     assert_eq!(world.check_quiet().spaces, 0);
 }
+
+#[test]
+fn a_fork_goes_on_where_it_was_whatever_is_mapped_over_that_place() {
+    let world = World::new(512, 0);
+    let space = world.space();
+    let request = |from, pages, prot| {
+        MapRequest::anonymous(pages * PAGE_SIZE, prot).at(Placement::Fixed(at(from)))
+    };
+    space.map(request(0, 4, Prot::RW)).unwrap();
+    space.map(request(4, 4, Prot::READ)).unwrap();
+    let (s, uvm) = (space.clone(), world.uvm.clone());
+    let fork = async move {
+        uvm.executor().tick();
+        s.fork().await.unwrap()
+    };
+    let fork = world.executor.spawn(executor::Class::User, "fork", fork);
+    // Until the child has the first mapping.
+    while world.uvm.upper.entries.in_use() < 3 {
+        assert!(world.driver.step());
+    }
+    space.map(request(2, 4, Prot::ALL)).unwrap();
+    let child = world.run(fork);
+    let regions = child.regions();
+    let shape: Vec<_> = regions.iter().map(|r| (r.range.pages(), r.prot)).collect();
+    assert_eq!(shape, [(4, Prot::RW), (2, Prot::ALL), (2, Prot::READ)]);
+    world.check_quiet();
+}

@@ -182,7 +182,6 @@ impl MapEntry {
             && self.copy_on_write == next.copy_on_write
             && self.wired == next.wired
             && self.wired_to == next.wired_to
-            && !self.is_marked()
             && self.role == next.role
             && self.role != Role::Reserved
             && match (&self.object, &next.object) {

@@ -11,6 +11,8 @@
 //!   those. It excludes other modifiers that await; faults and plain insertions proceed. Order: busy, then the map lock. Nobody
 //!   takes it while a page is busy.
 //!
+//! What is wired (`map::wire`) is said by the entries, too: faults heed it, and whoever removes an entry unwires its pages.
+//!
 //! The *hint* is the entry of the last lookup. It is only read under the map lock and forgotten under the write lock
 //! whenever a node leaves the tree, so that it never dangles.
 

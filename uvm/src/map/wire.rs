@@ -20,7 +20,7 @@
 //!
 //! # How it synchronises
 //! By the map's busy token, all the way; nothing else is held across an await. Only plain insertions ([`VmSpace::map`]) get between: a
-//! mark is clipped with its entry, and a marked entry neither grows nor joins others. What replaced a part of the range is not wired.
+//! mark is clipped with its entry, and a marked entry does not grow. What replaced a part of the range is not wired.
 
 use core::sync::atomic::Ordering::Relaxed;
 

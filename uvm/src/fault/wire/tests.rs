@@ -268,3 +268,58 @@ fn a_look_at_a_wired_page_is_no_share_in_it() {
     });
     world.check_quiet();
 }
+
+#[test]
+fn translations_that_were_lost_come_back_wired_with_their_neighbours() {
+    let world = World::new(256, 0);
+    let space = world.space();
+    let memory = MapRequest::anonymous(8 * PAGE_SIZE, Prot::RW);
+    space.map(here(memory)).unwrap();
+    let program = world.program(&space);
+    world.run(async move {
+        let space = program.space();
+        space.mlock(range(8)).await.unwrap();
+        let before = frames(space, 8);
+        space.pmap().remove(space.uvm(), range(8));
+        space.pmap().update(space.uvm());
+        program.load(AT + 3 * PAGE).await.unwrap();
+        assert_eq!(frames(space, 8), before);
+    });
+    world.check_quiet();
+}
+
+/// The page has become anonymous already when it turns out that it cannot be wired: nobody sees the old one.
+#[test]
+fn a_page_that_was_replaced_and_cannot_be_wired_is_not_shown() {
+    let world = World::new(256, 0);
+    let disk = SimDisk::new(&world.uvm, 64 << 20, Mode::Told);
+    let file = SimFile::new(&disk, Layout::Contiguous(0));
+    let object = world.file(file.clone(), 16 * PAGE);
+    let space = world.space();
+    space.map(of_file(&object, 16)).unwrap();
+    let program = world.program(&space);
+    let load = |page| {
+        let program = program.clone();
+        world
+            .executor
+            .spawn(executor::Class::User, "load", async move {
+                program.load(AT + page * PAGE).await
+            })
+    };
+    let first = load(8);
+    world.driver.run_until_stalled();
+    disk.complete(1);
+    assert_eq!(world.run(first), Ok(file.byte(8 * PAGE)));
+    object.object().evict_unused(&world.uvm, PageIndex(0), 5);
+    let s = space.clone();
+    let mlock = async move { s.mlock(range(16)).await };
+    let mlock = world.executor.spawn(executor::Class::User, "mlock", mlock);
+    world.driver.run_until_stalled();
+    assert_eq!(disk.pending(), 1);
+    world.uvm.meter().set(Gauge::Wiredmax, 8);
+    disk.complete(1);
+    assert_eq!(world.run(mlock), Err(VmError::OutOfMemory));
+    world.check_quiet();
+    assert_eq!(world.run(load(8)), Ok(file.byte(8 * PAGE)));
+    world.check_quiet();
+}
