@@ -149,6 +149,8 @@ pub struct Outcome {
     pub io_errors: u64,
     /// Address spaces made by fork.
     pub forks: u64,
+    /// Ranges wired.
+    pub wirings: u64,
 }
 
 /// A file of the simulated world.
@@ -205,6 +207,7 @@ pub fn run(run: &Run<'_>) -> Result<Outcome, String> {
             space.set_limits(Limits {
                 address_space: shared.plan.limit,
                 data: shared.heap_limit(),
+                locked: shared.plan.locked,
                 ..Limits::UNLIMITED
             });
             let arena = &shared.plan.arena;
