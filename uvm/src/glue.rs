@@ -74,7 +74,7 @@ impl VmSpace {
             .read()
             .tree
             .from(at)
-            .map(|e| (e.start, e.end, e.inherit))
+            .map(|e| (e.start.max(at), e.end, e.inherit))
         else {
             return Ok(None);
         };
@@ -91,9 +91,16 @@ impl VmSpace {
             self.own_amap(start)?;
         }
         let mut map = self.map.write();
+        // An entry may have come to lie over the place that the child has got to: it has all before it.
+        map.clip(uvm, start)?;
         let Some(entry) = map.tree.find(start).map(Node::value) else {
             return Ok(Some(end));
         };
+        if entry.inherit != inherit || inherit == Inherit::Share && entry.needs_copy {
+            // Another one by now: from the top.
+            return Ok(Some(start));
+        }
+        let end = entry.end;
         let (range, prot) = (entry.range(), entry.prot);
         let mut copy = MapEntry {
             object: entry.object.clone(),

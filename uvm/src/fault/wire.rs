@@ -138,3 +138,6 @@ impl Fault<'_> {
         self.space.pmap().update(self.uvm);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,6 @@ impl VmSpace {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -382,4 +382,6 @@ impl MapEntry {
 }
 
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 mod tests;

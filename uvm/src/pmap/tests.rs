@@ -545,3 +545,38 @@ fn page_protect_races_with_enter_and_remove() {
     assert_eq!(pmap.stats().resident, 0);
     host.uvm.free_frame(f);
 }
+
+#[test]
+fn only_wired_mappings_of_a_page_stay() {
+    let host = Host::new(256);
+    let pmaps: [_; 3] = core::array::from_fn(|_| Pmap::new(&host.uvm).unwrap());
+    let f = frame(&host);
+    // More than one batch, the wired ones in between.
+    for page in 0..30 {
+        for (i, pmap) in (0..).zip(&pmaps) {
+            let flags = if (page + i) % 5 == 0 {
+                EnterFlags::WIRED
+            } else {
+                EnterFlags::WRITE
+            };
+            pmap.enter(&host.uvm, va(page), f, Prot::RW, flags).unwrap();
+        }
+    }
+    host.uvm.pmap_activate(&pmaps[0]);
+    host.machine.store(va(1), 1).unwrap();
+    host.uvm.remove_unwired(f);
+    assert!(host.machine.load(va(1)).is_err(), "flushed");
+    assert!(host.machine.load(va(5)).is_ok());
+    assert!(host.uvm.is_modified(f));
+    for pmap in &pmaps {
+        assert_eq!((pmap.stats().resident, pmap.stats().wired), (6, 6));
+    }
+    check_reverse_maps(&host, &pmaps.each_ref());
+    for pmap in &pmaps {
+        pmap.remove(&host.uvm, range(0, 30));
+        pmap.update(&host.uvm);
+    }
+    host.uvm.remove_unwired(f);
+    assert!(!host.uvm.is_mapped(f));
+    host.uvm.pmap_deactivate(&pmaps[0]);
+}
