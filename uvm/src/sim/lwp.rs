@@ -45,16 +45,19 @@ impl Lwp {
     }
 
     async fn work(&self) {
-        while let Some(index) = self.shared.next_op() {
-            let (op, then) = Op::draw(&self.shared.plan, index);
-            self.shared.trace(index, &op);
-            if op == Op::Exit && self.shared.programs.load(Relaxed) > 1 {
-                self.shared.programs.fetch_sub(1, Relaxed);
-                self.shared.note(|o| o.ops += 1);
-                break;
+        while let Some((op, then)) = self.shared.next_op() {
+            match op {
+                Some(Op::Exit) if self.shared.programs.load(Relaxed) > 1 => {
+                    self.shared.programs.fetch_sub(1, Relaxed);
+                    self.shared.note(|o| o.ops += 1);
+                    break;
+                }
+                Some(op) => {
+                    self.operation(op).await;
+                    self.shared.note(|o| o.ops += 1);
+                }
+                None => {}
             }
-            self.operation(op).await;
-            self.shared.note(|o| o.ops += 1);
             match then {
                 Then::GoOn => {}
                 Then::Yield => yield_now().await,

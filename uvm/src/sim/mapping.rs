@@ -45,7 +45,7 @@ impl Lwp {
         let (pages, prot) = (&mapping.pages, mapping.prot);
         let count = pages.end - pages.start;
         let len = (count * PAGE) as usize;
-        let (mut inherit, mut max_prot) = (Inherit::Copy, mapping.max_prot);
+        let mut max_prot = mapping.max_prot;
         let mut risks = alloc::vec![Risk::None; count as usize];
         let (mut request, contents): (_, Vec<Content>) = match mapping.shows {
             Shows::Private => (
@@ -81,22 +81,25 @@ impl Lwp {
                 }
             }
         };
-        if request.inherit == Inherit::Share {
-            inherit = Inherit::Share;
+        if let Some(wanted) = mapping.inherit {
+            request.inherit = wanted;
         }
+        let inherit = request.inherit;
         request.max_prot = mapping.max_prot;
-        let made = contents
-            .into_iter()
-            .zip(risks)
-            .map(|(content, risk)| ModelPage {
-                prot,
-                max_prot,
-                inherit,
-                content,
-                risk,
-                wired: 0,
-            })
-            .collect();
+        let page = |(content, risk): (Content, Risk)| ModelPage {
+            prot,
+            max_prot,
+            inherit,
+            // Children to come will share it.
+            content: if inherit == Inherit::Share {
+                content.shareable()
+            } else {
+                content
+            },
+            risk,
+            wired: 0,
+        };
+        let made = contents.into_iter().zip(risks).map(page).collect();
         (request, made)
     }
 
@@ -179,12 +182,21 @@ impl Lwp {
             let replaced = m.within(placed.clone()).filter(|(_, page)| page.wired > 0);
             let locked = m.locked() - replaced.count() as u64;
             let over = (locked + count) * PAGE > self.shared.plan.locked;
-            (over, made.iter().any(hard_to_wire))
+            let hard = made.iter().any(hard_to_wire);
+            // It is there at once, and stored to by others while it is being wired.
+            for (page, new) in placed.clone().zip(made) {
+                m.insert(page, new);
+            }
+            m.may_own(placed.clone());
+            (over, hard)
         });
         let result = self.process.space.mmap(request).await;
         self.process.with(|m| {
             m.end(placed.clone());
-            m.remove(placed.clone());
+            match result {
+                Ok(_) => m.change(placed.clone(), ModelPage::wire),
+                Err(_) => m.remove(placed.clone()),
+            }
         });
         match result {
             Ok(va) if va.as_u64() == placed.start * PAGE && !over => {}
@@ -194,13 +206,6 @@ impl Lwp {
                 "{placed:x?} wired: {result:?}; over the limit: {over}, hard: {hard}"
             )),
         }
-        self.process.with(|m| {
-            for (page, mut new) in placed.clone().zip(made) {
-                new.wire();
-                m.insert(page, new);
-            }
-            m.may_own(placed.clone());
-        });
         self.keep_to_arena(placed).await;
     }
 
@@ -332,45 +337,52 @@ impl Lwp {
         let (start, old) = self.process.with(|m| m.heap);
         let end = start + bytes;
         let (from, to) = (old.div_ceil(PAGE), end.div_ceil(PAGE));
-        let (fits, settled) = self.process.with(|m| {
+        let fits = self.process.with(|m| {
             let added = to.saturating_sub(from);
             let more = (m.len() + added) * PAGE;
             let wires = !m.wires_future || (m.locked() + added) * PAGE <= self.shared.plan.locked;
             let room = !m.any(from..to.max(from)) && more <= self.shared.plan.limit && wires;
-            let fits = (to <= from || room) && bytes <= self.shared.heap_limit();
-            (fits, m.is_settled())
+            (to <= from || room) && bytes <= self.shared.heap_limit()
         });
-        let (removed, moved) = (to.min(from)..from, to.min(from)..to.max(from));
-        self.process.with(|m| m.begin(moved.clone()));
-        let got = self.process.space.brk(VirtAddr::new(end)).await.as_u64();
-        self.process.with(|m| m.end(moved));
-        if got == old && end != old && fits {
-            return self.out_of_memory("brk", VmError::OutOfMemory);
-        }
-        let wanted = if fits { end } else { old };
-        if got != wanted && settled {
-            self.fail(format_args!("brk {end:#x}: {got:#x}, expected {wanted:#x}"));
-        }
-        if got == old {
-            return;
-        }
+        let (removed, added) = (to.min(from)..from, from..to.max(from));
+        let moved = removed.start..added.end;
         self.process.with(|m| {
-            m.heap.1 = got;
-            m.remove(removed);
-            for page in from..to {
-                m.insert(
-                    page,
-                    ModelPage {
+            m.begin(moved.clone());
+            if fits {
+                // There at once, and stored to by others while it is being wired.
+                for page in added.clone() {
+                    let new = ModelPage {
                         prot: Prot::RW,
                         max_prot: Prot::ALL,
                         inherit: Inherit::Copy,
                         content: Content::zeroes(),
                         risk: Risk::None,
-                        wired: u16::from(m.wires_future),
-                    },
-                );
+                        wired: 0,
+                    };
+                    m.insert(page, new);
+                }
             }
         });
+        let got = self.process.space.brk(VirtAddr::new(end)).await.as_u64();
+        let wanted = if fits { end } else { old };
+        self.process.with(|m| {
+            m.end(moved);
+            m.heap.1 = got;
+            if got == end {
+                m.remove(removed);
+            }
+            if fits && got != end {
+                m.remove(added);
+            } else if fits && m.wires_future {
+                m.change(added, ModelPage::wire);
+            }
+        });
+        if got == old && fits && end != old {
+            return self.out_of_memory("brk", VmError::OutOfMemory);
+        }
+        if got != wanted {
+            self.fail(format_args!("brk {end:#x}: {got:#x}, expected {wanted:#x}"));
+        }
     }
 
     pub(super) async fn fork(&self, programs: usize) {

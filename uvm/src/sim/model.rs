@@ -131,6 +131,15 @@ impl Content {
         }
     }
 
+    /// The same memory, to be shared with children.
+    #[must_use]
+    pub fn shareable(self) -> Self {
+        match self {
+            Self::Private(view) => Self::Shared(Arc::new(Mutex::new(view))),
+            other => other,
+        }
+    }
+
     fn bytes(&self) -> Bytes {
         match self {
             Self::Private(view) => view.bytes(),
@@ -472,9 +481,7 @@ impl Model {
     /// What was private becomes shared with the children to come.
     pub fn share(&mut self, pages: Range<u64>) {
         self.change(pages, |page| {
-            if let Content::Private(view) = &page.content {
-                page.content = Content::Shared(Arc::new(Mutex::new(view.clone())));
-            }
+            page.content = page.content.clone().shareable();
         });
     }
 }

@@ -138,6 +138,8 @@ pub struct Mapping {
     pub prot: Prot,
     /// The most that ever may be.
     pub max_prot: Prot,
+    /// What a child gets of it, if not what it gets of all such mappings.
+    pub inherit: Option<Inherit>,
 }
 
 /// What is wrong with a mapping that cannot be.
@@ -331,9 +333,14 @@ impl Draw<'_> {
         }
     }
 
-    /// Some pages of the arena, at least one.
+    /// Some pages of the arena, at least one. Often one range begins where another ends.
     fn pages(&mut self, most: u64) -> Range<u64> {
         let start = self.page();
+        if self.random.percent(40) {
+            let start = start / 4 * 4;
+            let count = 4 * (1 + self.random.below((most / 4).max(1)));
+            return start.max(self.plan.arena.start)..(start + count).min(self.plan.arena.end);
+        }
         start..(start + 1 + self.random.below(most)).min(self.plan.arena.end)
     }
 
@@ -358,7 +365,13 @@ impl Draw<'_> {
             Prot::ALL,
             Prot::empty(),
         ]);
-        let max_prot = match self.random.below(8) {
+        let inherit = match self.random.below(16) {
+            0..4 => Some(Inherit::Share),
+            4 => Some(Inherit::Zero),
+            5 => Some(Inherit::Copy),
+            _ => None,
+        };
+        let max_prot = match self.random.below(6) {
             0 => prot | Prot::READ,
             _ => Prot::ALL,
         };
@@ -374,8 +387,8 @@ impl Draw<'_> {
         };
         let shows = match self.random.below(10) {
             0..4 => Shows::Private,
-            4..6 => Shows::Shared,
-            6..8 => {
+            4 => Shows::Shared,
+            5..8 => {
                 let file = self.random.below(FILES as u64) as usize;
                 match seen {
                     // It is not to be written.
@@ -399,6 +412,7 @@ impl Draw<'_> {
             shows,
             prot,
             max_prot,
+            inherit,
         }
     }
 }
