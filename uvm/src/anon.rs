@@ -1,7 +1,8 @@
 //! One page of anonymous memory.
 //!
-//! Owns a frame (later: or a swap slot). Counted: each amap slot that shows it is one reference, and an I/O request
-//! on its page is another, so that its memory is never freed under a transfer; who drops the last one frees the frame.
+//! Owns a frame (later: or a swap slot), or *borrows* one that is another's ([`crate::loan`]): then it holds a loan of it,
+//! and is not the page's owner. Counted: each amap slot that shows it is one reference, and an I/O request on its page is another,
+//! so that its memory is never freed under a transfer; who drops the last one frees the frame, or gives the loan back.
 //!
 //! Synchronisation: a spin lock for the frame number and the page's flags; after amap and object, before the page queues. The
 //! *count* is raised only under the lock of an amap that shows the anon: who holds that lock and sees 1 is its sole user.
@@ -36,8 +37,12 @@ unsafe impl Counted for Anon {
 
     fn finalize(&mut self, uvm: &Uvm) {
         if let Some(frame) = self.inner.get_mut().frame.take() {
-            uvm.meter().lower(Gauge::Anonpages, 1);
-            uvm.disown(frame);
+            if owns(NonNull::from(&mut *self), uvm, frame) {
+                uvm.meter().lower(Gauge::Anonpages, 1);
+                uvm.disown(frame);
+            } else {
+                uvm.let_go(frame);
+            }
         }
     }
 }
@@ -77,8 +82,43 @@ impl Anon {
         Ok(anon)
     }
 
+    /// An anon with one reference that borrows `frame`: a loan of the caller's ([`Uvm::lend`]) becomes the anon's.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; the loan stays the caller's.
+    pub(crate) fn borrowing(uvm: &Uvm, frame: Frame) -> Result<Ref<Self>, OutOfMemory> {
+        let anon = Self {
+            count: RefCount::new(),
+            inner: SpinLock::new(AnonInner { frame: Some(frame) }),
+        };
+        // Should there be no memory: only what has been a `Ref` is finalized, so the loan is not given back.
+        Ref::new(&uvm.upper.anons, uvm, anon)
+    }
+
+    /// Whether `frame`, which it shows, is its own and not borrowed. The caller has it locked.
+    #[inline]
+    pub(crate) fn owns(this: &Ref<Self>, uvm: &Uvm, frame: Frame) -> bool {
+        owns(Ref::as_ptr(this), uvm, frame)
+    }
+
+    /// Makes it the owner of `frame`, a page without one. The page is then dirty, and active. The caller has it locked.
+    pub(crate) fn take(this: &Ref<Self>, uvm: &Uvm, frame: Frame) {
+        let page = uvm.page(frame);
+        // SAFETY: `finalize` clears the owner before the anon's memory goes.
+        unsafe { page.set_owner(Ref::as_ptr(this), PageIndex(0)) };
+        page.clear(PageFlags::all() - PageFlags::WANTED);
+        page.set(PageFlags::ANON);
+        uvm.activate(frame);
+        uvm.meter().raise(Gauge::Anonpages, 1);
+    }
+
     #[inline]
     pub(crate) fn lock(&self) -> SpinLockGuard<'_, AnonInner, ANON> {
         self.inner.lock()
     }
+}
+
+#[inline]
+fn owns(anon: NonNull<Anon>, uvm: &Uvm, frame: Frame) -> bool {
+    uvm.page(frame).is_owned_by(anon, PageIndex(0))
 }

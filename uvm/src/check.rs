@@ -23,7 +23,7 @@ use crate::anon::Anon;
 use crate::map::entry::WIRED_ALL;
 use crate::map::{MapEntry, VmSpace};
 use crate::meter::Gauge;
-use crate::object::UvmObject;
+use crate::object::{Behind, UvmObject};
 use crate::page::freelist::AllocFor;
 use crate::page::queues::Queue;
 use crate::page::{OwnerKind, PageFlags};
@@ -49,6 +49,8 @@ pub struct CheckReport {
     pub object: usize,
     /// Frames that nobody owns at the moment: being filled, or held after they lost their owner.
     pub in_transit: usize,
+    /// Frames that lost their owner and that anons still borrow.
+    pub borrowed: usize,
     /// Address spaces.
     pub spaces: usize,
     /// Map entries in them.
@@ -69,13 +71,15 @@ impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "all is well: {} frames ({} free, {} kernel, {} anonymous, {} of objects, {} in transit), {} address spaces, \
+            "all is well: {} frames ({} free, {} kernel, {} anonymous, {} of objects, {} borrowed, {} in transit), \
+             {} address spaces, \
              {} entries, {} amaps, {} anons, {} mappings in {} page tables",
             self.frames,
             self.free,
             self.kernel,
             self.anon,
             self.object,
+            self.borrowed,
             self.in_transit,
             self.spaces,
             self.entries,
@@ -123,6 +127,8 @@ struct Checker<'a> {
     /// For each amap, the ranges that entries show.
     shown: BTreeMap<NonNull<Amap>, Vec<(u64, u64)>>,
     anon_pages: BTreeMap<Frame, NonNull<Anon>>,
+    /// Frames that anons show and do not own, and how many do.
+    borrowed: BTreeMap<Frame, usize>,
     /// Root tables of the pmaps that were walked.
     roots: BTreeSet<Frame>,
     /// For each page in the wired part of an entry, how many there are.
@@ -161,6 +167,7 @@ impl Uvm {
             objects: BTreeMap::new(),
             shown: BTreeMap::new(),
             anon_pages: BTreeMap::new(),
+            borrowed: BTreeMap::new(),
             roots: BTreeSet::new(),
             wirings: BTreeMap::new(),
         };
@@ -286,7 +293,8 @@ impl Checker<'_> {
             *self.wirings.entry(frame).or_default() += 1;
         });
         let pages = (end - entry.start) >> PAGE_SHIFT;
-        self.expect(found == pages, || {
+        let device = entry.object.as_ref().is_some_and(|o| o.is_device());
+        self.expect(found == pages || device, || {
             format!("entry {range:?} has {pages} pages wired, of which {found} are there")
         });
     }
@@ -324,19 +332,23 @@ impl Checker<'_> {
                 );
                 let count = Ref::count(anon);
                 let at = Ref::as_ptr(anon);
-                self.anons
-                    .entry(at)
-                    .or_insert(Seen {
-                        references: 0,
-                        handle: count,
-                    })
-                    .references += 1;
-                if let Some(frame) = anon.lock().frame {
+                let seen = self.anons.entry(at).or_insert(Seen {
+                    references: 0,
+                    handle: count,
+                });
+                seen.references += 1;
+                let first = seen.references == 1;
+                let Some(frame) = anon.lock().frame else {
+                    continue;
+                };
+                if Anon::owns(anon, self.uvm, frame) {
                     self.anon_pages.insert(frame, at);
                     let wired = self.uvm.page(frame).wire_count();
                     self.expect(wired == 0 || count == 1, || {
                         format!("an anon wired {wired} times has {count} references")
                     });
+                } else if first {
+                    *self.borrowed.entry(frame).or_insert(0) += 1;
                 }
             }
         }
@@ -414,6 +426,10 @@ impl Checker<'_> {
                 continue;
             };
             let frame = mapping.frame;
+            if self.uvm.pages().get(frame).is_none() {
+                self.shows_device(entry, va, frame);
+                continue;
+            }
             let mut listed = 0;
             self.uvm
                 .for_each_mapping(frame, |r, v| listed += usize::from(r == root && v == va));
@@ -435,6 +451,21 @@ impl Checker<'_> {
             });
             self.shows(entry, va, &mapping);
         }
+    }
+
+    /// A translation of what is no page shows a device's memory, as the entry says.
+    fn shows_device(&mut self, entry: &MapEntry, va: VirtAddr, frame: Frame) {
+        let index = entry.index_of(va.as_u64());
+        let there = entry.object.as_ref().and_then(|object| {
+            let within = index.0 < object.pages() && !entry.copy_on_write;
+            match object.behind() {
+                Behind::Device(first) if within => Some(first.offset(index.0 as u32)),
+                _ => None,
+            }
+        });
+        self.expect(there == Some(frame), || {
+            format!("{va:?} shows {frame:?}, which is no page; its device has {there:?}")
+        });
     }
 
     /// The page tables of a pmap: their number, and how many entries each says that it has.
@@ -476,6 +507,9 @@ impl Checker<'_> {
     /// A translation shows what the entry says, and can write only to what is its own.
     fn shows(&mut self, entry: &MapEntry, va: VirtAddr, mapping: &Mapping) {
         let writable = mapping.prot.contains(Prot::WRITE);
+        self.expect(!writable || !self.uvm.page(mapping.frame).is_lent(), || {
+            format!("{va:?} can write to {:?}, which is on loan", mapping.frame)
+        });
         let slot = entry.slot_of(va.as_u64());
         if let Some(amap) = &entry.amap {
             let inner = amap.lock();
@@ -537,6 +571,15 @@ impl Checker<'_> {
                 self.report.kernel += usize::from(!is_free);
                 continue;
             }
+            let (loans, borrowers) = (page.loan_count(), self.borrowed.get(&frame).copied());
+            self.expect(page.wire_count() == 0 || !page.is_lent(), || {
+                format!("{frame:?} is wired and on loan")
+            });
+            if let Some(borrowers) = borrowers {
+                self.expect(page.is_lent() && usize::from(loans) >= borrowers, || {
+                    format!("{borrowers} anons borrow {frame:?}, which is lent {loans} times")
+                });
+            }
             match kind {
                 OwnerKind::Anon => {
                     self.report.anon += 1;
@@ -562,6 +605,7 @@ impl Checker<'_> {
                         }) += 1;
                     }
                 }
+                _ if borrowers.is_some() => self.report.borrowed += 1,
                 _ => {
                     self.report.in_transit += 1;
                     self.expect(!uvm.is_mapped(frame), || {

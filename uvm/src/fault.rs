@@ -16,6 +16,9 @@
 //! | 2A | an object page, read or shared | map it |
 //! | 2B | an object page written privately, or nothing but zeroes | a new anon with a copy, or zeroes |
 //!
+//! Two kinds of pages are mapped without WRITE although the mapping has it, and change at the first write: one on loan
+//! ([`crate::loan`]: its owner gets a copy) and one that is a hole of its file (the pager gives it a block: `NeedBlock`).
+//!
 //! # Order of locks
 //! map (read), amap, object, anon; translations are entered under them, so that whoever takes a page away, under its owner's lock,
 //! finds every translation.
@@ -29,7 +32,7 @@ use crate::amap::Amap;
 use crate::map::VmSpace;
 use crate::map::{Advice, MapEntry};
 use crate::meter::Counter;
-use crate::object::{Behind, PageHold, PagerError, UvmObject};
+use crate::object::{Behind, PageHold, PagerError, Settled, UvmObject};
 use crate::page::freelist::AllocFor;
 use crate::pdaemon::Demand;
 use crate::pool::{OutOfMemory, Ref};
@@ -82,6 +85,8 @@ pub(crate) enum Attempt {
     NeedBusy(PageHold, Option<(Ref<UvmObject>, PageIndex)>),
     /// The page is on disk.
     NeedIo(Ref<UvmObject>, PageIndex, Advice),
+    /// The page is a hole of the object and must get a place in the backing store before it is written.
+    NeedBlock(PageHold, Ref<UvmObject>, PageIndex),
     /// There was no frame, or no memory for a structure.
     NeedMemory,
 }
@@ -90,9 +95,9 @@ impl Attempt {
     /// Whether it is page `index` of `object` that is missing.
     fn wants(&self, object: &Ref<UvmObject>, index: PageIndex) -> bool {
         match self {
-            Self::NeedIo(wanted, at, _) | Self::NeedBusy(_, Some((wanted, at))) => {
-                Ref::ptr_eq(wanted, object) && *at == index
-            }
+            Self::NeedIo(wanted, at, _)
+            | Self::NeedBlock(_, wanted, at)
+            | Self::NeedBusy(_, Some((wanted, at))) => Ref::ptr_eq(wanted, object) && *at == index,
             _ => false,
         }
     }
@@ -160,6 +165,8 @@ impl VmSpace {
         let mut demand = Demand::new();
         // The page that could not be had, and why.
         let mut failed: Option<(Ref<UvmObject>, PageIndex, FaultError)> = None;
+        // How to read after a cluster failed.
+        let mut narrowed = None;
         loop {
             let attempt = pass();
             // Something else may be mapped there by now, or nothing. Only if it is that page which is still missing is its error ours.
@@ -186,26 +193,43 @@ impl VmSpace {
                 Attempt::NeedBusy(hold, page) => {
                     uvm.count(Counter::FltPgwait);
                     match (hold.settled().await, page) {
-                        (Ok(()), _) => held = Some(hold),
-                        (Err(_), Some((object, index))) => {
+                        (Settled::Valid, _) => held = Some(hold),
+                        (Settled::ClusterFailed, _) => narrowed = Some(Advice::Random),
+                        (Settled::Failed, Some((object, index))) => {
                             failed = Some((object, index, FaultError::Io));
                         }
-                        (Err(_), None) => return Err(FaultError::Io),
+                        (Settled::Failed, None) => return Err(FaultError::Io),
                     }
                 }
-                Attempt::NeedIo(..) if !uvm.can_allocate(AllocFor::User, 1) => {
-                    // A read needs a frame anyway, and its future a block of the heap, which must not be asked in vain.
+                Attempt::NeedIo(..) | Attempt::NeedBlock(..)
+                    if !uvm.can_allocate(AllocFor::User, 1) =>
+                {
+                    // A read needs a frame anyway, and the pager's future a block of the heap, which must not be asked in vain.
+                    drop(attempt);
                     self.await_memory(&mut demand).await?;
                 }
                 Attempt::NeedIo(object, index, advice) => {
                     uvm.count(Counter::FltGet);
                     if let Behind::Pager(pager) = object.behind() {
+                        let advice = narrowed.unwrap_or(advice);
                         match pager.get(uvm, &object, index, advice).await {
                             Ok(None) => {}
                             Ok(Some(hold)) => match hold.settled().await {
-                                Ok(()) => held = Some(hold),
-                                Err(_) => failed = Some((object, index, FaultError::Io)),
+                                Settled::Valid => held = Some(hold),
+                                Settled::ClusterFailed => narrowed = Some(Advice::Random),
+                                Settled::Failed => failed = Some((object, index, FaultError::Io)),
                             },
+                            Err(error) => failed = Some((object, index, error.into())),
+                        }
+                    }
+                }
+                Attempt::NeedBlock(hold, object, index) => {
+                    if let Behind::Pager(pager) = object.behind() {
+                        match pager.allocate(uvm, &object, index).await {
+                            Ok(()) => {
+                                object.allocated(uvm, index, &hold);
+                                held = Some(hold);
+                            }
                             Err(error) => failed = Some((object, index, error.into())),
                         }
                     }

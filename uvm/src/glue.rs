@@ -74,29 +74,25 @@ impl VmSpace {
             .read()
             .tree
             .from(at)
-            .map(|e| (e.start.max(at), e.end, e.inherit))
+            .map(|e| (e.start.max(at), e.end, e.inheritance()))
         else {
             return Ok(None);
         };
         if inherit == Inherit::None {
             return Ok(Some(end));
         }
-        if start < at {
-            // A mapping made since has let the entry before grow, which the child has already.
-            self.map.write().clip(uvm, at)?;
-        }
-        let start = start.max(at);
         if inherit == Inherit::Share {
             // Both must show the same amap, so it must exist and be the parent's own.
             self.own_amap(start)?;
         }
         let mut map = self.map.write();
-        // An entry may have come to lie over the place that the child has got to: it has all before it.
+        // A mapping made since may lie over the place that the child has got to, or have let the entry before it grow: the child has all
+        // before it.
         map.clip(uvm, start)?;
         let Some(entry) = map.tree.find(start).map(Node::value) else {
             return Ok(Some(end));
         };
-        if entry.inherit != inherit || inherit == Inherit::Share && entry.needs_copy {
+        if entry.inheritance() != inherit || inherit == Inherit::Share && entry.needs_copy {
             // Another one by now: from the top.
             return Ok(Some(start));
         }

@@ -18,8 +18,8 @@
 //!    backwards.
 //! 4. [`pool`] and [`km`]: where structures live. [`uarea`], [`meter`].
 //! 5. [`map`], [`amap`], [`anon`], [`object`]: what a program's memory is made of.
-//! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`io`]: the way out. [`glue`]:
-//!    fork, exec, exit.
+//! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`io`]: the way out. [`loan`]: pages
+//!    that others read without a copy. [`glue`]: fork, exec, exit.
 //!
 //! # Lock order
 //! Spin locks, none of them ever held across an await:
@@ -54,6 +54,9 @@
 //! | [`Pmap::enter`] | Owner, not busy for others | pmap, identity, pool | never: `OutOfMemory` |
 //! | [`Pmap::remove`], [`protect`](Pmap::protect) | map (its range cannot change) | pmap, identity | never |
 //! | [`Uvm::page_protect`], [`clear_modified`](Uvm::clear_modified), [`is_modified`](Uvm::is_modified), [`is_referenced`](Uvm::is_referenced) | Owner | identity | never |
+//! | to lend it ([`loan`]) | Owner, not busy, not wired; or a loan of it | identity | never |
+//! | to break a loan | Owner, not busy | identity, free list | never: `OutOfMemory` |
+//! | to give a loan back | nothing | free list | never |
 //! | page-in, page-out | Busy; no lock | | until the device is done |
 //! | [`Uvm::bytes`] | Busy, or Owner | | never |
 //! | [`Uvm::wait_for_free`] | no lock, no busy page (rule 9) | | until there are frames |
@@ -146,6 +149,7 @@ pub mod check;
 pub mod fault;
 pub mod glue;
 pub mod io;
+pub mod loan;
 pub mod map;
 pub mod object;
 pub mod pdaemon;
@@ -166,9 +170,10 @@ pub use pool::OutOfMemory;
 pub use prot::{Access, Prot};
 
 pub use fault::FaultError;
+pub use loan::{KernelLoan, LoanError};
 
 pub use io::{BlockDevice, IoError, PageIo};
-pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, VmError, VmSpace};
+pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, Sync, VmError, VmSpace};
 pub use object::UvmObject;
 pub use object::vnode::VnodeObject;
 pub use pdaemon::pagedaemon;

@@ -68,6 +68,10 @@ named! {
     FltNamap = "fltnamap",
     /// amaps copied to clear needs-copy
     FltAmcopy = "fltamcopy",
+    /// pages lent
+    Loans = "loans",
+    /// pages copied because they were written while on loan
+    LoanBreaks = "loanbreaks",
     /// calls of a pager's get
     FltGet = "fltget",
     /// page-in operations

@@ -114,6 +114,8 @@ impl From<VmError> for SysError {
             VmError::Exists => Errno::EEXIST,
             VmError::Invalid => Errno::EINVAL,
             VmError::Protection => Errno::EACCES,
+            VmError::Busy => Errno::EBUSY,
+            VmError::Io => Errno::EIO,
         };
         errno.into()
     }

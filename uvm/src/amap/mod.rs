@@ -19,6 +19,7 @@ mod runs;
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::Prot;
 use crate::Uvm;
 use crate::anon::Anon;
 use crate::lock::{AMAP, SpinLock, SpinLockGuard};
@@ -145,6 +146,25 @@ impl Amap {
             });
         }
         drop(inner);
+    }
+
+    /// Gives up the anons in the `len` slots from `slot` on, for all who show it. Wired pages stay: they are another entry's. The caller
+    /// has removed and flushed its own entry's translations, and holds its map's write lock.
+    pub(crate) fn forget(this: &Ref<Self>, uvm: &Uvm, slot: u64, len: u64) {
+        let mut inner = this.lock();
+        let mut at = slot;
+        while let Some((used, anon)) = inner.anons.next_from(at).filter(|&(s, _)| s < slot + len) {
+            at = used + 1;
+            let frame = anon.lock().frame;
+            if frame.is_some_and(|frame| uvm.page(frame).wire_count() > 0) {
+                continue;
+            }
+            if let Some(frame) = frame.filter(|_| this.is_shared()) {
+                // Others who share the amap have it mapped, and must see that it is gone.
+                uvm.page_protect(frame, Prot::empty());
+            }
+            inner.anons.remove(used);
+        }
     }
 
     /// Frees up to `budget` anons of an amap that only `this` refers to; whether any are left. For long tear-downs that yield.

@@ -10,11 +10,12 @@ use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
 use crate::amap::{Amap, AmapInner};
 use crate::anon::Anon;
 use crate::fault::FaultError;
+use crate::loan::Usable;
 use crate::map::{MapEntry, VmSpace};
 use crate::meter::Counter;
 use crate::object::{Behind, PageHold, Resident, UvmObject, aobj};
-use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
+use crate::page::{PageAttrs, PageFlags};
 use crate::pmap::EnterFlags;
 use crate::pool::{OutOfMemory, Ref};
 use crate::prot::{Access, Prot};
@@ -146,7 +147,7 @@ impl Fault<'_> {
 
     /// Cases 1A and 1B. `anon` is the caller's own reference: the amap's is another.
     fn anon(&self, amap: &Amap, slots: &mut AmapInner, anon: &Ref<Anon>) -> Attempt {
-        let inner = anon.lock();
+        let mut inner = anon.lock();
         let Some(old) = inner.frame else {
             return Attempt::NeedMemory;
         };
@@ -178,9 +179,17 @@ impl Fault<'_> {
         } else {
             self.prot - Prot::WRITE
         };
-        self.uvm.activate(old);
+        let page = if self.uvm.page(old).attrs().contains(PageAttrs::LOANED) {
+            match Anon::settle_loan(anon, &mut inner, self.uvm, self.access, prot) {
+                Ok(usable) => usable,
+                Err(OutOfMemory) => return Attempt::NeedMemory,
+            }
+        } else {
+            self.uvm.activate(old);
+            Usable { frame: old, prot }
+        };
         self.uvm.count(Counter::FltAnon);
-        let attempt = self.enter(old, prot);
+        let attempt = self.enter(page.frame, page.prot);
         drop(inner);
         if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
             self.anon_neighbours(slots);
@@ -209,6 +218,7 @@ impl Fault<'_> {
                 Behind::Pager(_) => {
                     return Attempt::NeedIo(object.clone(), index, self.entry.advice);
                 }
+                &Behind::Device(first) => return self.device(first),
                 Behind::Zeroes => match aobj::zero_page(object, &mut pages, self.uvm, index) {
                     Ok(frame) => frame,
                     Err(OutOfMemory) => return Attempt::NeedMemory,
@@ -218,17 +228,33 @@ impl Fault<'_> {
         let page = self.uvm.page(frame);
         self.uvm.activate(frame);
         if !self.entry.copy_on_write {
-            // A hole's page must not be written before it has a block.
-            let prot = if page.has(PageFlags::RDONLY) {
-                self.prot - Prot::WRITE
-            } else {
-                self.prot
+            let mut usable = Usable {
+                frame,
+                prot: self.prot,
             };
-            if !prot.allows(self.access) {
-                return Attempt::Error(FaultError::Protection);
+            if page.has(PageFlags::RDONLY) {
+                // A hole's page must not be written before it has a block.
+                if self.access == Access::Write {
+                    let hold = PageHold::new(self.uvm, frame);
+                    return Attempt::NeedBlock(hold, object.clone(), index);
+                }
+                usable.prot -= Prot::WRITE;
+            }
+            if page.attrs().contains(PageAttrs::LOANED) {
+                // A page that is to be wired must not be on loan: as if it were written.
+                let access = if self.pass == Pass::Wire {
+                    Access::Write
+                } else {
+                    self.access
+                };
+                let prot = usable.prot;
+                match UvmObject::settle_loan(object, &mut pages, self.uvm, index, access, prot) {
+                    Ok(settled) => usable = settled,
+                    Err(OutOfMemory) => return Attempt::NeedMemory,
+                }
             }
             self.uvm.count(Counter::FltObj);
-            let attempt = self.enter(frame, prot);
+            let attempt = self.enter(usable.frame, usable.prot);
             if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
                 self.object_neighbours(&pages, over.as_ref().map(|(_, slots)| &**slots));
             }
@@ -259,6 +285,39 @@ impl Fault<'_> {
         self.uvm.count(Counter::FltPrcopy);
         let attempt = self.enter(new, self.prot);
         self.space.pmap().update(self.uvm);
+        attempt
+    }
+
+    /// A device's memory from frame `first` on, which lies within the object: no page, no reverse map, nothing to wait for.
+    #[cold]
+    #[inline(never)]
+    fn device(&self, first: Frame) -> Attempt {
+        if self.entry.copy_on_write {
+            // Nobody makes such a mapping; a copy of what may change by being read would be wrong anyway.
+            return Attempt::Error(FaultError::Io);
+        }
+        let frame = |va| first.offset(self.entry.index_of(va).0 as u32);
+        self.uvm.count(Counter::FltObj);
+        let prot = self.prot & self.entry.prot;
+        if prot.is_empty() {
+            // Being wired, which it always is, where nothing may see it.
+            return Attempt::Done;
+        }
+        // Never marked wired: there is no page that counts it.
+        let va = VirtAddr::new_truncate(self.va);
+        let flags = enter_flags(self.access);
+        let pmap = self.space.pmap();
+        let attempt = match pmap.enter(self.uvm, va, frame(self.va), prot, flags) {
+            Ok(()) => Attempt::Done,
+            Err(OutOfMemory) => Attempt::NeedMemory,
+        };
+        if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
+            let pages = self.entry.object.as_ref().map_or(0, |o| o.pages());
+            let within = |&va: &u64| self.entry.index_of(va).0 < pages;
+            for va in self.neighbours().filter(within) {
+                self.enter_unmapped(va, frame(va), self.prot);
+            }
+        }
         attempt
     }
 
@@ -311,20 +370,26 @@ impl Fault<'_> {
     }
 
     fn enter_neighbour(&self, va: u64, frame: Frame, prot: Prot) {
-        let flags = self.wired_flag(va);
-        let va = VirtAddr::new_truncate(va);
         let page = self.uvm.page(frame);
-        if page.is_busy()
-            || page.loan_count() > 0
-            || self.space.pmap().extract(self.uvm, va).is_some()
-        {
+        if !page.is_busy() && page.loan_count() == 0 {
+            self.enter_unmapped(va, frame, prot);
+        }
+    }
+
+    fn enter_unmapped(&self, va: u64, frame: Frame, prot: Prot) {
+        let at = VirtAddr::new_truncate(va);
+        let flags = match self.uvm.pages().get(frame) {
+            Some(_) => self.wired_flag(va),
+            None => EnterFlags::empty(),
+        };
+        if self.space.pmap().extract(self.uvm, at).is_some() {
             return;
         }
         // Not told that it is referenced: only a use shows that.
         if self
             .space
             .pmap()
-            .enter(self.uvm, va, frame, prot, flags)
+            .enter(self.uvm, at, frame, prot, flags)
             .is_ok()
         {
             self.uvm.count(Counter::FltNamap);

@@ -62,21 +62,37 @@ impl VmSpace {
         let va =
             VirtAddr::try_new(crate::addr::trunc_page(va)).map_err(|_| FaultError::NoMapping)?;
         loop {
-            if let Some(mapping) = self.pmap.extract(&self.uvm, va)
+            let mapping = self.pmap.extract(&self.uvm, va);
+            if mapping.is_some_and(|m| self.uvm.pages().get(m.frame).is_none()) {
+                // A device's memory is not read by copying it.
+                return Err(FaultError::Io);
+            }
+            if let Some(mapping) = mapping
                 && mapping.prot.allows(access)
                 && let Some(hold) = PageHold::of_mapped(&self.uvm, mapping.frame)
             {
                 // Held, it cannot be evicted; but it may have been before, or replaced by a copy. Under the map lock it is not.
                 let _map = self.map.read();
-                let still = self.pmap.extract(&self.uvm, va);
-                if still.is_some_and(|m| m.frame == hold.frame() && m.prot.allows(access)) {
-                    if access == Access::Write {
-                        // The hardware does not see this write.
-                        self.uvm
-                            .page(hold.frame())
-                            .note_attrs(PageAttrs::MODIFIED | PageAttrs::REFERENCED);
-                    }
-                    f(hold.bytes());
+                let mut work = || {
+                    let still = self.pmap.extract(&self.uvm, va);
+                    let still = still
+                        .filter(|m| m.frame == hold.frame() && m.prot.allows(access))
+                        .map(|_| f(hold.bytes()));
+                    still.is_some()
+                };
+                let done = if access == Access::Write {
+                    // The hardware does not see this write; and who lends the page or makes it copy-on-write now, under the same
+                    // lock, must not get half of it.
+                    let frame = hold.frame();
+                    self.uvm.with_owner_locked(frame, || {
+                        let attrs = PageAttrs::MODIFIED | PageAttrs::REFERENCED;
+                        self.uvm.page(frame).note_attrs(attrs);
+                        work()
+                    })
+                } else {
+                    Some(work())
+                };
+                if done == Some(true) {
                     return Ok(());
                 }
             }

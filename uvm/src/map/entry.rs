@@ -93,6 +93,14 @@ impl MapEntry {
         (self.end - self.start) >> PAGE_SHIFT
     }
 
+    /// What a child gets of it. A device's memory cannot be copied: a child shares it.
+    pub(crate) fn inheritance(&self) -> Inherit {
+        match self.inherit {
+            Inherit::Copy if self.object.as_ref().is_some_and(|o| o.is_device()) => Inherit::Share,
+            inherit => inherit,
+        }
+    }
+
     /// Slot of the amap for an address in the entry.
     #[inline]
     pub(crate) fn slot_of(&self, va: u64) -> u64 {

@@ -47,6 +47,9 @@ impl VmSpace {
             return anon.lock().frame.is_some();
         }
         entry.object.as_ref().is_some_and(|object| {
+            if object.is_device() {
+                return entry.index_of(va).0 < object.pages();
+            }
             let pages = object.lock();
             let frame = pages.frames.get(entry.index_of(va).0);
             frame.is_some_and(|&frame| !self.uvm.page(frame).has(PageFlags::FAKE))

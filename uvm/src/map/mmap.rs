@@ -48,7 +48,7 @@ impl VmSpace {
     /// in the same instant.
     ///
     /// # Errors
-    /// [`VmError::Invalid`], [`VmError::Exists`], [`VmError::OutOfMemory`] (also: no room), [`VmError::Limit`],
+    /// [`VmError::Invalid`] (also: a private mapping of a device), [`VmError::Exists`], [`VmError::OutOfMemory`] (also: no room), [`VmError::Limit`],
     /// [`VmError::Protection`] for a shared writable mapping of what cannot be written. Nothing has changed then.
     pub fn map(&self, request: MapRequest) -> Result<VirtAddr, VmError> {
         let len =
@@ -58,9 +58,10 @@ impl VmSpace {
         let (object, offset) = match request.backing {
             Backing::Anonymous => (None, PageIndex(0)),
             Backing::Object { object, offset } => {
-                if request.sharing == Sharing::Shared && !object.is_anonymous() {
-                    // Nobody writes files back yet.
-                    max_prot.remove(Prot::WRITE);
+                match request.sharing {
+                    Sharing::Private if object.is_device() => return Err(VmError::Invalid),
+                    Sharing::Shared if !object.is_writable() => max_prot.remove(Prot::WRITE),
+                    _ => {}
                 }
                 offset
                     .0

@@ -24,6 +24,7 @@ mod ops;
 mod protect;
 mod request;
 pub(crate) mod space;
+mod sync;
 pub(crate) mod tree;
 mod unmap;
 pub(crate) mod wire;
@@ -36,6 +37,7 @@ use executor::sync::{Mutex, MutexGuard};
 pub use entry::{Advice, Inherit, MapEntry};
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
 pub use space::{Limits, VmSpace};
+pub use sync::Sync;
 pub use wire::MlockAll;
 
 use crate::lock::{self, MAP, SpinReadGuard, SpinRwLock, SpinWriteGuard};

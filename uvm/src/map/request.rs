@@ -127,6 +127,12 @@ pub enum VmError {
     /// A page that was to be wired cannot be had: it cannot be read, or lies past the end of its object.
     #[error("{0}")]
     Fault(FaultError),
+    /// Part of the range is wired, and must stay as it is (EBUSY).
+    #[error("range is wired")]
+    Busy,
+    /// What had to be read or written could not be (EIO).
+    #[error("input/output error")]
+    Io,
 }
 
 impl From<OutOfMemory> for VmError {

@@ -2,46 +2,53 @@
 //!
 //! # What this owns
 //! [`UvmObject`]: a size, a sparse array of resident pages, and what stands behind them: nothing but zeroes
-//! ([`aobj`]) or a [`Pager`]. A file of the kernel's *is* such an object ([`vnode`]). A page belongs
-//! to one object at one index until it is evicted or the object goes.
+//! ([`aobj`]), a [`Pager`], or a device's memory, which has no pages ([`device`]). A file of the kernel's *is* such an object
+//! ([`vnode`]). A page belongs to one object at one index until it is evicted, replaced after a loan, or the object goes.
 //!
 //! # How it synchronises
 //! One spin lock per object, over its pages and their flags; after map and amap, before anons and
 //! the page queues. Nothing awaits under it. Per pair of operations on one page:
 //!
-//! | | fault | read by the pager | eviction | `read(2)` |
-//! |---|---|---|---|---|
-//! | **fault** | object lock | BUSY: awaits, *holding* the page | object lock; takes translations away first | object lock |
-//! | **pager** | | BUSY: the second one finds the page | skips BUSY | BUSY: awaits |
-//! | **eviction** | | | queue order | skips held pages |
+//! | | fault | read by the pager | eviction | `read(2)` | loan | a block for a hole |
+//! |---|---|---|---|---|---|---|
+//! | **fault** | object lock | BUSY: awaits, *holding* the page | object lock; takes translations away first | object lock | object lock; a write gives the object a new page | RDONLY: a write awaits it, *holding* the page |
+//! | **pager** | | BUSY: the second one finds the page | skips BUSY | BUSY: awaits | BUSY: awaits | only of a page that has been read |
+//! | **eviction** | | | queue order | skips held pages | skips lent pages | skips held pages |
+//! | **`read(2)`** | | | | object lock | both only read | sees zeroes before and after |
+//! | **loan** | | | | | each counts | the frame stays: its zeroes are what the block will hold |
+//! | **hole** | | | | | | the file system's: the second one finds the block |
 //!
-//! A *hold* (the page's loan count) keeps a frame from being evicted and reused, nothing else. Who awaits a busy page holds
-//! it, so that it finds afterwards either the page, valid, or the same frame disowned and still FAKE: the read
-//! failed, and each of the waiters learns it. The last one to let go of a disowned page frees it ([`PageHold`]).
+//! A *hold* (the page's loan count) keeps a frame from being evicted and reused, nothing else; a *loan* is a hold that also keeps it
+//! from being written ([`crate::loan`]). Who awaits a busy page holds it, so that it finds afterwards either the page, valid, or the
+//! same frame disowned and still FAKE: the read failed, and each of the waiters learns it. RELEASED as well says that it failed as
+//! part of a cluster: what is wrong may be another page of it, so that the waiters have the page read alone (`Settled`). The last one to let go of a disowned page frees it ([`PageHold`]).
 
 pub mod aobj;
+pub mod device;
 mod evict;
+mod hold;
 pub mod pager;
 pub mod radix;
 pub mod vnode;
 
 use alloc::sync::Arc;
+use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+pub use hold::PageHold;
+pub(crate) use hold::Settled;
 pub use pager::{Pager, PagerError};
 use radix::{NodePool, Radix};
 
 use crate::Uvm;
 use crate::addr::{Frame, PageIndex};
-use crate::anon::Anon;
 use crate::io::IoError;
 use crate::lock::{OBJECT, SpinLock, SpinLockGuard};
 use crate::map::Advice;
 use crate::meter::{Counter, Gauge};
 use crate::page::{OwnerKind, PageFlags, PageOwner};
 use crate::pdaemon::Demand;
-use crate::phys::PageBytes;
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
 
 /// Fan-out of an object's page array.
@@ -55,15 +62,21 @@ pub(crate) enum Behind {
     Zeroes,
     /// A store that pages are read from.
     Pager(Arc<dyn Pager>),
+    /// A device's memory, from this frame on. There are no pages of it.
+    Device(Frame),
 }
 
 pub(crate) struct ObjectPages {
     pub(crate) frames: Radix<Frame, FANOUT>,
     /// The index at which a sequential reader will miss next, and how far to read ahead then.
     pub(crate) ahead: (PageIndex, u16),
+    /// Pages of the last cluster that could not be read. Only a hint: they are read one by one from then on, so that one bad block
+    /// costs one failed read and not one for each page before it.
+    pub(crate) doubted: Range<u64>,
 }
 
-/// A memory object. Made by [`UvmObject::anonymous`] or [`vnode::VnodeObject::new`]; goes, with its pages, with its last reference.
+/// A memory object. Made by [`UvmObject::anonymous`], [`UvmObject::device`] or [`vnode::VnodeObject::new`]; goes, with its pages, with
+/// its last reference.
 pub struct UvmObject {
     count: RefCount,
     pages: SpinLock<ObjectPages, OBJECT>,
@@ -128,6 +141,7 @@ impl UvmObject {
                 pages: SpinLock::new(ObjectPages {
                     frames: Radix::new(),
                     ahead: (PageIndex(0), 0),
+                    doubted: 0..0,
                 }),
                 behind,
                 size: AtomicU64::new(size),
@@ -157,6 +171,15 @@ impl UvmObject {
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         matches!(self.behind, Behind::Zeroes)
+    }
+
+    /// Whether shared mappings may allow writes: what is written has somewhere to go.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        match &self.behind {
+            Behind::Zeroes | Behind::Device(_) => true,
+            Behind::Pager(pager) => pager.is_writable(),
+        }
     }
 
     pub(crate) fn behind(&self) -> &Behind {
@@ -203,6 +226,37 @@ impl UvmObject {
         }
     }
 
+    /// Puts a fresh, filled frame in the place of the page at `index`, which is disowned. The caller has the object locked and has
+    /// taken the old page's translations away.
+    pub(crate) fn replace(
+        this: &Ref<Self>,
+        pages: &mut ObjectPages,
+        uvm: &Uvm,
+        index: PageIndex,
+        frame: Frame,
+    ) -> Result<(), OutOfMemory> {
+        let old = pages
+            .frames
+            .insert(index.0, frame, uvm, &uvm.upper.page_nodes)?;
+        // SAFETY: as in `insert`.
+        unsafe { uvm.page(frame).set_owner(Ref::as_ptr(this), index) };
+        match old {
+            Some(old) => uvm.disown(old),
+            None => drop(uvm.meter().raise(resident_gauge(this.is_anonymous()), 1)),
+        }
+        Ok(())
+    }
+
+    /// A hole's page `hold` at `index` has got its block: it may be written from now on, and differs from what the block holds.
+    pub(crate) fn allocated(&self, uvm: &Uvm, index: PageIndex, hold: &PageHold) {
+        let pages = self.lock();
+        // Held, it was not evicted meanwhile; another's write after a loan may have replaced it.
+        if pages.frames.get(index.0) == Some(&hold.frame()) {
+            uvm.page(hold.frame())
+                .clear(PageFlags::RDONLY | PageFlags::CLEAN);
+        }
+    }
+
     /// Brings a page in and keeps it in memory for as long as the [`PageHold`] lives. It may be read and
     /// mapped meanwhile; it is not busy. Awaits reads, busy pages and free frames.
     ///
@@ -215,6 +269,7 @@ impl UvmObject {
         advice: Advice,
     ) -> Result<PageHold, PagerError> {
         let mut demand = Demand::new();
+        let mut advice = advice;
         loop {
             if index.0 >= this.pages() {
                 return Err(PagerError::BeyondEnd);
@@ -229,6 +284,7 @@ impl UvmObject {
                     Resident::Busy(frame) => Some(PageHold::new(uvm, frame)),
                     Resident::Missing => match &this.behind {
                         Behind::Pager(_) => None,
+                        Behind::Device(_) => return Err(IoError::Device.into()),
                         Behind::Zeroes => match aobj::zero_page(this, &mut pages, uvm, index) {
                             Ok(frame) => return Ok(PageHold::new(uvm, frame)),
                             Err(OutOfMemory) => None,
@@ -236,15 +292,23 @@ impl UvmObject {
                     },
                 }
             };
-            match (busy, &this.behind) {
-                (Some(hold), _) => hold.settled().await?,
+            let awaited = match (busy, &this.behind) {
+                (Some(hold), _) => Some(hold),
                 (None, Behind::Pager(pager)) => {
                     uvm.count(Counter::FltGet);
-                    if let Some(hold) = pager.get(uvm, this, index, advice).await? {
-                        hold.settled().await?;
-                    }
+                    pager.get(uvm, this, index, advice).await?
                 }
-                (None, Behind::Zeroes) => demand.wait(uvm).await?,
+                (None, _) => {
+                    demand.wait(uvm).await?;
+                    None
+                }
+            };
+            if let Some(hold) = awaited {
+                match hold.settled().await {
+                    Settled::Valid => {}
+                    Settled::ClusterFailed => advice = Advice::Random,
+                    Settled::Failed => return Err(IoError::Device.into()),
+                }
             }
         }
     }
@@ -260,92 +324,19 @@ impl ObjectPages {
             Some(&frame) => Resident::Valid(frame),
         }
     }
-}
 
-/// Keeps a page's frame from being evicted and reused.
-///
-/// Does not prove that the page is valid, unbusy, or still its owner's: only that the frame is the same.
-#[must_use = "dropping it lets the page go"]
-pub struct PageHold {
-    uvm: Arc<Uvm>,
-    frame: Frame,
-}
-
-impl PageHold {
-    /// Holds a page. The caller has the owner locked.
-    pub(crate) fn new(uvm: &Arc<Uvm>, frame: Frame) -> Self {
-        uvm.page(frame).loan();
-        Self {
-            uvm: uvm.clone(),
-            frame,
-        }
-    }
-
-    /// Holds a page that was found through a translation, unless its owner is letting it go.
-    pub(crate) fn of_mapped(uvm: &Arc<Uvm>, frame: Frame) -> Option<Self> {
-        let page = uvm.page(frame);
-        if let Some(anon) = page.owner_ref::<Anon>() {
-            let inner = anon.lock();
-            return (inner.frame == Some(frame)).then(|| Self::new(uvm, frame));
-        }
-        let object = page.owner_ref::<UvmObject>()?;
-        let pages = object.lock();
-        let same = pages.frames.get(page.index().0) == Some(&frame);
-        same.then(|| Self::new(uvm, frame))
-    }
-
-    /// The frame.
-    #[must_use]
-    pub fn frame(&self) -> Frame {
-        self.frame
-    }
-
-    /// The page's bytes. Programs that map the page may write to them at any time.
-    #[must_use]
-    pub fn bytes(&self) -> PageBytes {
-        self.uvm.bytes(self.frame)
-    }
-
-    /// Awaits that the page is not busy. The page may have been evicted from its owner since; who wants
-    /// to use it looks it up again.
-    ///
-    /// # Errors
-    /// [`IoError::Device`] if the read that it was busy under has failed.
-    pub(crate) async fn settled(&self) -> Result<(), IoError> {
-        self.uvm.pages().busy_wait(self.frame).await;
-        let page = self.uvm.page(self.frame);
-        if page.owner_kind() == OwnerKind::None && page.has(PageFlags::FAKE) {
-            return Err(IoError::Device);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for PageHold {
-    fn drop(&mut self) {
-        self.uvm.let_go(self.frame);
-    }
-}
-
-impl Uvm {
-    /// Takes the owner off a page; frees it at once, or when the last hold goes. The caller has the owner
-    /// locked, or is its last user.
-    pub(crate) fn disown(&self, frame: Frame) {
-        let page = self.page(frame);
-        if self.is_mapped(frame) {
-            self.page_protect(frame, crate::Prot::empty());
-        }
-        page.clear_owner();
-        self.dequeue(frame);
-        if page.orphan() {
-            self.free_frame(frame);
-        }
-    }
-
-    /// Ends one hold; frees the frame if it was the last one of a disowned page.
-    pub(crate) fn let_go(&self, frame: Frame) {
-        if self.page(frame).unloan() {
-            self.free_frame(frame);
+    /// How many of `count` pages from `first` on one read should ask for.
+    pub(crate) fn undoubted(&self, first: PageIndex, count: u64) -> u64 {
+        let Range { start, end } = self.doubted;
+        if (start..end).contains(&first.0) {
+            1
+        } else if first.0 < start {
+            count.min(start - first.0)
+        } else {
+            count
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,27 @@ pub trait Pager: Send + Sync + 'static {
         advice: Advice,
     ) -> Result<Option<PageHold>, PagerError>;
 
+    /// Whether pages may ever be written. Decides when a mapping is made; `false` unless a pager says otherwise.
+    fn is_writable(&self) -> bool {
+        false
+    }
+
+    /// Gives page `index`, which [`Self::get`] has marked as backed by a hole ([`crate::PageFlags::RDONLY`]), a place in the backing
+    /// store, before the first write to it. The caller holds the page, and makes it writable and dirty when this has succeeded.
+    /// A page that has a place already is no error: two faults may ask at once.
+    ///
+    /// # Errors
+    /// [`PagerError`]; [`PagerError::ReadOnly`] unless a pager can do it. The page stays as it is.
+    async fn allocate(
+        &self,
+        uvm: &Arc<Uvm>,
+        object: &Ref<UvmObject>,
+        index: PageIndex,
+    ) -> Result<(), PagerError> {
+        let _ = (uvm, object, index);
+        Err(PagerError::ReadOnly)
+    }
+
     /// Writes `count` pages from `first` on back to where they came from, as far as they are dirty. Returns when they are written.
     ///
     /// # Errors

@@ -11,6 +11,9 @@
 //!    disowns the pages and wakes all who await them, the one that started the read among them. So two faults make one read, and
 //!    an error reaches both.
 //!
+//! One bad block must not take its neighbours along: of a cluster that cannot be read nothing is kept, each of its waiters has its own
+//! page read alone, and so are these pages from then on.
+//!
 //! A reader in order is read ahead for, in windows that double from 64 KiB to 512 KiB, while memory is plenty.
 
 use alloc::boxed::Box;
@@ -65,6 +68,21 @@ pub trait FileMap: Send + Sync + 'static {
     /// # Errors
     /// [`IoError`] when the file system's own blocks cannot be read, or make no sense.
     async fn bmap(&self, first: PageIndex, max: usize) -> Result<Extent, IoError>;
+
+    /// Whether the file may be written through mappings. `false` unless a file system says otherwise.
+    fn is_writable(&self) -> bool {
+        false
+    }
+
+    /// Gives each hole of page `index` that lies within the file a block. What the blocks hold does not matter: the page will be
+    /// written to them. May await. A page without holes is no error.
+    ///
+    /// # Errors
+    /// [`IoError`]; [`IoError::ReadOnly`] unless a file system can do it.
+    async fn allocate(&self, index: PageIndex) -> Result<(), IoError> {
+        let _ = index;
+        Err(IoError::ReadOnly)
+    }
 
     /// The disk.
     fn device(&self) -> &Arc<dyn BlockDevice>;
@@ -185,6 +203,19 @@ impl Pager for VnodePager {
         Ok(hold)
     }
 
+    fn is_writable(&self) -> bool {
+        self.file.is_writable()
+    }
+
+    async fn allocate(
+        &self,
+        _uvm: &Arc<Uvm>,
+        _object: &Ref<UvmObject>,
+        index: PageIndex,
+    ) -> Result<(), PagerError> {
+        Ok(self.file.allocate(index).await?)
+    }
+
     async fn put(
         &self,
         _uvm: &Arc<Uvm>,
@@ -242,6 +273,7 @@ impl VnodePager {
             if !matches!(pages.at(uvm, wanted), Resident::Missing) {
                 return Ok((wanted + 1, None));
             }
+            let limit = pages.undoubted(wanted, limit);
             UvmObject::insert(object, &mut pages, uvm, wanted, frame.frame)?;
             frames.push(frame.frame);
             frame.keep();
@@ -322,7 +354,11 @@ impl VnodePager {
                         }),
                     }
                 }
-                None => uvm.bytes(frame).clear(i * len, len),
+                None => {
+                    // One block missing is enough: a write must not go where there is none.
+                    uvm.page(frame).set(PageFlags::RDONLY);
+                    uvm.bytes(frame).clear(i * len, len);
+                }
             }
         }
         if pieces.is_empty() {
@@ -416,6 +452,10 @@ impl PageIn {
         uvm.meter().lower(Gauge::PagingIn, frames.len() as u64);
         {
             let mut pages = object.lock();
+            let cluster_failed = result.is_err() && frames.len() > 1;
+            if cluster_failed {
+                pages.doubted = first.0..first.0 + frames.len() as u64;
+            }
             for (i, &frame) in frames.iter().enumerate() {
                 let index = first + i as u64;
                 let page = uvm.page(frame);
@@ -430,6 +470,9 @@ impl PageIn {
                     page.set(PageFlags::CLEAN);
                     uvm.activate(frame);
                 } else {
+                    if cluster_failed {
+                        page.set(PageFlags::RELEASED);
+                    }
                     object.remove(&mut pages, &uvm, index);
                 }
                 uvm.unbusy(frame);

@@ -32,6 +32,8 @@ pub struct PageArray {
 struct Range {
     first: u32,
     count: u32,
+    /// Frame after the last of its array of pages, which stands behind the frames that it describes.
+    end: u32,
     pages: NonNull<Page>,
 }
 
@@ -78,6 +80,7 @@ impl PageArray {
             ranges.push(Range {
                 first,
                 count,
+                end,
                 pages,
             });
         }
@@ -100,6 +103,14 @@ impl PageArray {
     pub fn frames(&self) -> impl DoubleEndedIterator<Item = Frame> + '_ {
         let ranges = core::iter::once(&self.main).chain(&self.others);
         ranges.flat_map(|r| (r.first..r.first + r.count).map(Frame::new))
+    }
+
+    /// Whether any of these frames is managed, or holds the pages of those that are.
+    pub(crate) fn meets(&self, frames: core::ops::Range<u32>) -> bool {
+        let ranges = core::iter::once(&self.main).chain(&self.others);
+        ranges
+            .into_iter()
+            .any(|r| frames.start < r.end && r.first < frames.end)
     }
 
     /// The page of a frame, `None` if the frame is not managed RAM (a device's, for example).

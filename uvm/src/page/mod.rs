@@ -14,7 +14,7 @@
 //! | `flags` | the lock of the owner (object or anon); a page without owner belongs to whoever allocated it. Changes are atomic read-modify-writes, so that a bit is never lost |
 //! | `owner`, `index` | owner's lock, *and* the page's identity lock to change or clear what is set ([`Page::owner_ref`]) |
 //! | `wire`, `loan` | the owner's lock |
-//! | `attrs` (modified, referenced) | none: atomic bits |
+//! | `attrs` (modified, referenced) | none: atomic bits. Loaned: the owner's lock |
 //! | `queue`, `next`, `prev` | on a paging queue: the queue lock. On a free list: the list's lock. Frames of the kernel's: their user |
 //! | `pv`, `more` | the identity lock (a bit in `pv`), see [`crate::pmap::pv`] |
 //!
@@ -80,13 +80,15 @@ bitflags! {
 }
 
 bitflags! {
-    /// What the hardware noticed (collected from page table entries).
+    /// What the hardware noticed (collected from page table entries), and whether the page is on loan.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct PageAttrs: u8 {
         /// Written to.
         const MODIFIED = 1 << 0;
         /// Read or written.
         const REFERENCED = 1 << 1;
+        /// Some hold of it is a loan ([`crate::loan`]). Says nothing once no hold is left ([`Page::is_lent`]).
+        const LOANED = 1 << 2;
     }
 }
 
@@ -324,7 +326,34 @@ impl Page {
         self.loan.load(Relaxed) & !ORPHAN
     }
 
-    /// One loan more. Caller holds the owner's lock.
+    /// Whether a loan forbids to write to it in place. Clears a LOANED that no hold is left of. Caller holds the owner's lock, or
+    /// has a loan of the page.
+    #[inline]
+    #[must_use]
+    pub fn is_lent(&self) -> bool {
+        self.attrs().contains(PageAttrs::LOANED) && self.is_still_lent()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_still_lent(&self) -> bool {
+        // Acquire: what the borrower read was read before anything is written.
+        let lent = self.loan.load(Acquire) & !ORPHAN != 0;
+        if !lent {
+            self.clear_attrs(PageAttrs::LOANED);
+        }
+        lent
+    }
+
+    /// Turns the caller's loan of a page that has lost its owner into the right to be the next one: the loan is given up. `false`:
+    /// it has an owner, or is about to lose it.
+    #[must_use]
+    pub(crate) fn adopt(&self) -> bool {
+        let adopted = |n: u16| (n & ORPHAN != 0).then(|| (n & !ORPHAN) - 1);
+        self.loan.fetch_update(AcqRel, Acquire, adopted).is_ok()
+    }
+
+    /// One loan more. Caller holds the owner's lock, or has a loan already.
     pub(crate) fn loan(&self) {
         self.loan.fetch_add(1, Relaxed);
     }

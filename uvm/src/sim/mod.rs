@@ -9,6 +9,7 @@
 
 pub mod disk;
 mod drive;
+pub mod holes;
 mod lwp;
 mod mapping;
 pub mod model;
@@ -149,6 +150,15 @@ impl Program {
     #[must_use]
     pub fn space(&self) -> &Arc<VmSpace> {
         &self.space
+    }
+
+    /// A program on the same machine, in another space.
+    #[must_use]
+    pub fn in_space(&self, space: &Arc<VmSpace>) -> Self {
+        Self {
+            machine: self.machine.clone(),
+            space: space.clone(),
+        }
     }
 
     /// Repeats an access until it gets through or the fault routine refuses. On its way back to ring 3 no flush may be outstanding.

@@ -109,3 +109,39 @@ fn drain_awaits_only_to_let_others_run() {
     driver.run_until(async move { uvm.uarea_drain(UAREA_KEEP).await });
     assert_eq!(host.uvm.uarea_cached(), UAREA_KEEP);
 }
+
+/// UVM.md, row 21.
+#[test]
+fn row_21_kernel_wired_memory_has_no_object() {
+    let host = Host::new(512);
+    let uvm = &host.uvm;
+    let kva = VaRange::of_pages(VirtAddr::new(0xffff_c000_0000_0000), 64);
+    uvm.prepare_kernel_range(kva).unwrap();
+    uvm.uareas.state.lock().slots = Uareas::new(Some(kva), 512).state.into_inner().slots;
+    let uarea = uvm.make_mapped(kva).unwrap();
+    let base = VirtAddr::from_ptr(uarea.base().as_ptr());
+    let queued = uvm.queue_counts();
+    for page in 0..UAREA_PAGES as u64 {
+        // The mapping is what leads to the page ...
+        let mapping = uvm.kextract(base + page * 4096).expect("mapped");
+        assert!(mapping.wired);
+        // ... which has no owner, and so nobody by way of whom it could be evicted.
+        let kernel = uvm.page(mapping.frame);
+        assert_eq!(kernel.owner_kind(), crate::page::OwnerKind::None);
+        assert!(kernel.has(crate::PageFlags::KERNEL) && uvm.queue_of(mapping.frame).is_none());
+        assert!(!uvm.is_mapped(mapping.frame), "no reverse map");
+    }
+    assert_eq!(uvm.queue_counts(), queued);
+    assert_eq!(uvm.meter().gauge(crate::meter::Gauge::Anonpages), 0);
+    assert_eq!(uvm.upper.objects.in_use(), 0, "no kernel object at all");
+    uvm.unmake_mapped(kva, uarea);
+    // Elsewhere it is the direct map that leads there.
+    let (uarea, _) = uvm.uarea_alloc().unwrap();
+    let frame = uvm.phys().frame_of(uarea.base().as_ptr());
+    assert!(uvm.page(frame).has(crate::PageFlags::KERNEL));
+    for frame in uvm.pages().frames() {
+        let kind = uvm.page(frame).owner_kind();
+        assert_ne!(kind, crate::page::OwnerKind::Object, "{frame:?}");
+    }
+    uvm.uarea_free(uarea);
+}
