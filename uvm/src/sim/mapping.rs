@@ -270,7 +270,7 @@ impl Lwp {
     }
 
     pub(super) async fn protect(&self, pages: Range<u64>, prot: Prot) {
-        let _turn = self.turn(pages.clone(), Doing::Changes).await;
+        let turn = self.turn(pages.clone(), Doing::Changes).await;
         let known = self.known(&pages);
         // What allowed nothing is wired now, if the space wires what is mapped.
         let (mapped, allowed, wires) = self.process.with(|m| {
@@ -290,7 +290,7 @@ impl Lwp {
                 "protect {pages:x?}: {result:?}; mapped: {mapped}, allowed: {allowed}"
             )),
             result => {
-                if self.judge_wiring("protect", known.clone(), hidden, &trouble, result) {
+                if self.judge_wiring(("protect", &turn), known.clone(), hidden, &trouble, result) {
                     self.process
                         .with(|m| m.change(known, |page| page.prot = prot));
                 }
@@ -299,7 +299,12 @@ impl Lwp {
     }
 
     /// What must come of a change that only needs all of a range mapped.
-    pub(super) fn needs_mapped(&self, what: &str, pages: Range<u64>, result: Result<(), VmError>) -> bool {
+    pub(super) fn needs_mapped(
+        &self,
+        what: &str,
+        pages: Range<u64>,
+        result: Result<(), VmError>,
+    ) -> bool {
         let mapped = self.process.with(|m| m.all(pages.clone()));
         match result {
             Ok(()) if mapped => return true,

@@ -209,7 +209,11 @@ impl ModelPage {
     /// Whether reading it may fail: what is wired is in memory.
     #[must_use]
     pub fn risk(&self) -> Risk {
-        if self.wired > 0 { Risk::None } else { self.risk }
+        if self.wired > 0 {
+            Risk::None
+        } else {
+            self.risk
+        }
     }
 
     /// It is wired from now on, once more.
@@ -319,7 +323,9 @@ impl Model {
 
     /// What is mapped in a range.
     pub fn within(&self, pages: Range<u64>) -> impl Iterator<Item = (u64, &ModelPage)> {
-        self.pages.range(pages).map(|(&number, page)| (number, page))
+        self.pages
+            .range(pages)
+            .map(|(&number, page)| (number, page))
     }
 
     /// An operation on `pages` begins.

@@ -10,7 +10,7 @@ use crate::map::{MlockAll, VmError};
 use crate::sim::lwp::Lwp;
 use crate::sim::mapping::{ALL, PAGE, range};
 use crate::sim::model::{Content, Model, ModelPage, Risk};
-use crate::sim::process::Doing;
+use crate::sim::process::{Doing, Turn};
 
 /// Whether a page cannot, or perhaps not, be brought in.
 pub(super) fn hard_to_wire(page: &ModelPage) -> bool {
@@ -57,14 +57,16 @@ impl Lwp {
     /// Compares what came of wiring with what had to, and notes it; whether it is done.
     pub(super) fn judge_wiring(
         &self,
-        what: &str,
+        (what, turn): (&str, &Turn<'_>),
         pages: Range<u64>,
         takes: impl Fn(&ModelPage) -> bool,
         trouble: &Trouble,
         result: Result<(), VmError>,
     ) -> bool {
+        // What others wire and unwire at the same time counts or does not.
+        let unsure = !turn.is_alone();
         match result {
-            Ok(()) if !trouble.over && !trouble.beyond && trouble.risk < Risk::Bad => {
+            Ok(()) if (!trouble.over || unsure) && !trouble.beyond && trouble.risk < Risk::Bad => {
                 self.shared.note(|o| o.wirings += 1);
                 self.process.with(|m| {
                     m.change(pages, |page| {
@@ -75,7 +77,7 @@ impl Lwp {
                 });
                 return true;
             }
-            Err(VmError::Limit) if trouble.over => {}
+            Err(VmError::Limit) if trouble.over || unsure => {}
             Err(VmError::Fault(FaultError::BeyondEnd)) if trouble.beyond => {}
             Err(VmError::Fault(FaultError::Io)) if trouble.risk > Risk::None => {
                 self.shared.note(|o| o.io_errors += 1);
@@ -90,7 +92,7 @@ impl Lwp {
     }
 
     pub(super) async fn mlock(&self, pages: Range<u64>) {
-        let _turn = self.turn(pages.clone(), Doing::Changes).await;
+        let turn = self.turn(pages.clone(), Doing::Changes).await;
         let known = self.known(&pages);
         let mapped = self.process.with(|m| m.all(pages.clone()));
         if !mapped {
@@ -100,7 +102,7 @@ impl Lwp {
         }
         let trouble = self.wire_trouble(known.clone(), |_| true);
         let result = self.process.space.mlock(range(&pages)).await;
-        if self.judge_wiring("mlock", known.clone(), |_| true, &trouble, result) {
+        if self.judge_wiring(("mlock", &turn), known.clone(), |_| true, &trouble, result) {
             self.mincore(known);
             self.compare_locked();
         }
@@ -121,7 +123,7 @@ impl Lwp {
     }
 
     pub(super) async fn mlockall(&self, what: MlockAll) {
-        let _turn = self.turn(ALL, Doing::Changes).await;
+        let turn = self.turn(ALL, Doing::Changes).await;
         if what.is_empty() {
             let result = self.process.space.mlockall(what).await;
             if result != Err(VmError::Invalid) {
@@ -132,7 +134,7 @@ impl Lwp {
         let takes = |page: &ModelPage| what.contains(MlockAll::CURRENT) && !page.prot.is_empty();
         let trouble = self.wire_trouble(ALL, takes);
         let result = self.process.space.mlockall(what).await;
-        if self.judge_wiring("mlockall", ALL, takes, &trouble, result) {
+        if self.judge_wiring(("mlockall", &turn), ALL, takes, &trouble, result) {
             let future = what.contains(MlockAll::FUTURE);
             self.process.with(|m| m.wires_future = future);
             self.compare_locked();
