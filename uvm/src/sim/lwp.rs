@@ -11,6 +11,7 @@ use executor::yield_now;
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::fault::FaultError;
 use crate::map::VmError;
+use crate::meter::Counter;
 use crate::prot::{Access, Prot};
 use crate::sim::Program;
 use crate::sim::model::{SAMPLES, Verdict};
@@ -45,16 +46,19 @@ impl Lwp {
     }
 
     async fn work(&self) {
-        while let Some(index) = self.shared.next_op() {
-            let (op, then) = Op::draw(&self.shared.plan, index);
-            self.shared.trace(index, &op);
-            if op == Op::Exit && self.shared.programs.load(Relaxed) > 1 {
-                self.shared.programs.fetch_sub(1, Relaxed);
-                self.shared.note(|o| o.ops += 1);
-                break;
+        while let Some((op, then)) = self.shared.next_op() {
+            match op {
+                Some(Op::Exit) if self.shared.programs.load(Relaxed) > 1 => {
+                    self.shared.programs.fetch_sub(1, Relaxed);
+                    self.shared.note(|o| o.ops += 1);
+                    break;
+                }
+                Some(op) => {
+                    self.operation(op).await;
+                    self.shared.note(|o| o.ops += 1);
+                }
+                None => {}
             }
-            self.operation(op).await;
-            self.shared.note(|o| o.ops += 1);
             match then {
                 Then::GoOn => {}
                 Then::Yield => yield_now().await,
@@ -78,6 +82,11 @@ impl Lwp {
             Op::Inherit(pages, inherit) => self.inherit(pages, inherit).await,
             Op::Advise(pages, advice) => self.advise(pages, advice).await,
             Op::Brk(bytes) => self.brk(bytes).await,
+            Op::Mlock(pages) => self.mlock(pages).await,
+            Op::Munlock(pages) => self.munlock(pages).await,
+            Op::MlockAll(what) => self.mlockall(what).await,
+            Op::MunlockAll => self.munlockall().await,
+            Op::Mincore(pages) => self.mincore(pages),
             Op::Fork(programs) => self.fork(programs).await,
             Op::Exit => {}
         }
@@ -100,6 +109,9 @@ impl Lwp {
     async fn access(&self, access: Access, spot: Spot, byte: u8) {
         let Spot { page, sample } = spot;
         let va = spot.va();
+        let wired = self.process.with(|m| m.is_wired(page));
+        let faults = || self.shared.world.uvm.meter().get(Counter::Faults);
+        let before = faults();
         let (needs, result) = match access {
             Access::Read => (Prot::READ, self.program.load(va).await.map(Some)),
             Access::Exec => (
@@ -115,6 +127,10 @@ impl Lwp {
         // No await since the access: the model is as of that instant.
         let verdict = self.process.with(|m| m.judge(page, sample, needs));
         self.judge(page, access, &verdict, result);
+        // Where memory is short a translation may be missing, but not the page.
+        if wired && result.is_ok() && faults() != before && self.shared.mode != Mode::Starved {
+            self.fail(format_args!("{access:?} at wired page {page:#x} faults"));
+        }
         if access == Access::Write && result.is_ok() {
             self.process.with(|m| m.store(page, sample, byte));
         }
@@ -135,7 +151,10 @@ impl Lwp {
         result: Result<Option<u8>, FaultError>,
     ) {
         match (verdict, result) {
-            (_, Err(FaultError::OutOfMemory)) if self.shared.mode == Mode::Starved => {
+            (_, Err(FaultError::OutOfMemory))
+                if self.shared.mode == Mode::Starved
+                    && !self.process.with(|m| m.is_wired(page)) =>
+            {
                 self.shared.note(|o| o.out_of_memory += 1);
             }
             (Verdict::Succeeds(_) | Verdict::Open, Err(FaultError::Io))

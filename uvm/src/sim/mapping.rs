@@ -11,16 +11,22 @@ use crate::sim::lwp::Lwp;
 use crate::sim::model::{Content, Model, ModelPage, Risk};
 use crate::sim::op::{Flaw, Mapping, Seen, Shows, Where};
 use crate::sim::process::{Doing, Turn};
+use crate::sim::run::Mode;
+use crate::sim::wiring::hard_to_wire;
 
 /// Address spaces alive at once, at most.
 const MAX_SPACES: usize = 6;
 /// Everything that programs map lies in here, in pages.
-const ALL: Range<u64> = 0..1 << 35;
-const PAGE: u64 = PAGE_SIZE as u64;
+pub(super) const ALL: Range<u64> = 0..1 << 35;
+pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 
 pub(super) fn range(pages: &Range<u64>) -> VaRange {
     let start = VirtAddr::new(pages.start * PAGE);
     VaRange::of_pages(start, (pages.end - pages.start) as usize)
+}
+
+fn private(contents: Vec<Content>) -> Vec<Content> {
+    contents.iter().map(Content::private).collect()
 }
 
 impl Lwp {
@@ -39,7 +45,7 @@ impl Lwp {
         let (pages, prot) = (&mapping.pages, mapping.prot);
         let count = pages.end - pages.start;
         let len = (count * PAGE) as usize;
-        let (mut inherit, mut max_prot) = (Inherit::Copy, mapping.max_prot);
+        let mut max_prot = mapping.max_prot;
         let mut risks = alloc::vec![Risk::None; count as usize];
         let (mut request, contents): (_, Vec<Content>) = match mapping.shows {
             Shows::Private => (
@@ -55,9 +61,9 @@ impl Lwp {
                 let object = file.object.object().clone();
                 let request = MapRequest::object(object, PageIndex(first), len, prot);
                 risks = (first..first + count).map(|i| file.risk(i)).collect();
-                let contents = (first..first + count).map(|i| file.content(i)).collect();
+                let contents: Vec<_> = (first..first + count).map(|i| file.content(i)).collect();
                 match seen {
-                    Seen::Alone => (request, contents),
+                    Seen::Alone => (request, private(contents)),
                     Seen::ByAll => {
                         max_prot.remove(Prot::WRITE);
                         (request.shared(), contents)
@@ -70,39 +76,47 @@ impl Lwp {
                 let content = |i: u64| all.get(i as usize).cloned().unwrap_or(Content::Beyond);
                 let contents = (first..first + count).map(content);
                 match seen {
-                    Seen::Alone => (request, contents.map(|c| c.private()).collect()),
+                    Seen::Alone => (request, private(contents.collect())),
                     Seen::ByAll => (request.shared(), contents.collect()),
                 }
             }
         };
-        if request.inherit == Inherit::Share {
-            inherit = Inherit::Share;
+        if let Some(wanted) = mapping.inherit {
+            request.inherit = wanted;
         }
+        let inherit = request.inherit;
         request.max_prot = mapping.max_prot;
-        let made = contents
-            .into_iter()
-            .zip(risks)
-            .map(|(content, risk)| ModelPage {
-                prot,
-                max_prot,
-                inherit,
-                content,
-                risk,
-            })
-            .collect();
+        let page = |(content, risk): (Content, Risk)| ModelPage {
+            prot,
+            max_prot,
+            inherit,
+            // Children to come will share it.
+            content: if inherit == Inherit::Share {
+                content.shareable()
+            } else {
+                content
+            },
+            risk,
+            wired: 0,
+        };
+        let made = contents.into_iter().zip(risks).map(page).collect();
         (request, made)
     }
 
     pub(super) async fn map(&self, mapping: Mapping) {
         let pages = mapping.pages.clone();
-        // Where it goes depends on all that is there.
+        // Where it goes depends on all that is there, and what is wired goes on changing things.
         let free_choice = matches!(mapping.place, Where::Hint | Where::Anywhere);
-        let _turn = match free_choice {
+        let mut turn = match free_choice {
             true => self.turn(ALL, Doing::Changes).await,
             false => self.turn(pages.clone(), Doing::Maps).await,
         };
+        if self.process.with(|m| m.wires_future) {
+            drop(turn);
+            turn = self.turn(ALL, Doing::Changes).await;
+        }
         let count = pages.end - pages.start;
-        let (request, made) = self.request(&mapping);
+        let (request, mut made) = self.request(&mapping);
         let at = VirtAddr::new(pages.start * PAGE);
         let place = match mapping.place {
             Where::Fixed => Placement::Fixed(at),
@@ -110,23 +124,34 @@ impl Lwp {
             Where::Hint => Placement::Anywhere(Some(at)),
             Where::Anywhere => Placement::Anywhere(None),
         };
-        let (occupied, highest, size, settled) = self.process.with(|m| {
+        let (occupied, highest, size, settled, wires) = self.process.with(|m| {
             let highest = m.highest_hole(count, self.shared.plan.arena.end) - count;
             let replaced = match mapping.place {
                 Where::Fixed => m.mapped(pages.clone()),
                 _ => 0,
             };
-            let size = m.len() - replaced;
-            (m.any(pages.clone()), highest, size, m.is_settled())
+            (
+                m.any(pages.clone()),
+                highest,
+                m.len() - replaced,
+                m.is_settled(),
+                m.wires_future && !mapping.prot.is_empty() && self.shared.mode != Mode::Starved,
+            )
         });
+        let too_large = (size + count) * PAGE > self.shared.plan.limit;
         let wanted = match mapping.place {
             Where::Exclusive if occupied => Err(VmError::Exists),
-            _ if (size + count) * PAGE > self.shared.plan.limit => Err(VmError::Limit),
+            _ if too_large => Err(VmError::Limit),
             Where::Anywhere => Ok(highest),
             Where::Hint if occupied => Ok(highest),
             _ => Ok(pages.start),
         };
-        let result = self.process.space.map(request.at(place));
+        let request = request.at(place);
+        if let (true, Ok(start)) = (wires, wanted) {
+            let placed = start..start + count;
+            return self.map_wired(request, placed, made).await;
+        }
+        let result = self.process.space.map(request);
         let got = result.map(|va| va.as_u64() / PAGE);
         match got {
             Err(VmError::OutOfMemory) => return self.out_of_memory("map", VmError::OutOfMemory),
@@ -139,13 +164,54 @@ impl Lwp {
         let Ok(start) = got else { return };
         let placed = start..start + count;
         self.process.with(|m| {
-            for (page, new) in placed.clone().zip(made) {
+            for (page, new) in placed.clone().zip(made.drain(..)) {
                 m.insert(page, new);
             }
         });
-        if start < self.shared.plan.arena.start {
+        self.keep_to_arena(placed).await;
+        drop(turn);
+    }
+
+    /// Nothing is left outside the arena, where nobody would look at it.
+    async fn keep_to_arena(&self, placed: Range<u64>) {
+        if placed.start < self.shared.plan.arena.start {
             self.unmap_now(placed).await;
         }
+    }
+
+    /// A mapping that is wired at once. The caller has its turn at everything.
+    async fn map_wired(&self, request: MapRequest, placed: Range<u64>, made: Vec<ModelPage>) {
+        let count = placed.end - placed.start;
+        let (over, hard) = self.process.with(|m| {
+            m.begin(placed.clone());
+            let replaced = m.within(placed.clone()).filter(|(_, page)| page.wired > 0);
+            let locked = m.locked() - replaced.count() as u64;
+            let over = (locked + count) * PAGE > self.shared.plan.locked;
+            let hard = made.iter().any(hard_to_wire);
+            // It is there at once, and stored to by others while it is being wired.
+            for (page, new) in placed.clone().zip(made) {
+                m.insert(page, new);
+            }
+            m.may_own(placed.clone());
+            (over, hard)
+        });
+        let result = self.process.space.mmap(request).await;
+        self.process.with(|m| {
+            m.end(placed.clone());
+            match result {
+                Ok(_) => m.change(placed.clone(), ModelPage::wire),
+                Err(_) => m.remove(placed.clone()),
+            }
+        });
+        match result {
+            Ok(va) if va.as_u64() == placed.start * PAGE && !over => {}
+            Err(VmError::Limit) if over => return,
+            Err(VmError::OutOfMemory) if hard && !over => return,
+            result => self.fail(format_args!(
+                "{placed:x?} wired: {result:?}; over the limit: {over}, hard: {hard}"
+            )),
+        }
+        self.keep_to_arena(placed).await;
     }
 
     pub(super) fn map_badly(&self, flaw: Flaw, pages: Range<u64>) {
@@ -209,31 +275,41 @@ impl Lwp {
     }
 
     pub(super) async fn protect(&self, pages: Range<u64>, prot: Prot) {
-        let _turn = self.turn(pages.clone(), Doing::Changes).await;
+        let turn = self.turn(pages.clone(), Doing::Changes).await;
         let known = self.known(&pages);
-        let (mapped, allowed) = self.process.with(|m| {
+        // What allowed nothing is wired now, if the space wires what is mapped.
+        let (mapped, allowed, wires) = self.process.with(|m| {
             m.begin(known.clone());
             let allowed = m.each(known.clone(), |page| page.max_prot.contains(prot));
-            (m.all(pages.clone()), allowed)
+            let wires = m.wires_future && !prot.is_empty();
+            (m.all(pages.clone()), allowed, wires)
         });
+        let hidden = |page: &ModelPage| wires && page.prot.is_empty() && page.wired == 0;
+        let trouble = self.wire_trouble(known.clone(), hidden);
         let result = self.process.space.protect(range(&pages), prot).await;
-        self.process.with(|m| m.end(known));
+        self.process.with(|m| m.end(known.clone()));
         match result {
-            Ok(()) if mapped && allowed => {
-                self.process
-                    .with(|m| m.change(pages, |page| page.prot = prot));
-            }
             Err(VmError::Unmapped) if !mapped => {}
             Err(VmError::Protection) if !allowed => {}
-            Err(error) if mapped && allowed => self.out_of_memory("protect", error),
-            other => self.fail(format_args!(
-                "protect {pages:x?}: {other:?}; mapped: {mapped}, allowed: {allowed}"
+            result if !(mapped && allowed) => self.fail(format_args!(
+                "protect {pages:x?}: {result:?}; mapped: {mapped}, allowed: {allowed}"
             )),
+            result => {
+                if self.judge_wiring(("protect", &turn), known.clone(), hidden, &trouble, result) {
+                    self.process
+                        .with(|m| m.change(known, |page| page.prot = prot));
+                }
+            }
         }
     }
 
     /// What must come of a change that only needs all of a range mapped.
-    fn needs_mapped(&self, what: &str, pages: Range<u64>, result: Result<(), VmError>) -> bool {
+    pub(super) fn needs_mapped(
+        &self,
+        what: &str,
+        pages: Range<u64>,
+        result: Result<(), VmError>,
+    ) -> bool {
         let mapped = self.process.with(|m| m.all(pages.clone()));
         match result {
             Ok(()) if mapped => return true,
@@ -271,41 +347,52 @@ impl Lwp {
         let (start, old) = self.process.with(|m| m.heap);
         let end = start + bytes;
         let (from, to) = (old.div_ceil(PAGE), end.div_ceil(PAGE));
-        let (fits, settled) = self.process.with(|m| {
-            let more = (m.len() + to.saturating_sub(from)) * PAGE;
-            let room = to <= from || (!m.any(from..to) && more <= self.shared.plan.limit);
-            (room && bytes <= self.shared.heap_limit(), m.is_settled())
+        let fits = self.process.with(|m| {
+            let added = to.saturating_sub(from);
+            let more = (m.len() + added) * PAGE;
+            let wires = !m.wires_future || (m.locked() + added) * PAGE <= self.shared.plan.locked;
+            let room = !m.any(from..to.max(from)) && more <= self.shared.plan.limit && wires;
+            (to <= from || room) && bytes <= self.shared.heap_limit()
         });
-        let removed = to.min(from)..from;
-        self.process.with(|m| m.begin(removed.clone()));
-        let got = self.process.space.brk(VirtAddr::new(end)).await.as_u64();
-        self.process.with(|m| m.end(removed.clone()));
-        if got == old && end != old && fits {
-            return self.out_of_memory("brk", VmError::OutOfMemory);
-        }
-        let wanted = if fits { end } else { old };
-        if got != wanted && settled {
-            self.fail(format_args!("brk {end:#x}: {got:#x}, expected {wanted:#x}"));
-        }
-        if got == old {
-            return;
-        }
+        let (removed, added) = (to.min(from)..from, from..to.max(from));
+        let moved = removed.start..added.end;
         self.process.with(|m| {
-            m.heap.1 = got;
-            m.remove(removed);
-            for page in from..to {
-                m.insert(
-                    page,
-                    ModelPage {
+            m.begin(moved.clone());
+            if fits {
+                // There at once, and stored to by others while it is being wired.
+                for page in added.clone() {
+                    let new = ModelPage {
                         prot: Prot::RW,
                         max_prot: Prot::ALL,
                         inherit: Inherit::Copy,
                         content: Content::zeroes(),
                         risk: Risk::None,
-                    },
-                );
+                        wired: 0,
+                    };
+                    m.insert(page, new);
+                }
             }
         });
+        let got = self.process.space.brk(VirtAddr::new(end)).await.as_u64();
+        let wanted = if fits { end } else { old };
+        self.process.with(|m| {
+            m.end(moved);
+            m.heap.1 = got;
+            if got == end {
+                m.remove(removed);
+            }
+            if fits && got != end {
+                m.remove(added);
+            } else if fits && m.wires_future {
+                m.change(added, ModelPage::wire);
+            }
+        });
+        if got == old && fits && end != old {
+            return self.out_of_memory("brk", VmError::OutOfMemory);
+        }
+        if got != wanted {
+            self.fail(format_args!("brk {end:#x}: {got:#x}, expected {wanted:#x}"));
+        }
     }
 
     pub(super) async fn fork(&self, programs: usize) {

@@ -5,7 +5,7 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
 //! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
-//! `mapping` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
+//! `mapping`, `wiring` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 pub mod disk;
 mod drive;
@@ -19,6 +19,7 @@ mod process;
 pub mod random;
 pub mod run;
 pub mod shrink;
+mod wiring;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -51,6 +51,8 @@ pub enum Content {
     Shared(Arc<Mutex<View>>),
     /// An object's page itself.
     Object(ObjectPage),
+    /// A file's page, which nobody may store to.
+    File(Bytes),
     /// Past the end of the object.
     Beyond,
 }
@@ -90,7 +92,7 @@ impl Content {
         Self::Private(View::Own(ZEROES, 0))
     }
 
-    /// A private view of page `index` of a file of `size` bytes.
+    /// Page `index` of a file of `size` bytes.
     #[must_use]
     pub fn of_file(file: &SimFile, size: u64, index: u64) -> Self {
         let start = index * PAGE_SIZE as u64;
@@ -102,7 +104,7 @@ impl Content {
             n if n < size => Some(file.byte(n)),
             _ => Some(0),
         };
-        Self::Private(View::Own(SAMPLES.map(|at| byte(at as u64)), 0))
+        Self::File(SAMPLES.map(|at| byte(at as u64)))
     }
 
     /// Shared zeroes.
@@ -124,7 +126,17 @@ impl Content {
             Self::Private(view) => Self::Private(view.clone()),
             Self::Shared(view) => Self::Private(view.lock().expect("not poisoned").clone()),
             Self::Object(page) => Self::Private(View::Of(page.clone())),
+            Self::File(bytes) => Self::Private(View::Own(*bytes, 0)),
             Self::Beyond => Self::Beyond,
+        }
+    }
+
+    /// The same memory, to be shared with children.
+    #[must_use]
+    pub fn shareable(self) -> Self {
+        match self {
+            Self::Private(view) => Self::Shared(Arc::new(Mutex::new(view))),
+            other => other,
         }
     }
 
@@ -133,6 +145,7 @@ impl Content {
             Self::Private(view) => view.bytes(),
             Self::Shared(view) => view.lock().expect("not poisoned").bytes(),
             Self::Object(page) => *page.lock().expect("not poisoned"),
+            Self::File(bytes) => *bytes,
             Self::Beyond => UNKNOWN,
         }
     }
@@ -142,7 +155,7 @@ impl Content {
         match self {
             Self::Private(view) => view.stores(),
             Self::Shared(view) => view.lock().expect("not poisoned").stores(),
-            Self::Object(_) | Self::Beyond => 0,
+            Self::Object(_) | Self::File(_) | Self::Beyond => 0,
         }
     }
 
@@ -151,7 +164,7 @@ impl Content {
             Self::Private(view) => view.set(sample, byte),
             Self::Shared(view) => view.lock().expect("not poisoned").set(sample, byte),
             Self::Object(page) => page.lock().expect("not poisoned")[sample] = byte,
-            Self::Beyond => {}
+            Self::File(_) | Self::Beyond => {}
         }
     }
 
@@ -159,7 +172,7 @@ impl Content {
         match self {
             Self::Private(view) => view.blur(),
             Self::Shared(view) => view.lock().expect("not poisoned").blur(),
-            Self::Object(_) | Self::Beyond => {}
+            Self::Object(_) | Self::File(_) | Self::Beyond => {}
         }
     }
 }
@@ -188,6 +201,29 @@ pub struct ModelPage {
     pub content: Content,
     /// What its disk is like.
     pub risk: Risk,
+    /// How often it is wired.
+    pub wired: u16,
+}
+
+impl ModelPage {
+    /// Whether reading it may fail: what is wired is in memory.
+    #[must_use]
+    pub fn risk(&self) -> Risk {
+        if self.wired > 0 {
+            Risk::None
+        } else {
+            self.risk
+        }
+    }
+
+    /// It is wired from now on, once more.
+    pub fn wire(&mut self) {
+        if self.wired == 0 && matches!(self.content, Content::Private(_) | Content::Shared(_)) {
+            // It has become anonymous memory.
+            self.risk = Risk::None;
+        }
+        self.wired = self.wired.saturating_add(1);
+    }
 }
 
 /// What an access must come to.
@@ -215,6 +251,8 @@ struct Fork {
 pub struct Model {
     /// Where the heap begins and ends, in bytes.
     pub heap: (u64, u64),
+    /// Whether what is mapped from now on is wired.
+    pub wires_future: bool,
     pages: BTreeMap<u64, ModelPage>,
     unsettled: BTreeMap<u64, u32>,
     fork: Option<Fork>,
@@ -232,7 +270,7 @@ impl Model {
             Some(found) if !found.prot.contains(needs) => Verdict::Fails(FaultError::Protection),
             Some(found) => match found.content {
                 Content::Beyond => Verdict::Fails(FaultError::BeyondEnd),
-                _ if found.risk == Risk::Bad => Verdict::Fails(FaultError::Io),
+                _ if found.risk() == Risk::Bad => Verdict::Fails(FaultError::Io),
                 _ => Verdict::Succeeds(found.content.bytes()[sample]),
             },
         }
@@ -243,7 +281,7 @@ impl Model {
     pub fn may_fail(&self, page: u64) -> bool {
         self.pages
             .get(&page)
-            .is_some_and(|found| found.risk > Risk::None)
+            .is_some_and(|found| found.risk() > Risk::None)
     }
 
     /// A store has happened just now.
@@ -263,6 +301,31 @@ impl Model {
         {
             found.content.blur();
         }
+    }
+
+    /// Whether `page` is wired, and nothing under way may change that.
+    #[must_use]
+    pub fn is_wired(&self, page: u64) -> bool {
+        !self.unsettled.contains_key(&page)
+            && self.pages.get(&page).is_some_and(|found| found.wired > 0)
+    }
+
+    /// Pages wired.
+    #[must_use]
+    pub fn locked(&self) -> u64 {
+        self.pages.values().filter(|page| page.wired > 0).count() as u64
+    }
+
+    /// From now on some of `pages` may be anonymous memory, with what the object below held at a time that nobody knows.
+    pub fn may_own(&mut self, pages: Range<u64>) {
+        self.change(pages, |page| page.content.blur());
+    }
+
+    /// What is mapped in a range.
+    pub fn within(&self, pages: Range<u64>) -> impl Iterator<Item = (u64, &ModelPage)> {
+        self.pages
+            .range(pages)
+            .map(|(&number, page)| (number, page))
     }
 
     /// An operation on `pages` begins.
@@ -317,6 +380,23 @@ impl Model {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.unsettled.is_empty()
+    }
+
+    /// The same of one page.
+    #[must_use]
+    pub fn is_settled_at(&self, page: u64) -> bool {
+        !self.unsettled.contains_key(&page)
+    }
+
+    /// Whether a mapped page is surely in memory, and whether it cannot be: there is nowhere to write anonymous memory to yet.
+    #[must_use]
+    pub fn residency(&self, page: u64) -> (bool, bool) {
+        let Some(found) = self.pages.get(&page) else {
+            return (false, false);
+        };
+        let stored = found.content.stores() > 0 && found.content.bytes() != UNKNOWN;
+        let never = matches!(found.content, Content::Beyond) || found.risk() == Risk::Bad;
+        (found.wired > 0 || stored, never)
     }
 
     /// Pages mapped.
@@ -384,6 +464,7 @@ impl Model {
                 continue;
             }
             let mut copy = page.clone();
+            copy.wired = 0;
             match page.inherit {
                 Inherit::None => continue,
                 Inherit::Share => {}
@@ -399,6 +480,9 @@ impl Model {
                         content => content,
                     };
                     copy.risk = page.risk.max(risk);
+                    if page.wired > 0 && !matches!(page.content, Content::File(_)) {
+                        copy.risk = Risk::None;
+                    }
                 }
             }
             child.pages.insert(number, copy);
@@ -409,9 +493,7 @@ impl Model {
     /// What was private becomes shared with the children to come.
     pub fn share(&mut self, pages: Range<u64>) {
         self.change(pages, |page| {
-            if let Content::Private(view) = &page.content {
-                page.content = Content::Shared(Arc::new(Mutex::new(view.clone())));
-            }
+            page.content = page.content.clone().shareable();
         });
     }
 }
@@ -428,6 +510,7 @@ mod tests {
             inherit,
             content,
             risk: Risk::None,
+            wired: 0,
         };
         model.insert(1, page);
         model
@@ -487,6 +570,7 @@ mod tests {
             inherit: Inherit::Copy,
             content: Content::zeroes(),
             risk: Risk::None,
+            wired: 0,
         };
         parent.insert(2, page);
         let (child, mapped) = parent.fork_ended();

@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use crate::addr::PAGE_SIZE;
-use crate::map::{Advice, Inherit};
+use crate::map::{Advice, Inherit, MlockAll};
 use crate::prot::{Access, Prot};
 use crate::sim::model::SAMPLES;
 use crate::sim::plan::Plan;
@@ -40,6 +40,14 @@ pub enum Kind {
     Advise,
     /// Move the heap's end.
     Brk,
+    /// Wire.
+    Mlock,
+    /// Unwire.
+    Munlock,
+    /// Wire, or unwire, everything.
+    MlockAll,
+    /// Ask what is in memory.
+    Mincore,
     /// Copy the address space.
     Fork,
     /// End.
@@ -47,7 +55,7 @@ pub enum Kind {
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 11] = [
+pub const KINDS: [(Kind, u64, bool); 15] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
     (Kind::Map, 180, false),
@@ -57,6 +65,10 @@ pub const KINDS: [(Kind, u64, bool); 11] = [
     (Kind::Inherit, 40, true),
     (Kind::Advise, 40, true),
     (Kind::Brk, 20, true),
+    (Kind::Mlock, 40, true),
+    (Kind::Munlock, 20, true),
+    (Kind::MlockAll, 8, true),
+    (Kind::Mincore, 20, true),
     (Kind::Fork, 40, true),
     (Kind::Exit, 30, true),
 ];
@@ -126,6 +138,8 @@ pub struct Mapping {
     pub prot: Prot,
     /// The most that ever may be.
     pub max_prot: Prot,
+    /// What a child gets of it, if not what it gets of all such mappings.
+    pub inherit: Option<Inherit>,
 }
 
 /// What is wrong with a mapping that cannot be.
@@ -172,6 +186,16 @@ pub enum Op {
     Advise(Range<u64>, Advice),
     /// Moves the heap's end to so many bytes past its start.
     Brk(u64),
+    /// Wires.
+    Mlock(Range<u64>),
+    /// Unwires.
+    Munlock(Range<u64>),
+    /// Wires what is mapped, or will be.
+    MlockAll(MlockAll),
+    /// Unwires everything.
+    MunlockAll,
+    /// Asks what is in memory.
+    Mincore(Range<u64>),
     /// A child of so many programs.
     Fork(usize),
     /// The program ends, unless it is the last.
@@ -267,6 +291,16 @@ impl Draw<'_> {
                 Op::Advise(self.range(30), advice)
             }
             Kind::Brk => Op::Brk(self.random.below(12 * PAGE_SIZE as u64)),
+            Kind::Mlock => Op::Mlock(self.range(10)),
+            Kind::Munlock => Op::Munlock(self.range(16)),
+            Kind::MlockAll => match self.random.below(5) {
+                0 => Op::MlockAll(MlockAll::CURRENT),
+                1 => Op::MlockAll(MlockAll::FUTURE),
+                2 => Op::MlockAll(MlockAll::all()),
+                3 => Op::MlockAll(MlockAll::empty()),
+                _ => Op::MunlockAll,
+            },
+            Kind::Mincore => Op::Mincore(self.pages(16)),
             Kind::Fork => Op::Fork(1 + self.random.below(2) as usize),
             Kind::Exit => Op::Exit,
         }
@@ -299,9 +333,14 @@ impl Draw<'_> {
         }
     }
 
-    /// Some pages of the arena, at least one.
+    /// Some pages of the arena, at least one. Often one range begins where another ends.
     fn pages(&mut self, most: u64) -> Range<u64> {
         let start = self.page();
+        if self.random.percent(40) {
+            let start = start / 4 * 4;
+            let count = 4 * (1 + self.random.below((most / 4).max(1)));
+            return start.max(self.plan.arena.start)..(start + count).min(self.plan.arena.end);
+        }
         start..(start + 1 + self.random.below(most)).min(self.plan.arena.end)
     }
 
@@ -326,7 +365,13 @@ impl Draw<'_> {
             Prot::ALL,
             Prot::empty(),
         ]);
-        let max_prot = match self.random.below(8) {
+        let inherit = match self.random.below(16) {
+            0..4 => Some(Inherit::Share),
+            4 => Some(Inherit::Zero),
+            5 => Some(Inherit::Copy),
+            _ => None,
+        };
+        let max_prot = match self.random.below(6) {
             0 => prot | Prot::READ,
             _ => Prot::ALL,
         };
@@ -342,8 +387,8 @@ impl Draw<'_> {
         };
         let shows = match self.random.below(10) {
             0..4 => Shows::Private,
-            4..6 => Shows::Shared,
-            6..8 => {
+            4 => Shows::Shared,
+            5..8 => {
                 let file = self.random.below(FILES as u64) as usize;
                 match seen {
                     // It is not to be written.
@@ -367,6 +412,7 @@ impl Draw<'_> {
             shows,
             prot,
             max_prot,
+            inherit,
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Plan {
     pub hot: u64,
     /// Bytes that an address space may map.
     pub limit: u64,
+    /// Bytes of it that may be wired.
+    pub locked: u64,
     /// Operations between two checks of everything.
     pub check_every: u64,
     /// Polls between two looks at all TLBs.
@@ -67,6 +69,7 @@ impl Plan {
                 0 => size * 3 / 4 * crate::PAGE_SIZE as u64,
                 _ => u64::MAX,
             },
+            locked: random.pick(&[4, 24, 60, 60]) * crate::PAGE_SIZE as u64,
             check_every: 50 + random.below(351),
             audit_every: random.pick(&[1, 1, 2, 5]),
             asks: random.pick(&[0, 20, 50, 90]),

@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 use std::sync::Mutex;
 
@@ -42,6 +42,8 @@ pub(super) struct Process {
     /// How many programs run in it.
     pub(super) programs: AtomicUsize,
     under_way: Mutex<Vec<(Range<u64>, Doing)>>,
+    /// Turns taken so far.
+    turns: AtomicU64,
 }
 
 impl Process {
@@ -51,6 +53,7 @@ impl Process {
             model: Mutex::new(model),
             programs: AtomicUsize::new(programs),
             under_way: Mutex::new(Vec::new()),
+            turns: AtomicU64::new(0),
         }
     }
 
@@ -74,8 +77,10 @@ impl Process {
                 });
                 if free {
                     under_way.push((pages.clone(), doing));
+                    let number = self.turns.fetch_add(1, Relaxed) + 1;
                     return Turn {
                         process: self,
+                        alone: (under_way.len() == 1).then_some(number),
                         pages,
                         doing,
                     };
@@ -89,8 +94,17 @@ impl Process {
 /// A turn, until dropped.
 pub(super) struct Turn<'a> {
     process: &'a Process,
+    /// Its number, if nobody else had a turn when it began.
+    alone: Option<u64>,
     pages: Range<u64>,
     doing: Doing,
+}
+
+impl Turn<'_> {
+    /// Whether nobody has had another turn since it began.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone == Some(self.process.turns.load(Relaxed))
+    }
 }
 
 impl Drop for Turn<'_> {

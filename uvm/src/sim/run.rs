@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::panic::AssertUnwindSafe;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::eprintln;
 use std::panic::catch_unwind;
 use std::sync::Mutex;
@@ -29,7 +29,7 @@ use crate::sim::disk::{self, Layout, SimDisk, SimFile};
 use crate::sim::drive::drive;
 use crate::sim::lwp::Lwp;
 use crate::sim::model::{Content, Model, Risk};
-use crate::sim::op::{FILES, OBJECT_PAGES, OBJECTS, Op};
+use crate::sim::op::{FILES, OBJECT_PAGES, OBJECTS, Op, Then};
 use crate::sim::plan::Plan;
 use crate::sim::process::Process;
 use crate::sim::random::Random;
@@ -83,7 +83,7 @@ pub struct Run<'a> {
     pub ops: u32,
     /// What the machine is like.
     pub mode: Mode,
-    /// The operations that are done, by number; all if not given.
+    /// The operations that are done, by number and in order; all if not given.
     pub keep: Option<&'a [u32]>,
     /// Whether it tells what it does.
     pub trace: Trace,
@@ -149,6 +149,8 @@ pub struct Outcome {
     pub io_errors: u64,
     /// Address spaces made by fork.
     pub forks: u64,
+    /// Ranges wired.
+    pub wirings: u64,
 }
 
 /// A file of the simulated world.
@@ -183,9 +185,11 @@ pub(super) struct Shared {
     pub(super) programs: AtomicUsize,
     disks: Vec<Arc<SimDisk>>,
     trace: Trace,
-    kept: Vec<u32>,
-    /// How many of `kept` have been begun.
-    begun: AtomicUsize,
+    /// How many operations there are, and which of them are done, in order; all if not given.
+    ops: u32,
+    kept: Option<Vec<u32>>,
+    /// How many have been begun.
+    begun: AtomicU32,
     done: Mutex<Outcome>,
     pub(super) world: World,
 }
@@ -205,6 +209,7 @@ pub fn run(run: &Run<'_>) -> Result<Outcome, String> {
             space.set_limits(Limits {
                 address_space: shared.plan.limit,
                 data: shared.heap_limit(),
+                locked: shared.plan.locked,
                 ..Limits::UNLIMITED
             });
             let arena = &shared.plan.arena;
@@ -310,11 +315,12 @@ impl Shared {
             programs: AtomicUsize::new(0),
             disks,
             trace: run.trace,
-            kept: match run.keep {
-                Some(keep) => keep.to_vec(),
-                None => (0..run.ops).collect(),
+            ops: match run.keep {
+                Some(keep) => keep.last().map_or(0, |&last| last + 1),
+                None => run.ops,
             },
-            begun: AtomicUsize::new(0),
+            kept: run.keep.map(<[u32]>::to_vec),
+            begun: AtomicU32::new(0),
             done: Mutex::new(Outcome::default()),
             plan,
             world,
@@ -341,15 +347,23 @@ impl Shared {
         8 * PAGE_SIZE as u64
     }
 
-    /// The number of the next operation.
-    pub(super) fn next_op(&self) -> Option<u32> {
-        self.kept.get(self.begun.fetch_add(1, Relaxed)).copied()
-    }
-
-    pub(super) fn trace(&self, index: u32, op: &Op) {
+    /// The next operation, if it is one of those that are done, and what comes after it in any case: so that to leave one out changes
+    /// little else.
+    pub(super) fn next_op(&self) -> Option<(Option<Op>, Then)> {
+        let index = self.begun.fetch_add(1, Relaxed);
+        if index >= self.ops {
+            return None;
+        }
+        let (op, then) = Op::draw(&self.plan, index);
+        if let Some(kept) = &self.kept
+            && kept.binary_search(&index).is_err()
+        {
+            return Some((None, then));
+        }
         if self.trace == Trace::Print {
             eprintln!("{index}: {op:x?}");
         }
+        Some((Some(op), then))
     }
 
     pub(super) fn note(&self, f: impl FnOnce(&mut Outcome)) {
