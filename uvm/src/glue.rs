@@ -61,36 +61,29 @@ impl VmSpace {
         Ok(child)
     }
 
-    /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns that entry's end.
+    /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns where to go on.
     fn fork_entry(&self, child: &Self, at: u64) -> Result<Option<u64>, OutOfMemory> {
         let uvm = &self.uvm;
-        let Some((start, end, inherit)) = self
-            .map
-            .read()
-            .tree
-            .from(at)
-            .map(|e| (e.start, e.end, e.inherit))
-        else {
+        let mut map = self.map.write();
+        let Some(entry) = map.tree.from(at) else {
             return Ok(None);
         };
-        if inherit == Inherit::None {
-            return Ok(Some(end));
+        let (start, end) = (entry.start.max(at), entry.end);
+        let inherit = entry.inherit;
+        match inherit {
+            Inherit::None => return Ok(Some(end)),
+            Inherit::Share if entry.needs_copy => {
+                // Both must show the same amap, so it must exist and be the parent's own.
+                drop(map);
+                self.own_amap(start)?;
+                return Ok(Some(start));
+            }
+            _ => {}
         }
-        if start < at {
-            // A mapping made since has let the entry before grow, which the child has already.
-            self.map.write().clip(uvm, at)?;
-        }
-        let start = start.max(at);
-        if inherit == Inherit::Share {
-            // Both must show the same amap, so it must exist and be the parent's own.
-            self.own_amap(start)?;
-        }
-        let mut map = self.map.write();
-        let Some(entry) = map.tree.find(start).map(Node::value) else {
-            return Ok(Some(end));
-        };
         // All that can fail comes first.
         let mut node = uvm.upper.entries.alloc(uvm, Node::new(entry.bare()))?;
+        // A mapping made since may have joined this one to what the child has already.
+        map.clip(uvm, start)?;
         *node.value_mut() = self.heir(&mut map, start, inherit)?;
         drop(map);
         child.map.write().insert_node(node);
