@@ -64,8 +64,8 @@ impl VmSpace {
         Ok(child)
     }
 
-    /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns where to go on: at that entry's end, or once
-    /// more at its start if `copying` has it only in part.
+    /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns where to go on: at that
+    /// entry's end, or once more at its start if it needs an amap of its own first, or `copying` has it only in part.
     fn fork_entry(
         &self,
         child: &Self,
@@ -73,38 +73,29 @@ impl VmSpace {
         copying: &mut Option<Copying>,
     ) -> Result<Option<u64>, OutOfMemory> {
         let uvm = &self.uvm;
-        let Some((start, end, inherit)) = self
-            .map
-            .read()
-            .tree
-            .from(at)
-            .map(|e| (e.start.max(at), e.end, e.inheritance()))
-        else {
+        let mut map = self.map.write();
+        let Some(entry) = map.tree.from(at) else {
             return Ok(None);
         };
-        if inherit == Inherit::None {
-            return Ok(Some(end));
+        let (start, end) = (entry.start.max(at), entry.end);
+        let inherit = entry.inheritance();
+        match inherit {
+            Inherit::None => return Ok(Some(end)),
+            Inherit::Share if entry.needs_copy => {
+                // Both must show the same amap, so it must exist and be the parent's own.
+                drop(map);
+                self.own_amap(start)?;
+                return Ok(Some(start));
+            }
+            _ => {}
         }
-        if inherit == Inherit::Share {
-            // Both must show the same amap, so it must exist and be the parent's own.
-            self.own_amap(start)?;
-        }
-        let mut map = self.map.write();
-        // A mapping made since may lie over the place that the child has got to, or have let the entry before it grow: the child has all
-        // before it.
-        map.clip(uvm, start)?;
-        let Some(entry) = map.tree.find(start).map(Node::value) else {
-            return Ok(Some(end));
-        };
-        if entry.inheritance() != inherit || inherit == Inherit::Share && entry.needs_copy {
-            // Another one by now: from the top.
-            return Ok(Some(start));
-        }
-        let end = entry.end;
         // All that can fail comes first.
         let mut node = uvm.upper.entries.alloc(uvm, Node::new(entry.bare()))?;
+        // A mapping made since may have joined this one to what the child has already.
+        map.clip(uvm, start)?;
         let mut copied = None;
         if inherit == Inherit::Copy
+            && let Some(entry) = map.tree.find(start).map(Node::value)
             && entry.copies_at_once()
             && let Some(amap) = &entry.amap
         {

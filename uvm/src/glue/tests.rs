@@ -8,7 +8,7 @@ use executor::Class;
 
 use crate::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use crate::glue::{Attached, SpaceRef};
-use crate::map::{Inherit, MapRequest, Placement, Region, USER_MIN, VmError};
+use crate::map::{Inherit, MapRequest, Placement, Region, USER_MIN, VmError, VmSpace};
 use crate::meter::{Counter, Gauge};
 use crate::page::freelist::{AllocFor, Zero};
 use crate::prot::Prot;
@@ -36,8 +36,9 @@ fn a_space_may_be_the_last_that_knows_its_machine() {
     drop(space);
 }
 
-#[test]
-fn a_mapping_made_in_the_midst_of_a_fork_may_let_grow_what_the_child_has() {
+/// Forks a space with page 0 and page `second` mapped; maps page 1 after the child has got page 0. Where the child's mappings and the
+/// parent's begin then.
+fn fork_and_map(second: u64) -> [Vec<u64>; 2] {
     let world = World::new(256, 1);
     let space = world.space();
     let page = |n: u64| VirtAddr::new(USER_MIN + n * PAGE_SIZE as u64);
@@ -46,7 +47,7 @@ fn a_mapping_made_in_the_midst_of_a_fork_may_let_grow_what_the_child_has() {
         space.map(request).expect("room");
     };
     map(0);
-    map(9);
+    map(second);
     world.driver.ask_by_chance(100);
     let fork = space.clone();
     let fork = world
@@ -58,12 +59,27 @@ fn a_mapping_made_in_the_midst_of_a_fork_may_let_grow_what_the_child_has() {
     }
     map(1);
     let child = world.run(fork).expect("memory");
-    let start = |region: &Region| region.range.start();
-    let regions: Vec<_> = child.regions().iter().map(start).collect();
-    assert_eq!(regions, [page(0), page(1), page(9)]);
-    assert_eq!(space.regions().len(), 3);
+    let starts = |space: &VmSpace| {
+        let start = |region: &Region| (region.range.start() - page(0)) / PAGE_SIZE as u64;
+        space.regions().iter().map(start).collect()
+    };
+    let starts = [starts(&child), starts(&space)];
     drop((child, space));
     world.check_quiet();
+    starts
+}
+
+#[test]
+fn a_mapping_made_in_the_midst_of_a_fork_may_let_grow_what_the_child_has() {
+    let [child, parent] = fork_and_map(9);
+    assert_eq!((child, parent.len()), (Vec::from([0, 1, 9]), 3));
+}
+
+#[test]
+fn a_mapping_made_in_the_midst_of_a_fork_may_join_what_the_child_has_and_what_it_has_not() {
+    let [child, parent] = fork_and_map(2);
+    assert_eq!(child, [0, 1]);
+    assert_eq!(parent, [0, 1]);
 }
 
 /// A child of a wired parent: copied at once, in as many steps as it takes.

@@ -231,20 +231,33 @@ struct Search {
     room: Room,
 }
 
-/// What `accept` says of the first hole that it takes. The holes in the subtree lie within `a..b`.
+/// What lies around the holes of a subtree.
+#[derive(Clone, Copy)]
+struct Within {
+    /// Where what is before it ends, and what is behind it begins.
+    low: u64,
+    high: u64,
+    /// What that wants to be left free before it.
+    margin: u64,
+}
+
+/// What `accept` says of the first hole that it takes, in the subtree `link`.
 fn hole<T: Span, R>(
     link: &Link<T>,
-    a: u64,
-    b: u64,
+    within: Within,
     search: &Search,
     accept: &impl Fn(u64, u64) -> Option<R>,
 ) -> Option<R> {
     let &Search { need, side, room } = search;
-    if a >= room.high || b <= room.low {
+    let Within { low, high, margin } = within;
+    if low >= room.high || high <= room.low {
         return None;
     }
     let Some(node) = link else {
-        let (a, b) = (a.max(room.low), b.min(room.high));
+        let (a, b) = (
+            low.max(room.low),
+            high.saturating_sub(margin).min(room.high),
+        );
         // A margin may leave less than nothing.
         return if b.saturating_sub(a) >= need {
             accept(a, b)
@@ -252,15 +265,22 @@ fn hole<T: Span, R>(
             None
         };
     };
-    if max(node.hole, max(node.first - a, b.saturating_sub(node.last))) < need {
+    if max(node.hole, max(node.first - low, high - node.last)) < need {
         return None;
     }
     let value = &node.value;
     let left = || {
-        let end = value.start().saturating_sub(value.margin());
-        hole(&node.left, a, end, search, accept)
+        let within = Within {
+            low,
+            high: value.start(),
+            margin: value.margin(),
+        };
+        hole(&node.left, within, search, accept)
     };
-    let right = || hole(&node.right, value.end(), b, search, accept);
+    let right = || {
+        let low = value.end();
+        hole(&node.right, Within { low, ..within }, search, accept)
+    };
     match side {
         Side::High => right().or_else(left),
         Side::Low => left().or_else(right),
@@ -373,17 +393,22 @@ impl<T: Span> Tree<T> {
     /// else in any hole where it does. If there is one it is found.
     pub fn find_room(&self, room: Room, side: Side) -> Option<u64> {
         let fit = |a, b| room.fit(side, a, b);
+        let everywhere = Within {
+            low: 0,
+            high: u64::MAX,
+            margin: 0,
+        };
         let search = |need| Search { need, side, room };
         // The first hole that is large enough ends the search, aligned or not: O(log n).
-        let first = hole(&self.root, 0, u64::MAX, &search(room.len), &|a, b| {
+        let first = hole(&self.root, everywhere, &search(room.len), &|a, b| {
             Some(fit(a, b))
         })?;
         // One that is large enough wherever it begins: the same. Only where there is none are all that might do looked at.
         first
             .or_else(|| {
                 let need = room.len.saturating_add(room.align - 1);
-                hole(&self.root, 0, u64::MAX, &search(need), &fit)
+                hole(&self.root, everywhere, &search(need), &fit)
             })
-            .or_else(|| hole(&self.root, 0, u64::MAX, &search(room.len), &fit))
+            .or_else(|| hole(&self.root, everywhere, &search(room.len), &fit))
     }
 }

@@ -141,3 +141,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_margin_hides_only_the_hole_before_it() {
+    let host = Host::new(256);
+    let pool: Pool<Node<Item>> = Pool::new("items", 1);
+    let mut tree = Tree::new();
+    for (start, margin) in [(8, 8), (2, 0)] {
+        let item = Item {
+            start,
+            end: start + 1,
+            margin,
+        };
+        tree.insert(pool.alloc(&host.uvm, Node::new(item)).unwrap());
+    }
+    let room = Room {
+        len: 1,
+        align: 1,
+        low: 0,
+        high: 8,
+    };
+    assert_eq!(tree.find_room(room, Side::High), Some(1));
+    assert_eq!(tree.find_room(room, Side::Low), Some(0));
+}
