@@ -44,7 +44,7 @@ impl VmSpace {
     }
 
     /// Makes a mapping and returns where it is. Never waits, and so does not wire it, whatever [`Self::mlockall`] has asked for: for
-    /// callers that cannot wait; others use [`Self::mmap`]. With [`Placement::Fixed`] what was there is gone
+    /// callers that cannot wait; others use [`Self::mmap`]. With [`crate::map::Placement::Fixed`] what was there is gone
     /// in the same instant.
     ///
     /// # Errors
