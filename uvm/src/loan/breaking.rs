@@ -95,10 +95,13 @@ impl UvmObject {
             return Ok(Usable { frame, prot });
         }
         let copy = uvm.copy_page(frame)?;
-        // Not CLEAN: what makes the copy is about to write to it, and the old one may have been dirty.
-        let kept = PageFlags::AOBJ | PageFlags::EXEC | PageFlags::RDONLY;
-        uvm.page(copy).reset_flags(page.flags() & kept);
         uvm.page_protect(frame, Prot::empty());
+        // CLEAN as the old one was: wiring breaks loans and writes nothing, and who does write leaves a dirty bit.
+        let mut kept = PageFlags::AOBJ | PageFlags::EXEC | PageFlags::RDONLY;
+        if !uvm.is_modified(frame) {
+            kept.insert(PageFlags::CLEAN);
+        }
+        uvm.page(copy).reset_flags(page.flags() & kept);
         Self::replace(this, pages, uvm, index, copy).inspect_err(|_| uvm.free_frame(copy))?;
         uvm.activate(copy);
         uvm.count(Counter::LoanBreaks);

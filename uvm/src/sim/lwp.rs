@@ -81,6 +81,11 @@ impl Lwp {
             Op::Protect(pages, prot) => self.protect(pages, prot).await,
             Op::Inherit(pages, inherit) => self.inherit(pages, inherit).await,
             Op::Advise(pages, advice) => self.advise(pages, advice).await,
+            Op::WillNeed(pages) => self.will_need(pages).await,
+            Op::Discard(pages, gives) => self.discard(pages, gives).await,
+            Op::Sync(pages, how) => self.sync(pages, how).await,
+            Op::Loan(pages, micros) => self.loan(pages, micros).await,
+            Op::LoanTo(pages, at) => self.loan_to(pages, at).await,
             Op::Brk(bytes) => self.brk(bytes).await,
             Op::Mlock(pages) => self.mlock(pages).await,
             Op::Munlock(pages) => self.munlock(pages).await,
@@ -143,7 +148,7 @@ impl Lwp {
     }
 
     /// Compares what happened with what had to. `Ok(Some)` is a byte loaded.
-    fn judge(
+    pub(super) fn judge(
         &self,
         page: u64,
         what: Access,

@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::addr::{PAGE_SIZE, PageIndex, VaRange, VirtAddr};
-use crate::map::{Advice, Inherit, MapRequest, Placement, USER_MAX, VmError};
+use crate::map::{Inherit, MapRequest, Placement, Sharing, USER_MAX, VmError};
 use crate::prot::Prot;
 use crate::sim::lwp::Lwp;
 use crate::sim::model::{Content, Model, ModelPage, Risk};
@@ -86,7 +86,9 @@ impl Lwp {
         }
         let inherit = request.inherit;
         request.max_prot = mapping.max_prot;
+        let private = request.sharing == Sharing::Private;
         let page = |(content, risk): (Content, Risk)| ModelPage {
+            private,
             prot,
             max_prot,
             inherit,
@@ -335,12 +337,6 @@ impl Lwp {
         }
     }
 
-    pub(super) async fn advise(&self, pages: Range<u64>, advice: Advice) {
-        let _turn = self.turn(pages.clone(), Doing::Changes).await;
-        let result = self.process.space.advise(range(&pages), advice).await;
-        self.needs_mapped("advise", pages, result);
-    }
-
     /// The heap lies at the arena's start, and runs into whatever is mapped there.
     pub(super) async fn brk(&self, bytes: u64) {
         let _turn = self.turn(ALL, Doing::Changes).await;
@@ -367,6 +363,7 @@ impl Lwp {
                         inherit: Inherit::Copy,
                         content: Content::zeroes(),
                         risk: Risk::None,
+                        private: true,
                         wired: 0,
                     };
                     m.insert(page, new);

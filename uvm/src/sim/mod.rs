@@ -5,11 +5,14 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
 //! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
-//! `mapping`, `wiring` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
+//! `mapping`, `wiring`, `advice`, `lending` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
+mod advice;
+mod content;
 pub mod disk;
 mod drive;
 pub mod holes;
+mod lending;
 mod lwp;
 mod mapping;
 pub mod model;

@@ -10,172 +10,13 @@
 //! object shows in it until its first own store to the page.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use std::sync::Mutex;
 
-use crate::addr::PAGE_SIZE;
 use crate::fault::FaultError;
 use crate::map::Inherit;
 use crate::prot::Prot;
-use crate::sim::disk::SimFile;
-
-/// Offsets in a page that are looked at: its ends, and both sides of a 1 KiB block's border.
-pub const SAMPLES: [usize; 4] = [0, 1023, 1024, PAGE_SIZE - 1];
-
-/// The sampled bytes of a page; `None` where the order of concurrent operations decides.
-pub type Bytes = [Option<u8>; SAMPLES.len()];
-
-const ZEROES: Bytes = [Some(0); SAMPLES.len()];
-const UNKNOWN: Bytes = [None; SAMPLES.len()];
-
-/// A page of an object that several address spaces map.
-type ObjectPage = Arc<Mutex<Bytes>>;
-
-/// What is seen through anonymous memory.
-#[derive(Clone)]
-pub enum View {
-    /// Bytes of its own, and how often they were stored to.
-    Own(Bytes, u32),
-    /// The object's below, until the first store.
-    Of(ObjectPage),
-}
-
-/// A page's contents.
-#[derive(Clone)]
-pub enum Content {
-    /// Seen by one address space.
-    Private(View),
-    /// Seen by several, by inheritance.
-    Shared(Arc<Mutex<View>>),
-    /// An object's page itself.
-    Object(ObjectPage),
-    /// A file's page, which nobody may store to.
-    File(Bytes),
-    /// Past the end of the object.
-    Beyond,
-}
-
-impl View {
-    fn bytes(&self) -> Bytes {
-        match self {
-            Self::Own(bytes, _) => *bytes,
-            Self::Of(page) => *page.lock().expect("not poisoned"),
-        }
-    }
-
-    fn stores(&self) -> u32 {
-        match self {
-            Self::Own(_, stores) => *stores,
-            Self::Of(_) => 0,
-        }
-    }
-
-    fn set(&mut self, sample: usize, byte: Option<u8>) {
-        let mut bytes = self.bytes();
-        bytes[sample] = byte;
-        *self = Self::Own(bytes, self.stores() + 1);
-    }
-
-    fn blur(&mut self) {
-        if matches!(self, Self::Of(_)) {
-            *self = Self::Own(UNKNOWN, 1);
-        }
-    }
-}
-
-impl Content {
-    /// Private zeroes.
-    #[must_use]
-    pub const fn zeroes() -> Self {
-        Self::Private(View::Own(ZEROES, 0))
-    }
-
-    /// Page `index` of a file of `size` bytes.
-    #[must_use]
-    pub fn of_file(file: &SimFile, size: u64, index: u64) -> Self {
-        let start = index * PAGE_SIZE as u64;
-        if start >= size {
-            return Self::Beyond;
-        }
-        // What the last page has after the end is zero.
-        let byte = |at| match start + at {
-            n if n < size => Some(file.byte(n)),
-            _ => Some(0),
-        };
-        Self::File(SAMPLES.map(|at| byte(at as u64)))
-    }
-
-    /// Shared zeroes.
-    #[must_use]
-    pub fn shared() -> Self {
-        Self::Shared(Arc::new(Mutex::new(View::Own(ZEROES, 0))))
-    }
-
-    /// A new object's page: zeroes.
-    #[must_use]
-    pub fn object() -> Self {
-        Self::Object(Arc::new(Mutex::new(ZEROES)))
-    }
-
-    /// What a private mapping of the same memory shows.
-    #[must_use]
-    pub fn private(&self) -> Self {
-        match self {
-            Self::Private(view) => Self::Private(view.clone()),
-            Self::Shared(view) => Self::Private(view.lock().expect("not poisoned").clone()),
-            Self::Object(page) => Self::Private(View::Of(page.clone())),
-            Self::File(bytes) => Self::Private(View::Own(*bytes, 0)),
-            Self::Beyond => Self::Beyond,
-        }
-    }
-
-    /// The same memory, to be shared with children.
-    #[must_use]
-    pub fn shareable(self) -> Self {
-        match self {
-            Self::Private(view) => Self::Shared(Arc::new(Mutex::new(view))),
-            other => other,
-        }
-    }
-
-    fn bytes(&self) -> Bytes {
-        match self {
-            Self::Private(view) => view.bytes(),
-            Self::Shared(view) => view.lock().expect("not poisoned").bytes(),
-            Self::Object(page) => *page.lock().expect("not poisoned"),
-            Self::File(bytes) => *bytes,
-            Self::Beyond => UNKNOWN,
-        }
-    }
-
-    /// How often anonymous memory was stored to.
-    fn stores(&self) -> u32 {
-        match self {
-            Self::Private(view) => view.stores(),
-            Self::Shared(view) => view.lock().expect("not poisoned").stores(),
-            Self::Object(_) | Self::File(_) | Self::Beyond => 0,
-        }
-    }
-
-    fn set(&mut self, sample: usize, byte: Option<u8>) {
-        match self {
-            Self::Private(view) => view.set(sample, byte),
-            Self::Shared(view) => view.lock().expect("not poisoned").set(sample, byte),
-            Self::Object(page) => page.lock().expect("not poisoned")[sample] = byte,
-            Self::File(_) | Self::Beyond => {}
-        }
-    }
-
-    fn blur(&mut self) {
-        match self {
-            Self::Private(view) => view.blur(),
-            Self::Shared(view) => view.lock().expect("not poisoned").blur(),
-            Self::Object(_) | Self::File(_) | Self::Beyond => {}
-        }
-    }
-}
+pub use crate::sim::content::{Bytes, Content, Discarded, SAMPLES};
 
 /// Whether a page can be read from its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -199,28 +40,30 @@ pub struct ModelPage {
     pub inherit: Inherit,
     /// What it holds.
     pub content: Content,
-    /// What its disk is like.
+    /// What its disk is like, where it is not anonymous memory.
     pub risk: Risk,
+    /// Whether it is a private mapping's.
+    pub private: bool,
     /// How often it is wired.
     pub wired: u16,
 }
 
 impl ModelPage {
-    /// Whether reading it may fail: what is wired is in memory.
+    /// Whether reading it may fail: what is wired or anonymous is in memory.
     #[must_use]
     pub fn risk(&self) -> Risk {
-        if self.wired > 0 {
-            Risk::None
-        } else {
-            self.risk
+        match self.content.is_anonymous() {
+            _ if self.wired > 0 => Risk::None,
+            (true, _) => Risk::None,
+            (false, true) => self.risk.min(Risk::MayFail),
+            (false, false) => self.risk,
         }
     }
 
     /// It is wired from now on, once more.
     pub fn wire(&mut self) {
-        if self.wired == 0 && matches!(self.content, Content::Private(_) | Content::Shared(_)) {
-            // It has become anonymous memory.
-            self.risk = Risk::None;
+        if self.wired == 0 {
+            self.content.own();
         }
         self.wired = self.wired.saturating_add(1);
     }
@@ -240,8 +83,8 @@ pub enum Verdict {
 /// What a fork that is under way must know.
 #[derive(Clone, Default)]
 struct Fork {
-    /// Of each page, how often it had been stored to, and whether it could be read.
-    before: BTreeMap<u64, (u32, Risk)>,
+    /// Of each page, how often it had been changed.
+    before: BTreeMap<u64, u32>,
     /// Pages mapped since.
     mapped: BTreeSet<u64>,
 }
@@ -269,6 +112,8 @@ impl Model {
             None => Verdict::Fails(FaultError::NoMapping),
             Some(found) if !found.prot.contains(needs) => Verdict::Fails(FaultError::Protection),
             Some(found) => match found.content {
+                // What several show may be changing without this space having a part in it.
+                _ if found.content.is_churning() => Verdict::Open,
                 Content::Beyond => Verdict::Fails(FaultError::BeyondEnd),
                 _ if found.risk() == Risk::Bad => Verdict::Fails(FaultError::Io),
                 _ => Verdict::Succeeds(found.content.bytes()[sample]),
@@ -287,9 +132,7 @@ impl Model {
     /// A store has happened just now.
     pub fn store(&mut self, page: u64, sample: usize, byte: u8) {
         if let Some(found) = self.pages.get_mut(&page) {
-            found.content.set(sample, Some(byte));
-            // It is anonymous from now on.
-            found.risk = Risk::None;
+            found.content.set(sample, byte);
         }
     }
 
@@ -326,6 +169,12 @@ impl Model {
         self.pages
             .range(pages)
             .map(|(&number, page)| (number, page))
+    }
+
+    /// The page there.
+    #[must_use]
+    pub fn get(&self, page: u64) -> Option<&ModelPage> {
+        self.pages.get(&page)
     }
 
     /// An operation on `pages` begins.
@@ -394,9 +243,9 @@ impl Model {
         let Some(found) = self.pages.get(&page) else {
             return (false, false);
         };
-        let stored = found.content.stores() > 0 && found.content.bytes() != UNKNOWN;
+        let (anonymous, _) = found.content.is_anonymous();
         let never = matches!(found.content, Content::Beyond) || found.risk() == Risk::Bad;
-        (found.wired > 0 || stored, never)
+        (found.wired > 0 || anonymous, never)
     }
 
     /// Pages mapped.
@@ -441,7 +290,7 @@ impl Model {
 
     /// A fork begins.
     pub fn fork_begins(&mut self) {
-        let of = |(&number, page): (&u64, &ModelPage)| (number, (page.content.stores(), page.risk));
+        let of = |(&number, page): (&u64, &ModelPage)| (number, page.content.changes());
         self.fork = Some(Fork {
             before: self.pages.iter().map(of).collect(),
             mapped: BTreeSet::new(),
@@ -457,7 +306,7 @@ impl Model {
             ..Self::default()
         };
         for (&number, page) in &self.pages {
-            let Some(&(stores, risk)) = fork.before.get(&number) else {
+            let Some(&changes) = fork.before.get(&number) else {
                 continue;
             };
             if fork.mapped.contains(&number) {
@@ -471,17 +320,13 @@ impl Model {
                 Inherit::Zero => {
                     copy.content = Content::zeroes();
                     copy.risk = Risk::None;
+                    copy.private = true;
                 }
                 Inherit::Copy => {
-                    copy.content = match page.content.private() {
-                        Content::Private(View::Own(..)) if page.content.stores() != stores => {
-                            Content::Private(View::Own(UNKNOWN, 0))
-                        }
-                        content => content,
-                    };
-                    copy.risk = page.risk.max(risk);
-                    if page.wired > 0 && !matches!(page.content, Content::File(_)) {
-                        copy.risk = Risk::None;
+                    copy.content = page.content.private();
+                    copy.private = true;
+                    if page.content.changes() != changes {
+                        copy.content.forget();
                     }
                 }
             }
@@ -510,6 +355,7 @@ mod tests {
             inherit,
             content,
             risk: Risk::None,
+            private: true,
             wired: 0,
         };
         model.insert(1, page);
@@ -570,6 +416,7 @@ mod tests {
             inherit: Inherit::Copy,
             content: Content::zeroes(),
             risk: Risk::None,
+            private: true,
             wired: 0,
         };
         parent.insert(2, page);

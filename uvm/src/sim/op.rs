@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use crate::addr::PAGE_SIZE;
-use crate::map::{Advice, Inherit, MlockAll};
+use crate::map::{Advice, Inherit, MlockAll, Sync};
 use crate::prot::{Access, Prot};
 use crate::sim::model::SAMPLES;
 use crate::sim::plan::Plan;
@@ -38,6 +38,16 @@ pub enum Kind {
     Inherit,
     /// Give advice.
     Advise,
+    /// Start reading.
+    WillNeed,
+    /// Give contents up.
+    Discard,
+    /// Write back.
+    Sync,
+    /// Lend pages to the kernel.
+    Loan,
+    /// Lend pages to a process.
+    LoanTo,
     /// Move the heap's end.
     Brk,
     /// Wire.
@@ -55,7 +65,7 @@ pub enum Kind {
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 15] = [
+pub const KINDS: [(Kind, u64, bool); 20] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
     (Kind::Map, 180, false),
@@ -64,6 +74,11 @@ pub const KINDS: [(Kind, u64, bool); 15] = [
     (Kind::Protect, 80, true),
     (Kind::Inherit, 40, true),
     (Kind::Advise, 40, true),
+    (Kind::WillNeed, 20, true),
+    (Kind::Discard, 40, true),
+    (Kind::Sync, 10, true),
+    (Kind::Loan, 40, true),
+    (Kind::LoanTo, 40, true),
     (Kind::Brk, 20, true),
     (Kind::Mlock, 40, true),
     (Kind::Munlock, 20, true),
@@ -163,6 +178,15 @@ pub enum Flaw {
     SharedFile,
 }
 
+/// How contents are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// MADV_DONTNEED.
+    Up,
+    /// MADV_FREE.
+    Free,
+}
+
 /// An operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -184,6 +208,16 @@ pub enum Op {
     Inherit(Range<u64>, Inherit),
     /// Gives advice.
     Advise(Range<u64>, Advice),
+    /// Starts reading.
+    WillNeed(Range<u64>),
+    /// Gives contents up.
+    Discard(Range<u64>, Gives),
+    /// Writes back.
+    Sync(Range<u64>, Sync),
+    /// Lends a few pages to the kernel for so many microseconds.
+    Loan(Range<u64>, u64),
+    /// Lends a few pages to where others are.
+    LoanTo(Range<u64>, u64),
     /// Moves the heap's end to so many bytes past its start.
     Brk(u64),
     /// Wires.
@@ -290,6 +324,17 @@ impl Draw<'_> {
                         .pick(&[Advice::Normal, Advice::Random, Advice::Sequential]);
                 Op::Advise(self.range(30), advice)
             }
+            Kind::WillNeed => Op::WillNeed(self.range(16)),
+            Kind::Discard => {
+                let gives = self.random.pick(&[Gives::Up, Gives::Up, Gives::Free]);
+                Op::Discard(self.range(12), gives)
+            }
+            Kind::Sync => {
+                let how = Sync::from_bits_truncate(self.random.below(4) as u8);
+                Op::Sync(self.range(16), how)
+            }
+            Kind::Loan => Op::Loan(self.pages(4), self.random.below(500)),
+            Kind::LoanTo => Op::LoanTo(self.pages(4), self.page()),
             Kind::Brk => Op::Brk(self.random.below(12 * PAGE_SIZE as u64)),
             Kind::Mlock => Op::Mlock(self.range(10)),
             Kind::Munlock => Op::Munlock(self.range(16)),

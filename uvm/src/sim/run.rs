@@ -293,7 +293,8 @@ impl Shared {
             let risk = |index| match faulty {
                 false => Risk::None,
                 true if file.is_bad(disk, index) => Risk::Bad,
-                true => Risk::MayFail,
+                true if failing > 0 => Risk::MayFail,
+                true => Risk::None,
             };
             File {
                 risks: (0..OBJECT_PAGES).map(risk).collect(),

@@ -205,3 +205,23 @@ fn a_wired_page_is_copied_and_stays_writable() {
     });
     world.check_quiet();
 }
+
+#[test]
+fn wiring_a_lent_page_of_a_file_does_not_make_it_dirty() {
+    let world = World::new(256, 0);
+    let space = world.space();
+    let (_, _, object) = file(&world, Mode::AtOnce, 1);
+    let request = MapRequest::object(object.object().clone(), PageIndex(0), PAGE_SIZE, Prot::READ);
+    space.map(at(request.shared(), FILE)).unwrap();
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        let loan = space.loan(range(FILE, 1)).await.unwrap();
+        space.mlock(range(FILE, 1)).await.unwrap();
+        assert_eq!(breaks(&uvm), 1);
+        // There is nowhere to write it to.
+        let written = space.sync(range(FILE, 1), crate::map::Sync::WRITE).await;
+        assert_eq!(written, Ok(()));
+        drop(loan);
+        space.teardown().await;
+    });
+}
