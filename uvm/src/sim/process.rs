@@ -15,6 +15,10 @@ use executor::Executor;
 use crate::map::VmSpace;
 use crate::sim::model::Model;
 
+/// How often who waits for its turn looks again. Not much shorter than the pagedaemon's pauses, which a starved machine waits out
+/// one after the other: those looks are polls without an operation done.
+const TURN: Duration = Duration::from_micros(50);
+
 /// What somebody does with a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
@@ -86,7 +90,7 @@ impl Process {
                     };
                 }
             }
-            executor.sleep(Duration::from_micros(1)).await;
+            executor.sleep(TURN).await;
         }
     }
 }
