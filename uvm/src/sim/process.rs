@@ -69,6 +69,7 @@ impl Process {
         pages: Range<u64>,
         doing: Doing,
     ) -> Turn<'_> {
+        let mut pause = Duration::from_micros(1);
         loop {
             {
                 let mut under_way = self.under_way.lock().expect("not poisoned");
@@ -86,7 +87,9 @@ impl Process {
                     };
                 }
             }
-            executor.sleep(Duration::from_micros(1)).await;
+            // A disk may take long, in which nothing else would happen but this.
+            executor.sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(1));
         }
     }
 }
