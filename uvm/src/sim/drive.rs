@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::sim::random::Random;
-use crate::sim::run::Shared;
+use crate::sim::shared::Shared;
 use crate::testing::on_cpu;
 
 /// Polls without an operation done after which nothing is taken to happen any more.

@@ -17,7 +17,8 @@ use crate::sim::Program;
 use crate::sim::model::{SAMPLES, Verdict};
 use crate::sim::op::{Op, Spot, Then};
 use crate::sim::process::Process;
-use crate::sim::run::{Mode, Shared};
+use crate::sim::run::Mode;
+use crate::sim::shared::Shared;
 
 /// A program.
 pub(super) struct Lwp {

@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::addr::{PAGE_SIZE, PageIndex, VaRange, VirtAddr};
-use crate::map::{Inherit, MapRequest, Placement, Sharing, USER_MAX, VmError};
+use crate::addr::{PAGE_SIZE, VaRange, VirtAddr};
+use crate::map::{Inherit, MapRequest, Placement, VmError};
 use crate::prot::Prot;
 use crate::sim::lwp::Lwp;
 use crate::sim::model::{Content, Model, ModelPage, Risk};
-use crate::sim::op::{Flaw, Mapping, Seen, Shows, Where};
+use crate::sim::op::{Mapping, Where};
 use crate::sim::process::{Doing, Turn};
 use crate::sim::run::Mode;
 use crate::sim::wiring::hard_to_wire;
@@ -25,10 +25,6 @@ pub(super) fn range(pages: &Range<u64>) -> VaRange {
     VaRange::of_pages(start, (pages.end - pages.start) as usize)
 }
 
-fn private(contents: Vec<Content>) -> Vec<Content> {
-    contents.iter().map(Content::private).collect()
-}
-
 impl Lwp {
     pub(super) async fn turn(&self, pages: Range<u64>, doing: Doing) -> Turn<'_> {
         let executor = &self.shared.world.executor;
@@ -38,71 +34,6 @@ impl Lwp {
     /// What the model must know of a range: nothing is ever mapped past the arena.
     pub(super) fn known(&self, pages: &Range<u64>) -> Range<u64> {
         pages.start..pages.end.min(self.shared.plan.arena.end.max(pages.start))
-    }
-
-    /// The request for a mapping, and the pages that it makes.
-    fn request(&self, mapping: &Mapping) -> (MapRequest, Vec<ModelPage>) {
-        let (pages, prot) = (&mapping.pages, mapping.prot);
-        let count = pages.end - pages.start;
-        let len = (count * PAGE) as usize;
-        let mut max_prot = mapping.max_prot;
-        let mut risks = alloc::vec![Risk::None; count as usize];
-        let (mut request, contents): (_, Vec<Content>) = match mapping.shows {
-            Shows::Private => (
-                MapRequest::anonymous(len, prot),
-                pages.clone().map(|_| Content::zeroes()).collect(),
-            ),
-            Shows::Shared => (
-                MapRequest::anonymous(len, prot).shared(),
-                pages.clone().map(|_| Content::shared()).collect(),
-            ),
-            Shows::File(file, first, seen) => {
-                let file = &self.shared.files[file];
-                let object = file.object.object().clone();
-                let request = MapRequest::object(object, PageIndex(first), len, prot);
-                risks = (first..first + count).map(|i| file.risk(i)).collect();
-                let contents: Vec<_> = (first..first + count).map(|i| file.content(i)).collect();
-                match seen {
-                    Seen::Alone => (request, private(contents)),
-                    Seen::ByAll => {
-                        max_prot.remove(Prot::WRITE);
-                        (request.shared(), contents)
-                    }
-                }
-            }
-            Shows::Object(object, first, seen) => {
-                let (object, all) = &self.shared.objects[object];
-                let request = MapRequest::object(object.clone(), PageIndex(first), len, prot);
-                let content = |i: u64| all.get(i as usize).cloned().unwrap_or(Content::Beyond);
-                let contents = (first..first + count).map(content);
-                match seen {
-                    Seen::Alone => (request, private(contents.collect())),
-                    Seen::ByAll => (request.shared(), contents.collect()),
-                }
-            }
-        };
-        if let Some(wanted) = mapping.inherit {
-            request.inherit = wanted;
-        }
-        let inherit = request.inherit;
-        request.max_prot = mapping.max_prot;
-        let private = request.sharing == Sharing::Private;
-        let page = |(content, risk): (Content, Risk)| ModelPage {
-            private,
-            prot,
-            max_prot,
-            inherit,
-            // Children to come will share it.
-            content: if inherit == Inherit::Share {
-                content.shareable()
-            } else {
-                content
-            },
-            risk,
-            wired: 0,
-        };
-        let made = contents.into_iter().zip(risks).map(page).collect();
-        (request, made)
     }
 
     pub(super) async fn map(&self, mapping: Mapping) {
@@ -214,45 +145,6 @@ impl Lwp {
             )),
         }
         self.keep_to_arena(placed).await;
-    }
-
-    pub(super) fn map_badly(&self, flaw: Flaw, pages: Range<u64>) {
-        let len = ((pages.end - pages.start) * PAGE) as usize;
-        let at = VirtAddr::new(pages.start * PAGE);
-        let good = MapRequest::anonymous(len, Prot::RW).at(Placement::Fixed(at));
-        let fixed = |va| Placement::Fixed(VirtAddr::new(va));
-        let file = &self.shared.files[0].object;
-        let (request, wanted) = match flaw {
-            Flaw::Empty => (MapRequest { len: 0, ..good }, VmError::Invalid),
-            Flaw::TooLong => {
-                let len = USER_MAX as usize + len;
-                (MapRequest { len, ..good }, VmError::Invalid)
-            }
-            Flaw::Unaligned => (good.at(fixed(pages.start * PAGE + 8)), VmError::Invalid),
-            Flaw::TooLow => (good.at(fixed(0xf000)), VmError::Invalid),
-            Flaw::TooHigh => {
-                let at = fixed(USER_MAX + PAGE - len as u64);
-                (good.at(at), VmError::Invalid)
-            }
-            Flaw::TooMuch => {
-                let max_prot = Prot::READ;
-                (MapRequest { max_prot, ..good }, VmError::Protection)
-            }
-            Flaw::Offset => {
-                let object = self.shared.objects[0].0.clone();
-                let request = MapRequest::object(object, PageIndex(u64::MAX), len, Prot::READ);
-                (request.at(Placement::Fixed(at)), VmError::Invalid)
-            }
-            Flaw::SharedFile => {
-                let object = file.object().clone();
-                let request = MapRequest::object(object, PageIndex(0), len, Prot::RW).shared();
-                (request.at(Placement::Fixed(at)), VmError::Protection)
-            }
-        };
-        let got = self.process.space.map(request);
-        if got != Err(wanted) {
-            self.fail(format_args!("{flaw:?}: {got:?}, expected {wanted:?}"));
-        }
     }
 
     /// Waits for its turn and unmaps.

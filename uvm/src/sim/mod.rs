@@ -10,6 +10,7 @@
 mod advice;
 mod content;
 pub mod disk;
+mod draw;
 mod drive;
 pub mod holes;
 mod lending;
@@ -20,7 +21,9 @@ pub mod op;
 pub mod plan;
 mod process;
 pub mod random;
+mod request;
 pub mod run;
+mod shared;
 pub mod shrink;
 mod wiring;
 

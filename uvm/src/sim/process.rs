@@ -15,10 +15,6 @@ use executor::Executor;
 use crate::map::VmSpace;
 use crate::sim::model::Model;
 
-/// How often who waits for its turn looks again. Not much shorter than the pagedaemon's pauses, which a starved machine waits out
-/// one after the other: those looks are polls without an operation done.
-const TURN: Duration = Duration::from_micros(50);
-
 /// What somebody does with a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
@@ -73,6 +69,7 @@ impl Process {
         pages: Range<u64>,
         doing: Doing,
     ) -> Turn<'_> {
+        let mut pause = Duration::from_micros(1);
         loop {
             {
                 let mut under_way = self.under_way.lock().expect("not poisoned");
@@ -90,7 +87,9 @@ impl Process {
                     };
                 }
             }
-            executor.sleep(TURN).await;
+            // A disk may take long, in which nothing else would happen but this.
+            executor.sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(1));
         }
     }
 }

@@ -7,33 +7,20 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 use core::panic::AssertUnwindSafe;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::eprintln;
+use core::sync::atomic::Ordering::Relaxed;
 use std::panic::catch_unwind;
-use std::sync::Mutex;
 
-use executor::Class;
-
-use crate::addr::{PAGE_SIZE, Pages, VirtAddr};
+use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::io::IO_SLOTS;
-use crate::map::{Limits, VmSpace};
+use crate::map::Limits;
 use crate::meter::Gauge;
-use crate::object::UvmObject;
-use crate::object::vnode::VnodeObject;
-use crate::pool::Ref;
-use crate::sim::World;
-use crate::sim::disk::{self, Layout, SimDisk, SimFile};
 use crate::sim::drive::drive;
-use crate::sim::lwp::Lwp;
-use crate::sim::model::{Content, Model, Risk};
-use crate::sim::op::{FILES, OBJECT_PAGES, OBJECTS, Op, Then};
-use crate::sim::plan::Plan;
-use crate::sim::process::Process;
+use crate::sim::model::Model;
 use crate::sim::random::Random;
-use crate::testing::{HostConfig, on_cpu};
+use crate::sim::shared::Shared;
+use crate::testing::on_cpu;
 
 /// What the machine is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,47 +140,6 @@ pub struct Outcome {
     pub wirings: u64,
 }
 
-/// A file of the simulated world.
-pub(super) struct File {
-    file: Arc<SimFile>,
-    pub(super) object: Arc<VnodeObject>,
-    risks: Vec<Risk>,
-}
-
-impl File {
-    pub(super) fn content(&self, index: u64) -> Content {
-        Content::of_file(&self.file, self.object.size(), index)
-    }
-
-    pub(super) fn risk(&self, index: u64) -> Risk {
-        self.risks
-            .get(index as usize)
-            .copied()
-            .unwrap_or(Risk::None)
-    }
-}
-
-/// A run under way.
-pub(super) struct Shared {
-    pub(super) plan: Plan,
-    pub(super) mode: Mode,
-    pub(super) files: Vec<File>,
-    pub(super) objects: Vec<(Ref<UvmObject>, Vec<Content>)>,
-    /// Address spaces alive.
-    pub(super) spaces: AtomicUsize,
-    /// Programs that will go on.
-    pub(super) programs: AtomicUsize,
-    disks: Vec<Arc<SimDisk>>,
-    trace: Trace,
-    /// How many operations there are, and which of them are done, in order; all if not given.
-    ops: u32,
-    kept: Option<Vec<u32>>,
-    /// How many have been begun.
-    begun: AtomicU32,
-    done: Mutex<Outcome>,
-    pub(super) world: World,
-}
-
 /// Does a run.
 ///
 /// # Errors
@@ -239,152 +185,6 @@ pub fn run(run: &Run<'_>) -> Result<Outcome, String> {
         },
     };
     Err(format!("{error}\n  {run}"))
-}
-
-impl Shared {
-    fn new(run: &Run<'_>) -> Arc<Self> {
-        let plan = Plan::of(run.seed);
-        let frames = match run.mode {
-            Mode::Starved => 110 + 24 * plan.cpus + plan.spare,
-            _ => 1600,
-        };
-        let world = World::with(
-            &HostConfig {
-                frames,
-                hole: (run.seed % 3 * 100) as usize,
-                cpus: plan.cpus,
-                torture_evict: run.mode == Mode::Torture,
-                tlb: plan.tlb,
-                seed: run.seed,
-            },
-            run.seed ^ 0xace,
-        );
-        let mut random = Random::new(run.seed ^ 2);
-        let faulty = run.mode == Mode::Faulty;
-        let failing = if faulty {
-            random.pick(&[0, 0, 20, 100])
-        } else {
-            0
-        };
-        let disks: Vec<_> = (0..2)
-            .map(|_| {
-                let seed = random.draw();
-                SimDisk::new(&world.uvm, 4 << 20, disk::Mode::Chance { seed, failing })
-            })
-            .collect();
-        if faulty {
-            for disk in &disks {
-                for base in [0, 1 << 20, 2 << 20] {
-                    let start = base + random.below(OBJECT_PAGES) * PAGE_SIZE as u64;
-                    disk.spoil(start, start + 1 + random.below(2 * PAGE_SIZE as u64));
-                }
-            }
-        }
-        let size = OBJECT_PAGES * PAGE_SIZE as u64;
-        let layouts: [_; FILES] = [
-            (Layout::Contiguous(0), size),
-            (Layout::Holes(1 << 20), size),
-            (Layout::Blocks(2 << 20), size),
-            (Layout::Contiguous(1 << 20), size - PAGE_SIZE as u64 + 1024),
-        ];
-        let file = |(i, (layout, size)): (usize, (Layout, u64))| {
-            let disk = &disks[i % disks.len()];
-            let file = SimFile::new(disk, layout);
-            let risk = |index| match faulty {
-                false => Risk::None,
-                true if file.is_bad(disk, index) => Risk::Bad,
-                true if failing > 0 => Risk::MayFail,
-                true => Risk::None,
-            };
-            File {
-                risks: (0..OBJECT_PAGES).map(risk).collect(),
-                object: world.file(file.clone(), size),
-                file,
-            }
-        };
-        let files = layouts.into_iter().enumerate().map(file).collect();
-        let object = |_| {
-            let object = UvmObject::anonymous(&world.uvm, Pages(OBJECT_PAGES as usize));
-            let pages = (0..OBJECT_PAGES).map(|_| Content::object()).collect();
-            (object.expect("memory at the start"), pages)
-        };
-        Arc::new(Self {
-            mode: run.mode,
-            files,
-            objects: (0..OBJECTS).map(object).collect(),
-            spaces: AtomicUsize::new(0),
-            programs: AtomicUsize::new(0),
-            disks,
-            trace: run.trace,
-            ops: match run.keep {
-                Some(keep) => keep.last().map_or(0, |&last| last + 1),
-                None => run.ops,
-            },
-            kept: run.keep.map(<[u32]>::to_vec),
-            begun: AtomicU32::new(0),
-            done: Mutex::new(Outcome::default()),
-            plan,
-            world,
-        })
-    }
-
-    /// Starts a process of so many programs; it has been counted.
-    pub(super) fn start(self: &Arc<Self>, space: Arc<VmSpace>, model: Model, programs: usize) {
-        self.programs.fetch_add(programs, Relaxed);
-        let process = Arc::new(Process::new(space, model, programs));
-        for _ in 0..programs {
-            let lwp = Lwp {
-                program: self.world.program(&process.space),
-                process: process.clone(),
-                shared: self.clone(),
-            };
-            let executor = &self.world.executor;
-            executor.spawn(Class::User, "program", lwp.live());
-        }
-    }
-
-    /// How many bytes a heap may have.
-    pub(super) fn heap_limit(&self) -> u64 {
-        8 * PAGE_SIZE as u64
-    }
-
-    /// The next operation, if it is one of those that are done, and what comes after it in any case: so that to leave one out changes
-    /// little else.
-    pub(super) fn next_op(&self) -> Option<(Option<Op>, Then)> {
-        let index = self.begun.fetch_add(1, Relaxed);
-        if index >= self.ops {
-            return None;
-        }
-        let (op, then) = Op::draw(&self.plan, index);
-        if let Some(kept) = &self.kept
-            && kept.binary_search(&index).is_err()
-        {
-            return Some((None, then));
-        }
-        if self.trace == Trace::Print {
-            eprintln!("{index}: {op:x?}");
-        }
-        Some((Some(op), then))
-    }
-
-    pub(super) fn note(&self, f: impl FnOnce(&mut Outcome)) {
-        f(&mut self.done.lock().expect("not poisoned"));
-    }
-
-    pub(super) fn done(&self) -> Outcome {
-        *self.done.lock().expect("not poisoned")
-    }
-
-    /// Whether a program lives, or a read that one has left behind is under way.
-    pub(super) fn is_running(&self) -> bool {
-        self.spaces.load(Relaxed) > 0
-            || self.disks.iter().any(|disk| disk.pending() > 0)
-            || self.world.uvm.is_paging_in()
-    }
-
-    pub(super) fn check(&self) -> Result<(), String> {
-        self.world.uvm.check().map(drop).map_err(|e| e.to_string())
-    }
 }
 
 /// Takes everything down and sees that nothing is left.
