@@ -18,6 +18,9 @@ macro_rules! programs {
 programs! {
     hello [];
     memory [];
+    locked [];
+    remap [];
+    advice [];
     cow [];
     protect [];
     stack [];

@@ -8,9 +8,12 @@
 use super::Processes;
 use super::body::Current;
 use super::elf::{self, ElfError, Image, Segment};
+use super::limits::Limits;
 use super::machine;
 use super::process::Name;
-use super::stack::{self, Aux, STACK_GAP, STACK_SIZE, STACK_TOP, Strings, StringsError};
+use super::stack::{
+    self, Aux, STACK_GAP, STACK_SIZE, STACK_START, STACK_TOP, Strings, StringsError,
+};
 use crate::fs::FsError;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::mount::Location;
@@ -65,6 +68,8 @@ pub(super) struct Request<'a> {
     pub path: &'a [u8],
     pub argv: Strings,
     pub envp: Strings,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// Builds the address space of a new program. Awaits the file's pages.
@@ -77,6 +82,7 @@ pub(super) async fn load(system: &Processes, request: Request<'_>) -> Result<Loa
         path,
         mut argv,
         envp,
+        limits,
     } = request;
     let name = Name::of_path(path);
     let mut path: Vec<u8> = path.to_vec();
@@ -99,6 +105,7 @@ pub(super) async fn load(system: &Processes, request: Request<'_>) -> Result<Loa
         let image = image(&file, &head).await?;
         drop(head);
         let space = VmSpace::new(system.uvm())?;
+        space.set_limits(limits.of_space());
         return match fill(system, &space, &file, &image, &path, &argv, &envp).await {
             Ok(sp) => Ok(Loaded {
                 space,
@@ -172,8 +179,9 @@ async fn fill(
     }
     space.set_brk_start(VirtAddr::new(image.brk));
     space.set_top(VirtAddr::new(STACK_TOP - STACK_SIZE - STACK_GAP));
-    let stack = MapRequest::anonymous(STACK_SIZE as usize, Prot::RW)
-        .at(Placement::Fixed(VirtAddr::new(STACK_TOP - STACK_SIZE)));
+    let mut stack = MapRequest::anonymous(STACK_START as usize, Prot::RW)
+        .at(Placement::Fixed(VirtAddr::new(STACK_TOP - STACK_START)));
+    stack.grows = true;
     space.map(stack)?;
     let mut random = [0; 16];
     system.random(&mut random);
@@ -189,7 +197,12 @@ async fn fill(
     )?;
     let mut at = first.sp;
     for piece in first.bytes.pieces() {
-        space.write_bytes(VirtAddr::new(at), piece).await?;
+        let written = space.write_bytes(VirtAddr::new(at), piece).await;
+        written.map_err(|error| match error {
+            // The stack may not grow so far.
+            FaultError::NoMapping => ExecError::Strings(StringsError::TooLong),
+            error => error.into(),
+        })?;
         at += piece.len() as u64;
     }
     Ok(first.sp)
@@ -246,6 +259,7 @@ pub async fn exec(
             path,
             argv,
             envp,
+            limits: process.limits(),
         },
     )
     .await?;

@@ -50,6 +50,18 @@ impl Limits {
         self.0.get(usize::try_from(kind).ok()?).copied()
     }
 
+    /// What of it binds an address space.
+    #[must_use]
+    pub fn of_space(&self) -> uvm::map::Limits {
+        let soft = |kind: u32| self.0[kind as usize].soft;
+        uvm::map::Limits {
+            address_space: soft(sys::RLIMIT_AS),
+            data: soft(sys::RLIMIT_DATA),
+            stack: soft(sys::RLIMIT_STACK),
+            locked: soft(sys::RLIMIT_MEMLOCK),
+        }
+    }
+
     /// Sets the limit of one kind. Returns whether there is such a kind and `soft` is not above `hard`.
     #[must_use]
     pub fn set(&mut self, kind: u64, limit: Limit) -> bool {

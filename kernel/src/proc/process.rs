@@ -258,9 +258,12 @@ impl Process {
         *self.limits.lock()
     }
 
-    /// Changes its resource limits.
+    /// Changes its resource limits, and those of its address space.
     pub fn set_limits(&self, limits: Limits) {
         *self.limits.lock() = limits;
+        if let Some(space) = self.space() {
+            space.set_limits(limits.of_space());
+        }
     }
 
     /// Time it has used.

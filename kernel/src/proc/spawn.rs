@@ -128,6 +128,7 @@ impl Processes {
             path: program.path,
             argv,
             envp,
+            limits: Limits::default(),
         };
         let loaded = exec::load(self, request).await?;
         let parts = Parts {

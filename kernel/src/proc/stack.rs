@@ -10,9 +10,11 @@ use uvm::PAGE_SIZE;
 
 /// End of the stack's address range: the last page below the canonical hole is never mapped.
 pub const STACK_TOP: u64 = 0x7fff_ffff_f000;
-/// Bytes of address space for the stack (RLIMIT_STACK's soft limit).
+/// Bytes of address space kept free for the stack to grow into (RLIMIT_STACK's soft limit).
 pub const STACK_SIZE: u64 = 8 << 20;
-/// Bytes below the stack that no mapping is placed in: running over its end faults.
+/// Bytes of it that are mapped at first.
+pub const STACK_START: u64 = 132 << 10;
+/// Bytes below that which no mapping is placed in: running over its end faults.
 pub const STACK_GAP: u64 = 1 << 20;
 /// Most bytes of argument strings, and as many of environment strings.
 pub const MAX_STRINGS: usize = 512 << 10;

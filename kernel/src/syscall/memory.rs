@@ -8,13 +8,13 @@ use crate::proc::Current;
 use crate::proc::machine::USER_END;
 use linux_raw_sys::general as sys;
 use uvm::addr::{PageIndex, VaRange, VirtAddr, round_page};
-use uvm::map::{Advice, MapRequest, Placement, Sharing};
+use uvm::map::{MapRequest, Mremap, Placement, VmError};
 use uvm::prot::Prot;
 
-const PAGE: u64 = uvm::PAGE_SIZE as u64;
+pub(super) const PAGE: u64 = uvm::PAGE_SIZE as u64;
 
 /// The whole pages from `start` over `len` bytes, all of them the user's.
-fn range(start: u64, len: u64) -> Result<VaRange, Errno> {
+pub(super) fn range(start: u64, len: u64) -> Result<VaRange, Errno> {
     if !start.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
@@ -81,8 +81,15 @@ pub(super) async fn mmap(
         file_mapping(current, number, offset, len, prot, shared)?
     };
     let request = request.at(placement);
-    let request = if shared { request.shared() } else { request };
-    Ok(current.space().map(request)?.as_u64())
+    let mut request = if shared { request.shared() } else { request };
+    request.grows = flags & sys::MAP_GROWSDOWN != 0 && !shared;
+    let space = current.space();
+    let at = space.mmap(request).await?;
+    if flags & sys::MAP_LOCKED != 0 {
+        // What cannot be locked is mapped all the same, as Linux has it.
+        let _ = space.mlock(VaRange::new(at, at + rounded)).await;
+    }
+    Ok(at.as_u64())
 }
 
 fn file_mapping(
@@ -136,85 +143,34 @@ pub(super) async fn mprotect(current: &mut Current, [start, len, bits, ..]: Args
     Ok(0)
 }
 
-pub(super) async fn madvise(current: &mut Current, [start, len, advice, ..]: Args) -> SysResult {
-    let range = range(start, len)?;
-    let advice = match advice as u32 {
-        sys::MADV_NORMAL => Advice::Normal,
-        sys::MADV_RANDOM => Advice::Random,
-        sys::MADV_SEQUENTIAL => Advice::Sequential,
-        sys::MADV_DONTNEED => {
-            if !range.is_empty() {
-                discard(current, range)?;
-            }
-            return Ok(0);
-        }
-        // Pure hints, which may go unheeded.
-        sys::MADV_WILLNEED
-        | sys::MADV_HUGEPAGE
-        | sys::MADV_NOHUGEPAGE
-        | sys::MADV_DONTDUMP
-        | sys::MADV_DODUMP
-        | sys::MADV_MERGEABLE
-        | sys::MADV_UNMERGEABLE
-        | sys::MADV_COLD => return Ok(0),
-        _ => return Err(Errno::EINVAL.into()),
-    };
-    if !range.is_empty() {
-        current.space().advise(range, advice).await?;
-    }
-    Ok(0)
-}
-
-/// Makes private anonymous memory as new: mapped afresh in its place. Of files only what was never written
-/// privately could be dropped without being missed, which is refused rather than guessed.
-fn discard(current: &Current, range: VaRange) -> Result<(), SysError> {
-    let regions = current.space().regions();
-    let inside = || {
-        regions.iter().filter_map(|region| {
-            let start = region.range.start().max(range.start());
-            let end = region.range.end().min(range.end());
-            (start < end).then(|| (region, VaRange::new(start, end)))
-        })
-    };
-    if inside().map(|(_, part)| part.pages()).sum::<usize>() < range.pages() {
-        return Err(Errno::ENOMEM.into());
-    }
-    if inside().any(|(region, _)| region.file || region.sharing == Sharing::Shared) {
-        return Err(Errno::EINVAL.into());
-    }
-    for (region, part) in inside() {
-        let len = part.pages() * uvm::PAGE_SIZE;
-        current
-            .space()
-            .map(MapRequest::anonymous(len, region.prot).at(Placement::Fixed(part.start())))?;
-    }
-    Ok(())
-}
-
-/// Shrinks a mapping, or leaves it. Growth is refused for want of room, which every allocator copes with.
-pub(super) async fn mremap(current: &mut Current, [start, old, new, flags, ..]: Args) -> SysResult {
+/// Changes a mapping's length, and its place if it may move.
+pub(super) async fn mremap(
+    current: &mut Current,
+    [start, old, new, flags, to, ..]: Args,
+) -> SysResult {
     let known = sys::MREMAP_MAYMOVE | sys::MREMAP_FIXED;
-    if flags & !u64::from(known) != 0 || old == 0 || new == 0 {
+    let (may_move, fixed) = (
+        flags & u64::from(sys::MREMAP_MAYMOVE) != 0,
+        flags & u64::from(sys::MREMAP_FIXED) != 0,
+    );
+    if flags & !u64::from(known) != 0 || fixed && !may_move {
         return Err(Errno::EINVAL.into());
     }
-    let (old, new) = (range(start, old)?, range(start, new)?);
-    if flags as u32 & sys::MREMAP_FIXED != 0 || new.end() > old.end() {
-        return Err(Errno::ENOMEM.into());
+    // An address beyond what can be mapped is one where nothing is.
+    let start = VirtAddr::try_new(start).map_err(|_| Errno::EFAULT)?;
+    if new > USER_END {
+        return Err(Errno::EINVAL.into());
     }
-    let tail = VaRange::new(new.end(), old.end());
-    if !tail.is_empty() {
-        current.space().unmap(tail).await?;
-    }
-    Ok(start)
-}
-
-/// Nothing mapped can be written to a file yet, so nothing is ever unwritten.
-pub(super) async fn msync(_: &mut Current, [start, len, flags, ..]: Args) -> SysResult {
-    range(start, len).map_err(|_| Errno::ENOMEM)?;
-    let known = sys::MS_ASYNC | sys::MS_INVALIDATE | sys::MS_SYNC;
-    match flags & !u64::from(known) {
-        0 => Ok(0),
-        _ => Err(Errno::EINVAL.into()),
+    let how = match (may_move, fixed) {
+        (_, true) => Mremap::Fixed(VirtAddr::try_new(to).map_err(|_| Errno::EINVAL)?),
+        (true, _) => Mremap::MayMove,
+        (false, _) => Mremap::InPlace,
+    };
+    match current.space().mremap(start, old, new, how).await {
+        Ok(at) => Ok(at.as_u64()),
+        Err(VmError::Unmapped) => Err(Errno::EFAULT.into()),
+        Err(VmError::Limit) => Err(Errno::EAGAIN.into()),
+        Err(error) => Err(error.into()),
     }
 }
 

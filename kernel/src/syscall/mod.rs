@@ -19,6 +19,7 @@ mod memory;
 mod names;
 mod poll;
 mod process;
+mod residency;
 mod signals;
 mod time;
 mod tty;
@@ -144,9 +145,15 @@ table! {
         __NR_mmap => memory::mmap,
         __NR_munmap => memory::munmap,
         __NR_mprotect => memory::mprotect,
-        __NR_madvise => memory::madvise,
         __NR_mremap => memory::mremap,
-        __NR_msync => memory::msync,
+        __NR_madvise => residency::madvise,
+        __NR_msync => residency::msync,
+        __NR_mlock => residency::mlock,
+        __NR_mlock2 => residency::mlock2,
+        __NR_munlock => residency::munlock,
+        __NR_mlockall => residency::mlockall,
+        __NR_munlockall => residency::munlockall,
+        __NR_mincore => residency::mincore,
         __NR_fork => process::fork,
         __NR_vfork => process::vfork,
         __NR_clone => process::clone,

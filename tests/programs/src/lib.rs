@@ -170,6 +170,28 @@ impl Drop for Mapping {
     }
 }
 
+/// The running program's own file.
+///
+/// # Panics
+/// When its first argument is not its path.
+pub fn own_file() -> std::fs::File {
+    let path = std::env::args_os().next().expect("a program has a name");
+    std::fs::File::open(path).expect("a program can read itself")
+}
+
+/// What a system call's wrapper returned: `ok`, or the error's number.
+pub fn outcome(result: c_int) -> String {
+    match result {
+        -1 => format!(
+            "error {}",
+            std::io::Error::last_os_error()
+                .raw_os_error()
+                .unwrap_or_default()
+        ),
+        _ => "ok".to_owned(),
+    }
+}
+
 /// FNV-1a over bytes.
 #[derive(Clone, Copy)]
 pub struct Checksum(pub u64);

@@ -1,4 +1,4 @@
-//! What a range is expected to be used for, what a child gets of it, and what of it is not needed, or soon will be.
+//! What a range is expected to be used for, and what of it is not needed, or soon will be.
 //!
 //! Owns nothing. Attributes of entries are changed under the map's write lock; contents are given up under it as well, a few hundred
 //! pages at a time, so that no fault sees one half of a page's end. Reads that are started are nobody's: whoever faults finds them.
@@ -6,7 +6,7 @@
 use crate::addr::{PAGE_SHIFT, PageIndex, VaRange, VirtAddr};
 use crate::amap::Amap;
 use crate::io::IO_SLOTS;
-use crate::map::{Advice, Inherit, MapEntry, VmError, VmSpace};
+use crate::map::{Advice, MapEntry, VmError, VmSpace};
 use crate::object::{Behind, Resident, UvmObject};
 use crate::pool::Ref;
 
@@ -31,14 +31,6 @@ impl VmSpace {
     /// [`VmError::Unmapped`] if there is a hole in it, [`VmError::OutOfMemory`].
     pub async fn advise(&self, range: VaRange, advice: Advice) -> Result<(), VmError> {
         self.change(range, |entry| entry.advice = advice).await
-    }
-
-    /// Sets what a child gets of a range. Awaits other modifiers.
-    ///
-    /// # Errors
-    /// As [`Self::advise`].
-    pub async fn inherit(&self, range: VaRange, inherit: Inherit) -> Result<(), VmError> {
-        self.change(range, |entry| entry.inherit = inherit).await
     }
 
     /// Starts to read what of a range is in files and not in memory, and returns without waiting for it (MADV_WILLNEED; UVM has
@@ -190,7 +182,11 @@ impl VmSpace {
         }
     }
 
-    async fn change(&self, range: VaRange, f: impl FnMut(&mut MapEntry)) -> Result<(), VmError> {
+    pub(super) async fn change(
+        &self,
+        range: VaRange,
+        f: impl FnMut(&mut MapEntry),
+    ) -> Result<(), VmError> {
         let _busy = self.map.busy.lock().await;
         let mut map = self.map.write();
         let (start, end) = (range.start().as_u64(), range.end().as_u64());

@@ -22,6 +22,7 @@ mod brk;
 pub(crate) mod entry;
 mod extract;
 pub(crate) mod grow;
+mod inherit;
 mod merge;
 mod mincore;
 mod mmap;
