@@ -4,8 +4,8 @@
 
 use core::ops::Range;
 
-use crate::addr::PAGE_SIZE;
-use crate::map::{Advice, Inherit, MlockAll, Sync};
+use crate::addr::{PAGE_SIZE, VirtAddr};
+use crate::map::{Advice, Extract, Inherit, MlockAll, Mremap, Sync};
 use crate::prot::{Access, Prot};
 use crate::sim::model::SAMPLES;
 use crate::sim::op::{
@@ -103,6 +103,27 @@ impl Draw<'_> {
             }
             Kind::Loan => Op::Loan(self.pages(4), self.random.below(500)),
             Kind::LoanTo => Op::LoanTo(self.pages(4), self.page()),
+            Kind::Extract => {
+                let how = self.random.pick(&[
+                    Extract::Share,
+                    Extract::ShareMaximum,
+                    Extract::Copy,
+                    Extract::Copy,
+                    Extract::Remove,
+                    Extract::Remove,
+                ]);
+                let place = self.random.pick(&[Where::Fixed, Where::Exclusive]);
+                Op::Extract(self.pages(8), how, self.page(), place)
+            }
+            Kind::Mremap => {
+                let how = match self.random.below(4) {
+                    0 => Mremap::InPlace,
+                    1 => Mremap::MayMove,
+                    _ => Mremap::Fixed(VirtAddr::new(self.page() * PAGE_SIZE as u64)),
+                };
+                Op::Mremap(self.pages(6), 1 + self.random.below(8), how)
+            }
+            Kind::Poke => Op::Poke(self.spot(), self.random.draw() as u8),
             Kind::Brk => Op::Brk(self.random.below(12 * PAGE_SIZE as u64)),
             Kind::Mlock => Op::Mlock(self.range(10)),
             Kind::Munlock => Op::Munlock(self.range(16)),

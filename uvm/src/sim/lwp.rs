@@ -73,9 +73,18 @@ impl Lwp {
 
     async fn operation(&self, op: Op) {
         match op {
-            Op::Access(access, spot, byte) => self.access(access, spot, byte).await,
-            Op::ReadBytes(at, len) => self.read_bytes(at, len).await,
-            Op::WriteBytes(at, len, byte) => self.write_bytes(at, len, byte).await,
+            Op::Access(..) | Op::ReadBytes(..) | Op::WriteBytes(..) => {
+                if !self.process.may_access() {
+                    return;
+                }
+                match op {
+                    Op::Access(access, spot, byte) => self.access(access, spot, byte).await,
+                    Op::ReadBytes(at, len) => self.read_bytes(at, len).await,
+                    Op::WriteBytes(at, len, byte) => self.write_bytes(at, len, byte).await,
+                    _ => {}
+                }
+                self.process.accessed();
+            }
             Op::Map(mapping) => self.map(mapping).await,
             Op::MapBadly(flaw, pages) => self.map_badly(flaw, pages),
             Op::Unmap(pages) => self.unmap(pages).await,
@@ -87,6 +96,9 @@ impl Lwp {
             Op::Sync(pages, how) => self.sync(pages, how).await,
             Op::Loan(pages, micros) => self.loan(pages, micros).await,
             Op::LoanTo(pages, at) => self.loan_to(pages, at).await,
+            Op::Extract(pages, how, at, place) => self.extract(pages, how, at, place).await,
+            Op::Mremap(pages, count, how) => self.mremap(pages, count, how).await,
+            Op::Poke(spot, byte) => self.poke(spot, byte).await,
             Op::Brk(bytes) => self.brk(bytes).await,
             Op::Mlock(pages) => self.mlock(pages).await,
             Op::Munlock(pages) => self.munlock(pages).await,

@@ -18,6 +18,8 @@ use crate::sim::wiring::hard_to_wire;
 const MAX_SPACES: usize = 6;
 /// Everything that programs map lies in here, in pages.
 pub(super) const ALL: Range<u64> = 0..1 << 35;
+/// Pages past the arena that a mapping which is moved may reach.
+const MARGIN: u64 = 16;
 pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 
 pub(super) fn range(pages: &Range<u64>) -> VaRange {
@@ -31,9 +33,10 @@ impl Lwp {
         self.process.turn(executor, pages, doing).await
     }
 
-    /// What the model must know of a range: nothing is ever mapped past the arena.
+    /// What the model must know of a range: nothing is ever mapped far past the arena.
     pub(super) fn known(&self, pages: &Range<u64>) -> Range<u64> {
-        pages.start..pages.end.min(self.shared.plan.arena.end.max(pages.start))
+        let end = self.shared.plan.arena.end + MARGIN;
+        pages.start..pages.end.min(end.max(pages.start))
     }
 
     pub(super) async fn map(&self, mapping: Mapping) {
@@ -106,7 +109,7 @@ impl Lwp {
     }
 
     /// Nothing is left outside the arena, where nobody would look at it.
-    async fn keep_to_arena(&self, placed: Range<u64>) {
+    pub(super) async fn keep_to_arena(&self, placed: Range<u64>) {
         if placed.start < self.shared.plan.arena.start {
             self.unmap_now(placed).await;
         }
@@ -153,7 +156,7 @@ impl Lwp {
         self.unmap_now(pages).await;
     }
 
-    async fn unmap_now(&self, pages: Range<u64>) {
+    pub(super) async fn unmap_now(&self, pages: Range<u64>) {
         let known = self.known(&pages);
         self.process.with(|m| m.begin(known.clone()));
         let result = self.process.space.unmap(range(&pages)).await;

@@ -5,7 +5,7 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
 //! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
-//! `mapping`, `wiring`, `advice`, `lending` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
+//! `mapping`, `wiring`, `advice`, `lending`, `moving` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 mod advice;
 mod content;
@@ -17,6 +17,7 @@ mod lending;
 mod lwp;
 mod mapping;
 pub mod model;
+mod moving;
 pub mod op;
 pub mod plan;
 mod process;

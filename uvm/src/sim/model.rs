@@ -274,6 +274,11 @@ impl Model {
         self.pages.insert(page, new);
     }
 
+    /// Takes the pages of a range out.
+    pub fn take(&mut self, pages: Range<u64>) -> Vec<ModelPage> {
+        pages.filter_map(|page| self.pages.remove(&page)).collect()
+    }
+
     /// Unmaps pages.
     pub fn remove(&mut self, pages: Range<u64>) {
         for page in pages {

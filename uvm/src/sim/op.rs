@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use crate::addr::PAGE_SIZE;
-use crate::map::{Advice, Inherit, MlockAll, Sync};
+use crate::map::{Advice, Extract, Inherit, MlockAll, Mremap, Sync};
 use crate::prot::{Access, Prot};
 use crate::sim::model::SAMPLES;
 
@@ -46,6 +46,12 @@ pub enum Kind {
     Loan,
     /// Lend pages to a process.
     LoanTo,
+    /// Show pages in a second place, or move them.
+    Extract,
+    /// Change a mapping's length or place.
+    Mremap,
+    /// Read and write as a debugger does.
+    Poke,
     /// Move the heap's end.
     Brk,
     /// Wire.
@@ -63,7 +69,7 @@ pub enum Kind {
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 20] = [
+pub const KINDS: [(Kind, u64, bool); 23] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
     (Kind::Map, 180, false),
@@ -77,6 +83,9 @@ pub const KINDS: [(Kind, u64, bool); 20] = [
     (Kind::Sync, 10, true),
     (Kind::Loan, 40, true),
     (Kind::LoanTo, 40, true),
+    (Kind::Extract, 30, true),
+    (Kind::Mremap, 30, true),
+    (Kind::Poke, 20, true),
     (Kind::Brk, 20, true),
     (Kind::Mlock, 40, true),
     (Kind::Munlock, 20, true),
@@ -216,6 +225,12 @@ pub enum Op {
     Loan(Range<u64>, u64),
     /// Lends a few pages to where others are.
     LoanTo(Range<u64>, u64),
+    /// Shows pages, or moves them, where others are.
+    Extract(Range<u64>, Extract, u64, Where),
+    /// Makes of pages a mapping of so many, there or elsewhere.
+    Mremap(Range<u64>, u64, Mremap),
+    /// Writes a byte whatever is allowed, and reads it.
+    Poke(Spot, u8),
     /// Moves the heap's end to so many bytes past its start.
     Brk(u64),
     /// Wires.

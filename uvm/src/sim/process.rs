@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 use std::sync::Mutex;
 
@@ -14,6 +14,10 @@ use executor::Executor;
 
 use crate::map::VmSpace;
 use crate::sim::model::Model;
+
+/// How soon who waits for its turn looks again at first, and how seldom at last: those looks are polls without an operation done, and
+/// a disk may take long, in which nothing else happens.
+const TURN: (Duration, Duration) = (Duration::from_micros(1), Duration::from_millis(1));
 
 /// What somebody does with a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub(super) struct Process {
     pub(super) model: Mutex<Model>,
     /// How many programs run in it.
     pub(super) programs: AtomicUsize,
+    /// Accesses under way, and whether no more may begin.
+    accesses: AtomicUsize,
+    quiet: AtomicBool,
     under_way: Mutex<Vec<(Range<u64>, Doing)>>,
     /// Turns taken so far.
     turns: AtomicU64,
@@ -52,6 +59,8 @@ impl Process {
             space,
             model: Mutex::new(model),
             programs: AtomicUsize::new(programs),
+            accesses: AtomicUsize::new(0),
+            quiet: AtomicBool::new(false),
             under_way: Mutex::new(Vec::new()),
             turns: AtomicU64::new(0),
         }
@@ -62,6 +71,39 @@ impl Process {
         f(&mut self.model.lock().expect("not poisoned"))
     }
 
+    /// An access begins, if it may now; [`Self::accessed`] ends it.
+    pub(super) fn may_access(&self) -> bool {
+        let may = !self.quiet.load(Relaxed);
+        if may {
+            self.accesses.fetch_add(1, Relaxed);
+        }
+        may
+    }
+
+    /// An access has ended.
+    pub(super) fn accessed(&self) {
+        self.accesses.fetch_sub(1, Relaxed);
+    }
+
+    /// Awaits the end of all accesses, and lets none begin: for who moves pages, which others would find in the old or in the new
+    /// place. The caller has its turn at everything, and ends it by [`Self::noise`].
+    pub(super) async fn quiet(&self, executor: &Arc<Executor>) {
+        self.quiet.store(true, Relaxed);
+        while self.accesses.load(Relaxed) > 0 {
+            executor.sleep(Duration::from_micros(50)).await;
+        }
+    }
+
+    /// Accesses may begin again.
+    pub(super) fn noise(&self) {
+        self.quiet.store(false, Relaxed);
+    }
+
+    /// Whether no access may begin.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet.load(Relaxed)
+    }
+
     /// Awaits the turn of an operation on `pages`.
     pub(super) async fn turn(
         &self,
@@ -69,7 +111,7 @@ impl Process {
         pages: Range<u64>,
         doing: Doing,
     ) -> Turn<'_> {
-        let mut pause = Duration::from_micros(1);
+        let (mut pause, longest) = TURN;
         loop {
             {
                 let mut under_way = self.under_way.lock().expect("not poisoned");
@@ -87,9 +129,8 @@ impl Process {
                     };
                 }
             }
-            // A disk may take long, in which nothing else would happen but this.
             executor.sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(1));
+            pause = (pause * 2).min(longest);
         }
     }
 }

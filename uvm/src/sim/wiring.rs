@@ -168,7 +168,7 @@ impl Lwp {
         let mut out = alloc::vec![0xee; (pages.end - pages.start) as usize];
         let result = self.process.space.mincore(range(&pages), &mut out);
         let unsettled = |m: &mut Model| pages.clone().any(|page| !m.is_settled_at(page));
-        if self.process.with(unsettled) {
+        if self.process.with(unsettled) || self.process.is_quiet() {
             return;
         }
         let mapped = self.process.with(|m| m.all(pages.clone()));

@@ -1,0 +1,221 @@
+//! The operations of simulated programs that show pages in a second place, move them, or write to them as a debugger does.
+//!
+//! Meanwhile no other program of the process accesses anything: whether it would find a page in its old or its new place nobody could
+//! tell. Those of other processes go on.
+
+use core::ops::Range;
+
+use crate::addr::VirtAddr;
+use crate::fault::FaultError;
+use crate::map::{Extract, Inherit, Mremap, Placement, VmError};
+use crate::prot::Prot;
+use crate::sim::lwp::Lwp;
+use crate::sim::mapping::{ALL, PAGE, range};
+use crate::sim::model::{Content, ModelPage, Risk};
+use crate::sim::op::{Spot, Where};
+use crate::sim::process::Doing;
+use crate::sim::run::Mode;
+
+const fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+impl Lwp {
+    pub(super) async fn extract(&self, pages: Range<u64>, how: Extract, at: u64, place: Where) {
+        let count = pages.end - pages.start;
+        let there = at..at + count;
+        if overlap(&pages, &there) && how != Extract::Remove {
+            return;
+        }
+        let _turn = self.turn(ALL, Doing::Changes).await;
+        let (process, space) = (&self.process, &self.process.space);
+        process.quiet(&self.shared.world.executor).await;
+        let before: alloc::vec::Vec<_> = process.with(|m| {
+            let changes = |(_, page): (u64, &ModelPage)| page.content.changes();
+            m.within(pages.clone()).map(changes).collect()
+        });
+        let (mapped, replaced, size) = process.with(|m| {
+            let replaced = m.within(there.clone()).count() as u64;
+            (m.all(pages.clone()), replaced, m.len())
+        });
+        let occupied = replaced > 0;
+        // What it replaces goes first.
+        let larger = (size + count - replaced) * PAGE;
+        let over = how != Extract::Remove && larger > self.shared.plan.limit;
+        let placement = match place {
+            Where::Fixed => Placement::Fixed(VirtAddr::new(at * PAGE)),
+            _ => Placement::Exclusive(VirtAddr::new(at * PAGE)),
+        };
+        let result = space.extract(range(&pages), space, how, placement).await;
+        let exists = occupied && place != Where::Fixed;
+        let good = mapped && !exists && !over && !overlap(&pages, &there);
+        match result {
+            Ok(va) if good && va.as_u64() == at * PAGE => {
+                process.with(|m| {
+                    m.remove(there.clone());
+                    if how == Extract::Remove {
+                        for (page, new) in there.clone().zip(m.take(pages)) {
+                            m.insert(page, new);
+                        }
+                        return;
+                    }
+                    for ((from, to), changes) in pages.zip(there.clone()).zip(before) {
+                        let Some(new) = shown(m.get(from), how, changes) else {
+                            continue;
+                        };
+                        if how != Extract::Copy {
+                            let content = new.content.clone();
+                            m.change(from..from + 1, |page| page.content = content.clone());
+                        }
+                        m.insert(to, new);
+                    }
+                });
+            }
+            Err(VmError::Unmapped) if !mapped => {}
+            Err(VmError::Exists) if exists => {}
+            Err(VmError::Limit) if over => {}
+            Err(VmError::Invalid) if overlap(&pages, &there) => {}
+            Err(error) if good || self.shared.mode == Mode::Starved => {
+                self.out_of_memory("extract", error);
+            }
+            result => self.fail(format_args!(
+                "{how:?} {pages:x?} at {at:#x}: {result:x?}; mapped: {mapped}, occupied: {occupied}"
+            )),
+        }
+        process.noise();
+    }
+
+    /// What is new of it is unmapped at once: what it shows depends on mappings that the model does not know.
+    pub(super) async fn mremap(&self, pages: Range<u64>, count: u64, how: Mremap) {
+        let _turn = self.turn(ALL, Doing::Changes).await;
+        let (process, space) = (&self.process, &self.process.space);
+        process.quiet(&self.shared.world.executor).await;
+        let old = pages.end - pages.start;
+        let grows = count > old;
+        // What shrinks where it is need be there only at its start; else all that is left of it.
+        let needed = match how {
+            Mremap::InPlace | Mremap::MayMove if !grows => 1,
+            _ => old.min(count),
+        };
+        let (mapped, wired, size) = process.with(|m| {
+            let wired = !m.each(pages.clone(), |page| page.wired == 0);
+            (m.all(pages.start..pages.start + needed), wired, m.len())
+        });
+        let more = count.saturating_sub(old);
+        let over = (size + more) * PAGE > self.shared.plan.limit;
+        let va = VirtAddr::new(pages.start * PAGE);
+        let result = space.mremap(va, old * PAGE, count * PAGE, how).await;
+        let fixed = match how {
+            Mremap::Fixed(at) => Some(at.as_u64() / PAGE..at.as_u64() / PAGE + count),
+            _ => None,
+        };
+        let overlaps = fixed.as_ref().is_some_and(|there| overlap(&pages, there));
+        match result {
+            Ok(va) if mapped && !overlaps => {
+                let at = va.as_u64() / PAGE;
+                let there = at..at + count;
+                let right = match how {
+                    Mremap::InPlace => at == pages.start,
+                    Mremap::Fixed(wanted) => va == wanted,
+                    Mremap::MayMove => at == pages.start || process.with(|m| !m.any(there.clone())),
+                };
+                if !right {
+                    self.fail(format_args!("{pages:x?} of {count}, {how:?}: at {at:#x}"));
+                }
+                process.with(|m| {
+                    if at == pages.start {
+                        m.remove(there.end.min(pages.end)..pages.end);
+                        return;
+                    }
+                    let moved = m.take(pages.start..pages.start + needed);
+                    m.remove(pages);
+                    m.remove(there.clone());
+                    for (page, new) in there.clone().zip(moved) {
+                        m.insert(page, new);
+                    }
+                });
+                if grows {
+                    self.unmap_now(at + old..at + count).await;
+                }
+                self.keep_to_arena(there).await;
+            }
+            // Pages that the model knows alike may belong to several mappings.
+            Err(VmError::Unmapped) if !mapped || old > 1 => {}
+            Err(VmError::Invalid) if overlaps => {}
+            Err(VmError::Limit) if grows && wired => {}
+            Err(VmError::OutOfMemory) if grows && (over || how == Mremap::InPlace) => {}
+            Err(error) if mapped || self.shared.mode == Mode::Starved => {
+                self.out_of_memory("mremap", error);
+            }
+            result => self.fail(format_args!(
+                "{pages:x?} of {count}, {how:?}: {result:x?}; mapped: {mapped}"
+            )),
+        }
+        process.noise();
+    }
+
+    /// Of memory that others show, nobody could say when they see it: only private pages.
+    pub(super) async fn poke(&self, spot: Spot, byte: u8) {
+        let Spot { page, sample } = spot;
+        let _turn = self.turn(ALL, Doing::Changes).await;
+        let process = &self.process;
+        process.quiet(&self.shared.world.executor).await;
+        let found = process.with(|m| m.get(page).cloned());
+        let wanted = match &found {
+            None => Err(FaultError::NoMapping),
+            Some(page) if !page.max_prot.contains(Prot::RW) => Err(FaultError::Protection),
+            Some(page) if matches!(page.content, Content::Beyond) => Err(FaultError::BeyondEnd),
+            Some(page) if page.risk() == Risk::Bad => Err(FaultError::Io),
+            Some(_) => Ok(()),
+        };
+        let others = found.is_some_and(|page| {
+            matches!(
+                page.content,
+                Content::Shared(_) | Content::Object(_) | Content::File(_)
+            )
+        });
+        if !others {
+            process.with(|m| m.may_own(page..page + 1));
+            let va = VirtAddr::new(spot.va());
+            let mut got = [0];
+            let mut result = process.space.poke(va, &[byte]).await;
+            if result.is_ok() {
+                process.with(|m| m.store(page, sample, byte));
+                result = process.space.peek(va, &mut got).await;
+            }
+            match result {
+                Ok(()) if wanted.is_ok() && got == [byte] => {}
+                Err(error) if wanted == Err(error) => {}
+                Err(FaultError::Io) if process.with(|m| m.may_fail(page)) => {}
+                Err(FaultError::OutOfMemory) if self.shared.mode == Mode::Starved => {}
+                result => self.fail(format_args!(
+                    "poke {page:#x}: {result:?} and {got:x?}, expected {wanted:?}"
+                )),
+            }
+        }
+        process.noise();
+    }
+}
+
+/// What a page is where it is shown a second time. `changes` were counted when that began.
+fn shown(page: Option<&ModelPage>, how: Extract, changes: u32) -> Option<ModelPage> {
+    let mut page = page?.clone();
+    page.wired = 0;
+    match how {
+        Extract::ShareMaximum => page.prot = page.max_prot,
+        Extract::Copy => {
+            // Others who share it may have stored meanwhile.
+            let sure = page.content.changes() == changes;
+            page.content = page.content.private();
+            page.private = true;
+            if !sure {
+                page.content.forget();
+            }
+        }
+        Extract::Share | Extract::Remove => {}
+    }
+    if how != Extract::Copy || page.inherit == Inherit::Share {
+        page.content = page.content.shareable();
+    }
+    Some(page)
+}
