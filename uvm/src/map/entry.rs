@@ -6,7 +6,7 @@ use super::grow::STACK_GAP;
 use core::ops::Range;
 
 use super::tree::Span;
-use crate::addr::{PAGE_SHIFT, PageIndex, VaRange, VirtAddr};
+use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PageIndex, VaRange, VirtAddr};
 use crate::amap::Amap;
 use crate::object::UvmObject;
 use crate::pool::Ref;
@@ -96,6 +96,27 @@ pub struct MapEntry {
 pub(crate) const WIRED_ALL: u64 = u64::MAX;
 
 impl MapEntry {
+    /// What a node holds that is only memory for an entry to come.
+    pub(crate) fn blank() -> Self {
+        Self {
+            start: 0,
+            end: PAGE_SIZE as u64,
+            object: None,
+            offset: PageIndex(0),
+            amap: None,
+            slot: 0,
+            prot: Prot::empty(),
+            max_prot: Prot::empty(),
+            inherit: Inherit::None,
+            advice: Advice::Normal,
+            copy_on_write: true,
+            needs_copy: true,
+            wired: 0,
+            wired_to: 0,
+            role: Role::Plain,
+        }
+    }
+
     /// Its addresses.
     #[must_use]
     pub fn range(&self) -> VaRange {

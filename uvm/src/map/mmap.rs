@@ -7,6 +7,7 @@ use crate::map::entry::Role;
 use crate::map::tree::{Node, Tree};
 use crate::map::wire::Scope;
 use crate::map::{Backing, MapEntry, MapRequest, Sharing, USER_MAX, USER_MIN, VmError, VmSpace};
+use crate::pool::PoolBox;
 use crate::prot::Prot;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -19,16 +20,28 @@ impl VmSpace {
     /// mapping is gone again then, and so is what a fixed placement met.
     pub async fn mmap(&self, request: MapRequest) -> Result<VirtAddr, VmError> {
         let (len, hidden) = (request.len as u64, request.prot.is_empty());
-        let at = self.map(request)?;
-        if self.wires_future.load(Relaxed) && !hidden {
-            let len = round_page(len).unwrap_or(0);
-            self.wire_new(VaRange::new(at, at + len)).await?;
+        if hidden || !self.wires_future.load(Relaxed) {
+            return self.map(request);
         }
+        // What splitting it off again may need, should it have been joined to its neighbours.
+        let blank = || Node::new(MapEntry::blank());
+        let entries = &self.uvm.upper.entries;
+        let spare = [
+            entries.alloc(&self.uvm, blank())?,
+            entries.alloc(&self.uvm, blank())?,
+        ];
+        let at = self.map(request)?;
+        let len = round_page(len).unwrap_or(0);
+        self.wire_new(VaRange::new(at, at + len), spare).await?;
         Ok(at)
     }
 
     /// Wires what has just been mapped, or unmaps it.
-    async fn wire_new(&self, range: VaRange) -> Result<(), VmError> {
+    async fn wire_new(
+        &self,
+        range: VaRange,
+        spare: [PoolBox<Node<MapEntry>>; 2],
+    ) -> Result<(), VmError> {
         let _busy = self.map.busy.lock().await;
         if !self.wires_future.load(Relaxed) {
             return Ok(());
@@ -36,8 +49,18 @@ impl VmSpace {
         let Err(error) = self.wire(range, Scope::Accessible).await else {
             return Ok(());
         };
-        // Not enough memory even to split what it has been joined to: it stays, and is not wired.
-        let _ = self.unmap_busy(range).await;
+        let mut dead = Tree::new();
+        {
+            let (start, end) = (range.start().as_u64(), range.end().as_u64());
+            let mut map = self.map.write();
+            for (at, node) in [start, end].into_iter().zip(spare) {
+                map.clip_with(&self.uvm, at, node);
+            }
+            map.take(start, end, &mut dead);
+            self.pmap.remove(&self.uvm, range);
+            self.pmap.update(&self.uvm);
+        }
+        self.bury_slowly(dead).await;
         match error {
             VmError::Limit => Err(VmError::Limit),
             _ => Err(VmError::OutOfMemory),

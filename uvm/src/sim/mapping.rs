@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
+use core::time::Duration;
 
 use crate::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use crate::map::{Inherit, MapRequest, Placement, VmError};
@@ -168,6 +169,15 @@ impl Lwp {
         });
         if let Err(error) = result {
             self.out_of_memory("unmap", error);
+        }
+    }
+
+    /// Unmaps what the model knows nothing of; once there is memory to split a mapping, if need be.
+    pub(super) async fn unmap_unknown(&self, pages: Range<u64>) {
+        let executor = &self.shared.world.executor;
+        while let Err(error) = self.process.space.unmap(range(&pages)).await {
+            self.out_of_memory("unmap", error);
+            executor.sleep(Duration::from_millis(1)).await;
         }
     }
 

@@ -135,7 +135,7 @@ impl Lwp {
                     }
                 });
                 if grows {
-                    self.unmap_now(at + old..at + count).await;
+                    self.unmap_unknown(at + old..at + count).await;
                 }
                 self.keep_to_arena(there).await;
             }
