@@ -241,6 +241,8 @@ impl Program {
 }
 
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod tests {
     use super::disk::{Layout, Mode, SimDisk, SimFile};
     use super::*;

@@ -2,7 +2,7 @@
 //!
 //! `AUVM_SEEDS` sets another number of seeds for each mode. A failure prints the command that repeats it and makes it short (see `examples/simulate.rs`).
 
-use uvm::sim::run::{Mode, Outcome, Run, run};
+use super::run::{Mode, Outcome, Run, run};
 
 /// Seeds for each mode unless `AUVM_SEEDS` says otherwise, and operations for each seed.
 const SEEDS: u64 = 320;
