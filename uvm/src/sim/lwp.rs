@@ -127,7 +127,14 @@ impl Lwp {
     async fn access(&self, access: Access, spot: Spot, byte: u8) {
         let Spot { page, sample } = spot;
         let va = spot.va();
-        let wired = self.process.with(|m| m.is_wired(page));
+        let shown = || {
+            let pmap = self.process.space.pmap();
+            pmap.extract(&self.shared.world.uvm, VirtAddr::new(va))
+                .is_some()
+        };
+        // Where memory is short a page table may be missing for a translation, never the page.
+        let wired = self.process.with(|m| m.is_wired(page))
+            && (self.shared.mode != Mode::Starved || shown());
         let faults = || self.shared.world.uvm.meter().get(Counter::Faults);
         let before = faults();
         let (needs, result) = match access {
@@ -145,9 +152,11 @@ impl Lwp {
         // No await since the access: the model is as of that instant.
         let verdict = self.process.with(|m| m.judge(page, sample, needs));
         self.judge(page, access, &verdict, result);
-        // Where memory is short a translation may be missing, but not the page.
-        if wired && result.is_ok() && faults() != before && self.shared.mode != Mode::Starved {
-            self.fail(format_args!("{access:?} at wired page {page:#x} faults"));
+        let refused = matches!(result, Err(FaultError::OutOfMemory | FaultError::Io));
+        if wired && (refused || (result.is_ok() && faults() != before)) {
+            self.fail(format_args!(
+                "{access:?} at wired page {page:#x} faults: {result:?}"
+            ));
         }
         if access == Access::Write && result.is_ok() {
             self.process.with(|m| m.store(page, sample, byte));
@@ -169,10 +178,7 @@ impl Lwp {
         result: Result<Option<u8>, FaultError>,
     ) {
         match (verdict, result) {
-            (_, Err(FaultError::OutOfMemory))
-                if self.shared.mode == Mode::Starved
-                    && !self.process.with(|m| m.is_wired(page)) =>
-            {
+            (_, Err(FaultError::OutOfMemory)) if self.shared.mode == Mode::Starved => {
                 self.shared.note(|o| o.out_of_memory += 1);
             }
             (Verdict::Succeeds(_) | Verdict::Open, Err(FaultError::Io))
