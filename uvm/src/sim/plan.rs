@@ -3,7 +3,7 @@
 //! Runs differ on purpose. Some have one CPU, some four; some never unmap, some do little else; in some every address space fits in
 //! a few pages, so that everything meets everything. What no single mixture would find, one of many does.
 
-use crate::sim::op::KINDS;
+use crate::sim::op::{KINDS, Kind};
 use crate::sim::random::Random;
 
 /// First page of a range where two page tables meet in the middle.
@@ -51,8 +51,21 @@ impl Plan {
         let mut random = Random::new(seed);
         // The first few draws of neighbouring seeds are as different as any.
         let cpus = 1 + random.below(4) as usize;
-        let size = random.pick(&[24, 48, 96, 128]);
-        let weights = KINDS.map(|(_, weight, dispensable)| match random.below(8) {
+        // One run in four is about memory that several show: few pages, and again and again they are inherited, shared and copied.
+        let sharing = seed % 4 == 1;
+        let size = match sharing {
+            true => 24,
+            false => random.pick(&[24, 48, 96, 128]),
+        };
+        let weights = KINDS.map(|(kind, weight, dispensable)| match random.below(8) {
+            _ if sharing
+                && matches!(
+                    kind,
+                    Kind::Inherit | Kind::Extract | Kind::Fork | Kind::Exit
+                ) =>
+            {
+                weight * 5
+            }
             0 if dispensable => 0,
             0..3 => weight,
             3..5 => (weight / 3).max(1),
