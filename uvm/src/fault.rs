@@ -26,6 +26,8 @@
 mod cases;
 mod wire;
 
+use alloc::boxed::Box;
+
 use crate::Uvm;
 use crate::addr::{PageIndex, VirtAddr};
 use crate::amap::Amap;
@@ -163,8 +165,20 @@ impl VmSpace {
 
     /// The part of a fault that awaits.
     async fn fault_wait(&self, va: u64, access: Access) -> Result<(), FaultError> {
-        self.fault_until(va, || resident(self, va, access, Pass::Again))
-            .await
+        let pass = || match resident(self, va, access, Pass::Again) {
+            Attempt::Error(FaultError::NoMapping) => match self.grow_stack(va) {
+                Ok(Grown::Yes) => resident(self, va, access, Pass::Again),
+                Ok(Grown::No) => Attempt::Error(FaultError::NoMapping),
+                Err(OutOfMemory) => Attempt::NeedMemory,
+            },
+            attempt => attempt,
+        };
+        self.fault_until(va, pass).await?;
+        if self.unwired_growth(va).is_some() && self.uvm().can_allocate(AllocFor::User, 1) {
+            // Rare, and large: it has a block of its own.
+            Box::pin(self.wire_growth(va)).await;
+        }
+        Ok(())
     }
 
     /// Repeats `pass`, which looks at `va`, and awaits what it misses, until it is done or cannot be.
@@ -191,14 +205,6 @@ impl VmSpace {
                     self.remember(held);
                     return Ok(());
                 }
-                Attempt::Error(FaultError::NoMapping) => match self.grow_stack(va) {
-                    Ok(Grown::Yes) => {}
-                    Ok(Grown::No) => {
-                        uvm.count(Counter::FaultErrors);
-                        return Err(FaultError::NoMapping);
-                    }
-                    Err(OutOfMemory) => self.await_memory(&mut demand).await?,
-                },
                 Attempt::Error(error) => {
                     uvm.count(Counter::FaultErrors);
                     return Err(error);

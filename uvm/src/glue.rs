@@ -20,7 +20,7 @@ use crate::map::space::Heap;
 use crate::map::tree::Node;
 use crate::map::{Inherit, MapEntry, MapInner, VmError, VmSpace};
 use crate::meter::Counter;
-use crate::pool::{OutOfMemory, Ref};
+use crate::pool::OutOfMemory;
 use crate::prot::Prot;
 
 /// Bytes of address space whose translations are removed between two looks at whether someone else should run: 1 GiB, mostly
@@ -93,34 +93,18 @@ impl VmSpace {
         let mut node = uvm.upper.entries.alloc(uvm, Node::new(entry.bare()))?;
         // A mapping made since may have joined this one to what the child has already.
         map.clip(uvm, start)?;
-        let mut copied = None;
-        if inherit == Inherit::Copy
-            && let Some(entry) = map.tree.find(start).map(Node::value)
-            && entry.copies_at_once()
-            && let Some(amap) = &entry.amap
-        {
-            let slots = entry.slots();
-            let mut part = match copying.take() {
-                // Nothing but this operation could share or wire what has replaced the entry.
-                Some(part) if part.is_of(amap, &slots) => part,
-                _ => Copying::new(amap, uvm, slots)?,
-            };
-            if !part.advance(amap, uvm, COPIES)? {
-                *copying = Some(part);
-                return Ok(Some(start));
-            }
-            uvm.count(Counter::FltAmcopy);
-            copied = Some(part.finish());
-        }
-        *node.value_mut() = self.heir(&mut map, start, inherit, copied)?;
+        let Some(heir) = self.heir(&mut map, start, inherit, copying)? else {
+            return Ok(Some(start));
+        };
         drop(map);
+        *node.value_mut() = heir;
         child.map.write().insert_node(node);
         Ok(Some(end))
     }
 
     /// What someone else gets of the entry that begins at `start`, which is there: an entry that is in no map yet, holds its
-    /// references, and is not wired. A copy write-protects what it is of. `copied` is the amap of an entry that is to be copied at
-    /// once ([`MapEntry::copies_at_once`]), if the caller has made it.
+    /// references, and is not wired. A copy write-protects what it is of, or, where that must not be
+    /// ([`MapEntry::copies_at_once`]), is made at once: then `None` says that `copying` has it in part, and the caller comes again.
     ///
     /// # Errors
     /// [`OutOfMemory`]; nothing has changed.
@@ -129,8 +113,8 @@ impl VmSpace {
         map: &mut MapInner,
         start: u64,
         inherit: Inherit,
-        copied: Option<Ref<Amap>>,
-    ) -> Result<MapEntry, OutOfMemory> {
+        copying: &mut Option<Copying>,
+    ) -> Result<Option<MapEntry>, OutOfMemory> {
         let uvm = &self.uvm;
         let entry = map.tree.find(start).map(Node::value).ok_or(OutOfMemory)?;
         let (range, prot) = (entry.range(), entry.prot);
@@ -159,10 +143,18 @@ impl VmSpace {
                 copy.amap = Some(Amap::share(amap, uvm, entry.slot, entry.pages()));
             }
             (_, Some(amap)) if entry.copies_at_once() => {
-                copy.amap = Some(match copied {
-                    Some(copied) => copied,
-                    None => Amap::copy(amap, uvm, entry.slots())?,
-                });
+                let slots = entry.slots();
+                let mut part = match copying.take() {
+                    // Nothing but this operation could share or wire what has replaced the entry.
+                    Some(part) if part.is_of(amap, &slots) => part,
+                    _ => Copying::new(amap, uvm, slots)?,
+                };
+                if !part.advance(amap, uvm, COPIES)? {
+                    *copying = Some(part);
+                    return Ok(None);
+                }
+                uvm.count(Counter::FltAmcopy);
+                copy.amap = Some(part.finish());
                 copy.copy_on_write = true;
                 copy.needs_copy = false;
             }
@@ -179,7 +171,7 @@ impl VmSpace {
             self.pmap.update(uvm);
             map.tree.modify(start, |entry| entry.needs_copy = true);
         }
-        Ok(copy)
+        Ok(Some(copy))
     }
 
     /// Removes everything, as exec and exit do: on return all memory is free. No other thread uses the space. Awaits

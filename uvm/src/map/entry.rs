@@ -132,12 +132,25 @@ impl MapEntry {
         (self.end - self.start) >> PAGE_SHIFT
     }
 
-    /// What a child gets of it. A device's memory cannot be copied: a child shares it.
+    /// What a child gets of it.
     pub(crate) fn inheritance(&self) -> Inherit {
         match self.inherit {
-            Inherit::Copy if self.object.as_ref().is_some_and(|o| o.is_device()) => Inherit::Share,
+            Inherit::Copy => self.copied(),
             inherit => inherit,
         }
+    }
+
+    /// What a copy of it is. A device's memory cannot be copied: it is shared.
+    pub(crate) fn copied(&self) -> Inherit {
+        match self.is_device() {
+            true => Inherit::Share,
+            false => Inherit::Copy,
+        }
+    }
+
+    /// Whether it shows a device's memory.
+    pub(crate) fn is_device(&self) -> bool {
+        self.object.as_ref().is_some_and(|o| o.is_device())
     }
 
     /// Slot of the amap for an address in the entry.

@@ -9,7 +9,7 @@ use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, VaRange, VirtAddr, round_page, trunc_page};
-use crate::amap::Amap;
+use crate::amap::{Amap, Copying};
 use crate::fault::FaultError;
 use crate::map::entry::Role;
 use crate::map::mremap::Relocation;
@@ -48,7 +48,7 @@ impl VmSpace {
     ///
     /// # Errors
     /// [`VmError::Unmapped`] if there is a hole in the range; for the target [`VmError::Exists`], [`VmError::OutOfMemory`] (also:
-    /// no room), [`VmError::Limit`], and [`VmError::Invalid`] (also: the range is empty, or a move would overlap itself).
+    /// no room), [`VmError::Limit`] (also: more would be wired there than may be), and [`VmError::Invalid`] (also: the range is empty, or a move would overlap itself).
     /// What both spaces show is as before then.
     pub async fn extract(
         &self,
@@ -88,10 +88,10 @@ impl VmSpace {
         how: Extract,
     ) -> Result<Parcel, VmError> {
         let mut parcel = Parcel::new();
-        let mut at = start;
+        let (mut at, mut copying) = (start, None);
         while at < end {
             let part = match how {
-                Extract::Copy => self.copy_part(at, end),
+                Extract::Copy => self.copy_part(at, end, &mut copying),
                 _ => self.share_part(at, end, how),
             };
             match part {
@@ -99,7 +99,7 @@ impl VmSpace {
                     at = node.value().end;
                     parcel.insert(node);
                 }
-                // It has an amap of its own now.
+                // It has an amap of its own now, or a part of it has been copied.
                 Ok(None) => {}
                 Err(error) => {
                     self.bury_slowly(parcel).await;
@@ -154,14 +154,27 @@ impl VmSpace {
         Ok(None)
     }
 
-    /// The same for a copy. The entry is clipped, so that no more of it is write-protected than is copied.
-    fn copy_part(&self, at: u64, end: u64) -> Result<Option<PoolBox<Node<MapEntry>>>, VmError> {
+    /// The same for a copy; `None` if `copying` has it only in part. The entry is clipped, so that no more of it is write-protected
+    /// than is copied.
+    fn copy_part(
+        &self,
+        at: u64,
+        end: u64,
+        copying: &mut Option<Copying>,
+    ) -> Result<Option<PoolBox<Node<MapEntry>>>, VmError> {
         let mut map = self.map.write();
         map.entry_at(at)?;
         map.clip_ends(&self.uvm, at, end)?;
-        let bare = map.entry_at(at)?.bare();
-        let mut node = self.uvm.upper.entries.alloc(&self.uvm, Node::new(bare))?;
-        let heir = self.heir(&mut map, at, Inherit::Copy, None)?;
+        let entry = map.entry_at(at)?;
+        let inherit = entry.copied();
+        let mut node = self
+            .uvm
+            .upper
+            .entries
+            .alloc(&self.uvm, Node::new(entry.bare()))?;
+        let Some(heir) = self.heir(&mut map, at, inherit, copying)? else {
+            return Ok(None);
+        };
         *node.value_mut() = MapEntry {
             role: Role::Plain,
             ..heir
@@ -218,16 +231,21 @@ impl VmSpace {
         into: &Self,
         placement: Placement,
     ) -> Result<u64, VmError> {
-        // What clipping may need.
-        let spare = {
+        let (spare, wired) = {
             let map = self.map.read();
             let bare = map.entry_at(start)?.bare();
             let entries = &self.uvm.upper.entries;
-            [
+            // What clipping may need.
+            let spare = [
                 entries.alloc(&self.uvm, Node::new(bare.bare()))?,
                 entries.alloc(&self.uvm, Node::new(bare))?,
-            ]
+            ];
+            (spare, map.wired_within(start, end))
         };
+        let limit = into.limits().locked;
+        if wired > 0 && into.locked().saturating_add(wired) > limit {
+            return Err(VmError::Limit);
+        }
         let place = into.reserve(end - start, placement)?;
         let mut parcel = Parcel::new();
         {
@@ -364,6 +382,16 @@ impl MapInner {
     /// The entry that covers `at`.
     pub(super) fn entry_at(&self, at: u64) -> Result<&MapEntry, VmError> {
         self.tree.find(at).map(Node::value).ok_or(VmError::Unmapped)
+    }
+
+    /// Bytes within `start..end` that are wired.
+    fn wired_within(&self, start: u64, end: u64) -> u64 {
+        let entries = self.tree.iter_from(start);
+        entries
+            .take_while(|entry| entry.start < end)
+            .filter(|entry| entry.wired > 0)
+            .map(|entry| entry.end.min(end) - entry.start.max(start))
+            .sum()
     }
 
     /// Puts what a parcel holds in, each entry `moved` bytes further up than it says. Nothing is there.

@@ -2,9 +2,10 @@
 //!
 //! Owns nothing. An entry with the role of a stack grows under the map's write lock, in the fault that found nothing mapped; its amap
 //! has slots numbered in advance for that, so that it stays one entry. Where they are used up, or others show the amap
-//! as well (a child that has grown its own copy), the stack goes on in a new entry.
+//! as well (a child that has grown its own copy), the stack goes on in a new entry. Where it is wired, what
+//! is new is an entry of its own until it is wired, too.
 
-use crate::addr::{PAGE_SIZE, trunc_page};
+use crate::addr::{PAGE_SIZE, VaRange, trunc_page};
 use crate::map::entry::Role;
 use crate::map::{MapEntry, MapInner, USER_MIN, VmSpace};
 use crate::pool::OutOfMemory;
@@ -47,9 +48,11 @@ impl VmSpace {
             return Ok(Grown::No);
         };
         let more = stack.start - start;
+        let locked = if stack.wired > 0 { more } else { 0 };
         let fits = start >= USER_MIN
             && top - start <= limits.stack
             && map.size + more <= limits.address_space
+            && map.locked + locked <= limits.locked.max(map.locked)
             && map.is_far_from_below(start);
         if !fits {
             return Ok(Grown::No);
@@ -64,7 +67,28 @@ impl VmSpace {
             ..stack.bare()
         };
         map.insert(&self.uvm, grown)?;
+        map.adopt(&self.uvm, start);
         Ok(Grown::Yes)
+    }
+
+    /// The mapping at `va`, if a wired stack has grown by it and it is not wired yet, and how often that is wired.
+    pub(crate) fn unwired_growth(&self, va: u64) -> Option<(VaRange, u16)> {
+        let map = self.map.read();
+        let entry = self.map.lookup(&map, va)?;
+        if entry.role == Role::Plain || entry.wired > 0 {
+            return None;
+        }
+        let stack = map.tree.find(entry.end)?.value();
+        (stack.role == entry.role && stack.wired > 0).then(|| (entry.range(), stack.wired))
+    }
+
+    /// Wires what a wired stack has grown by. Awaits other modifiers, and what wiring awaits. What cannot be wired is there all the same,
+    /// as on Linux: that a stack grows is not known to fail for that.
+    pub(crate) async fn wire_growth(&self, va: u64) {
+        let _busy = self.map.busy.lock().await;
+        if let Some((range, times)) = self.unwired_growth(va) {
+            self.wire_more(range, times).await;
+        }
     }
 }
 

@@ -86,6 +86,46 @@ impl MapInner {
         Ok(())
     }
 
+    /// Lets the untouched entry at `start`, if there is one, by which a wired one has grown, show that one's amap: so they become one as
+    /// soon as it is wired as well.
+    pub(crate) fn adopt(&mut self, uvm: &Uvm, start: u64) {
+        let entry = self.tree.find(start).map(Node::value);
+        let Some(entry) = entry.filter(|entry| entry.is_untouched()) else {
+            return;
+        };
+        let (start, pages) = (entry.start, entry.pages());
+        // As if it were wired like `other`.
+        let alike = |other: &MapEntry| MapEntry {
+            object: entry.object.clone(),
+            wired: other.wired,
+            wired_to: other.wired_to,
+            ..entry.bare()
+        };
+        let before = self.tree.before(start).filter(|e| e.wired > 0);
+        let after = self.tree.from(entry.end).filter(|e| e.wired > 0);
+        let found = if let Some(before) = before
+            && unite(uvm, before, &alike(before)) == Some(Union::First)
+        {
+            Some((before, before.slot + before.pages()))
+        } else if let Some(after) = after
+            && unite(uvm, &alike(after), after) == Some(Union::Second)
+        {
+            Some((after, after.slot - pages))
+        } else {
+            None
+        };
+        let Some((other, slot)) = found else {
+            return;
+        };
+        let amap = other.amap.as_ref().map(|amap| Amap::split(amap, uvm));
+        let needs_copy = other.needs_copy;
+        self.tree.modify(start, |entry| {
+            entry.amap = amap;
+            entry.slot = slot;
+            entry.needs_copy = needs_copy;
+        });
+    }
+
     /// Joins entries that continue each other, from the one at `start`, or the next, to the one that begins at `end`.
     pub(crate) fn join(&mut self, uvm: &Uvm, start: u64, end: u64) {
         let mut at = start;

@@ -9,7 +9,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, VaRange, VirtAddr, round_page};
 use crate::map::extract::{Extract, Parcel};
 use crate::map::tree::{Node, Tree};
-use crate::map::wire::Scope;
 use crate::map::{MapEntry, MapInner, Placement, USER_MAX, USER_MIN, VmError, VmSpace};
 
 /// Where a mapping may be after [`VmSpace::mremap`].
@@ -39,8 +38,8 @@ pub(super) struct Relocation {
 struct Resized {
     /// Where it begins.
     at: u64,
-    /// What is new of it, if it is to be wired like the rest.
-    grown: Option<VaRange>,
+    /// What is new of it and how often it is to be wired, if the rest is.
+    grown: Option<(VaRange, u16)>,
 }
 
 impl Relocation {
@@ -62,10 +61,12 @@ impl VmSpace {
     /// `old_len` of 0 the shared mapping at `old` stays, and a second one of the same memory is made; past the end of
     /// shared anonymous memory that begins with new zeroes.
     ///
-    /// What was wired is wired in its new place. Awaits other modifiers.
+    /// What was wired is wired in its new place, and what is new of it as well; for want of memory for that it is there all the same, and
+    /// not wired, as on Linux. Awaits other modifiers, and what [`Self::mlock`] awaits.
     ///
     /// # Errors
-    /// [`VmError::Unmapped`] (EFAULT): nothing is mapped at `old`, or there is a hole before `old_len`, or another mapping.
+    /// [`VmError::Unmapped`] (EFAULT): nothing is mapped at `old`, or there is a hole before `old_len`, or another mapping; or it
+    /// is a device's, which does not grow.
     /// [`VmError::Invalid`] (EINVAL): an address is unaligned or out of range, `new_len` is 0, old and new place overlap, or `old_len` is 0
     /// and the mapping private. [`VmError::Limit`] (EAGAIN): more memory would be locked than may be.
     /// [`VmError::OutOfMemory`] (ENOMEM): no memory; no room, above all for [`Mremap::InPlace`]; or the address space would be larger than
@@ -110,9 +111,8 @@ impl VmSpace {
             self.show_wired(VaRange::new(VirtAddr::new(at), VirtAddr::new(at + new_len)))
                 .await;
         }
-        if let Some(grown) = grown {
-            // What cannot be wired is there all the same, as it would be had it been mapped by itself.
-            let _ = self.wire(grown, Scope::Whole).await;
+        if let Some((grown, times)) = grown {
+            self.wire_more(grown, times).await;
         }
         Ok(VirtAddr::new(at))
     }
@@ -135,10 +135,14 @@ impl VmSpace {
             .checked_add(more >> PAGE_SHIFT)
             .ok_or(VmError::Invalid)?;
         let limits = self.limits();
-        let wires = last.wired > 0 && more > 0;
+        if more > 0 && last.is_device() {
+            return Err(VmError::Unmapped);
+        }
+        let times = last.wired;
+        let wires = times > 0 && more > 0;
         let resized = |at: u64| {
             let end = VirtAddr::new(at + new_len);
-            let grown = wires.then(|| VaRange::new(end - more, end));
+            let grown = wires.then(|| (VaRange::new(end - more, end), times));
             Resized { at, grown }
         };
         if wires && map.locked.saturating_add(more) > limits.locked {
@@ -152,6 +156,7 @@ impl VmSpace {
                 }
                 let continuation = last.continuation(more);
                 map.insert(&self.uvm, continuation)?;
+                map.adopt(&self.uvm, end);
                 return Ok(resized(start));
             }
             Mremap::MayMove => Placement::Anywhere(None),
@@ -241,6 +246,7 @@ impl VmSpace {
         self.pmap.update(uvm);
         map.insert_parcel(&mut parcel, to.wrapping_sub(start));
         map.join(uvm, to - 1, to_end);
+        map.adopt(uvm, to + (end - start));
         Ok(to)
     }
 
@@ -255,6 +261,9 @@ impl VmSpace {
             let map = self.map.read();
             let entry = map.entry_at(start)?;
             let index = entry.index_of(start).0;
+            if entry.is_device() {
+                return Err(VmError::Unmapped);
+            }
             if entry.copy_on_write || index.checked_add(len >> PAGE_SHIFT).is_none() {
                 return Err(VmError::Invalid);
             }

@@ -58,15 +58,11 @@ impl MapInner {
 
     /// Bytes mapped within `start..end`.
     pub(crate) fn covered(&self, start: u64, end: u64) -> u64 {
-        let (mut at, mut bytes) = (start, 0);
-        while let Some(entry) = self.tree.from(at).filter(|entry| entry.start < end) {
-            at = entry.end.min(end);
-            bytes += at - entry.start.max(start);
-            if at == end {
-                break;
-            }
-        }
-        bytes
+        let entries = self.tree.iter_from(start);
+        entries
+            .take_while(|entry| entry.start < end)
+            .map(|entry| entry.end.min(end) - entry.start.max(start))
+            .sum()
     }
 
     /// Makes an entry begin at `at`, if one covers it.

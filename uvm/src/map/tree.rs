@@ -376,7 +376,11 @@ impl<T: Span> Tree<T> {
 
     /// All intervals in order. Each step is a lookup, so that it needs no stack.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        let mut at = 0;
+        self.iter_from(0)
+    }
+
+    /// Those that end after `at`, likewise.
+    pub fn iter_from(&self, mut at: u64) -> impl Iterator<Item = &T> {
         core::iter::from_fn(move || {
             let item = self.from(at)?;
             at = item.end();

@@ -150,6 +150,17 @@ impl VmSpace {
         Ok(())
     }
 
+    /// Wires what a mapping has grown by as often as that is wired (`times`), or, if it cannot be, not at all. The caller holds the busy token.
+    pub(super) async fn wire_more(&self, range: VaRange, times: u16) {
+        if self.wire(range, Scope::Whole).await.is_err() {
+            return;
+        }
+        let (start, end) = (range.start().as_u64(), range.end().as_u64());
+        let mut map = self.map.write();
+        map.change_within(start, end, |entry| entry.wired = times);
+        map.join(&self.uvm, start.saturating_sub(1), end);
+    }
+
     /// Marks those entries of a range that `scope` takes and that are not wired, if so much may be wired. The caller holds the busy
     /// token, and goes on with [`Self::wire_marked`].
     pub(super) fn mark(&self, range: VaRange, scope: Scope) -> Result<(), VmError> {

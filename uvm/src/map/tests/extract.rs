@@ -206,6 +206,97 @@ fn a_stack_that_moves_grows_where_it_is_then() {
 }
 
 #[test]
+fn what_is_wired_stays_so_when_it_moves_and_is_copied_at_once() {
+    let (world, a, b) = two(8);
+    let (a2, b2) = (a.clone(), b.clone());
+    world.run(async move {
+        let (a, b) = (a2, b2);
+        let uvm = &a.space().uvm().clone();
+        a.space().mlock(range(1, 7)).await.unwrap();
+        let faultless = async |program: &Program, page, byte| {
+            let faults = uvm.meter().get(Counter::Faults);
+            program.store(at(page), byte).await.unwrap();
+            assert_eq!(uvm.meter().get(Counter::Faults), faults);
+        };
+        // A copy, which is not wired itself, is none of the source's business; nor who shares it.
+        a.space()
+            .extract(range(0, 8), b.space(), Extract::Copy, here(30))
+            .await
+            .unwrap();
+        faultless(&a, 2, 50).await;
+        a.space()
+            .extract(range(2, 4), b.space(), Extract::Share, here(50))
+            .await
+            .unwrap();
+        faultless(&a, 2, 51).await;
+        assert_eq!(b.peek(at(30), 8).await.unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        b.store(at(50), 52).await.unwrap();
+        assert_eq!(a.load(at(2)).await, Ok(52));
+        a.space().poke(va(3), &[53]).await.unwrap();
+        faultless(&a, 3, 54).await;
+        assert_eq!((a.space().locked(), b.space().locked()), (6 * PAGE, 0));
+        uvm.check().unwrap();
+
+        let to_move = range(4, 8);
+        b.space().set_limits(Limits {
+            locked: 2 * PAGE,
+            ..Limits::UNLIMITED
+        });
+        let how = Extract::Remove;
+        let over = a.space().extract(to_move, b.space(), how, here(60)).await;
+        assert_eq!(over, Err(VmError::Limit));
+        b.space().set_limits(Limits::UNLIMITED);
+        a.space()
+            .extract(to_move, b.space(), how, here(60))
+            .await
+            .unwrap();
+        assert_eq!(
+            (a.space().locked(), b.space().locked()),
+            (3 * PAGE, 3 * PAGE)
+        );
+        assert_eq!(b.space().pmap().stats().wired, 3);
+        faultless(&b, 62, 9).await;
+        a.space()
+            .extract(range(1, 4), a.space(), how, here(70))
+            .await
+            .unwrap();
+        faultless(&a, 71, 9).await;
+        assert_eq!(uvm.meter().gauge(Gauge::Wired), 6);
+        uvm.check().unwrap();
+        exit(a).await;
+        exit(b).await;
+        assert_eq!(uvm.meter().gauge(Gauge::Wired), 0);
+    });
+    drop((a, b));
+    assert_eq!(world.check_quiet().anons, 0);
+}
+
+#[test]
+fn a_large_wired_range_is_copied_in_parts() {
+    let world = World::new(2048, 0);
+    let (a, b) = (world.program(&world.space()), world.program(&world.space()));
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        uvm.meter().set(Gauge::Wiredmax, 1000);
+        a.space().map(anonymous(0, 300)).unwrap();
+        a.touch(at(0), 300, 7).await.unwrap();
+        a.space().mlock(range(0, 300)).await.unwrap();
+        let polls = uvm.executor().switches();
+        uvm.executor().tick();
+        let (part, how) = (range(10, 290), Extract::Copy);
+        a.space()
+            .extract(part, b.space(), how, here(10))
+            .await
+            .unwrap();
+        assert!(uvm.executor().switches() > polls, "in parts");
+        a.touch(at(0), 300, 8).await.unwrap();
+        assert_eq!(b.peek(at(10), 280).await.unwrap(), [7; 280]);
+        uvm.check().unwrap();
+    });
+    world.check_quiet();
+}
+
+#[test]
 fn errors_leave_both_as_they_were() {
     let (world, a, b) = two(4);
     world.run(async move {

@@ -4,6 +4,7 @@ use super::{Hog, PAGE, anonymous, at, entries, range, shape};
 use crate::fault::FaultError;
 use crate::map::Limits;
 use crate::map::grow::STACK_GAP;
+use crate::meter::{Counter, Gauge};
 use crate::prot::Prot;
 use crate::sim::{Program, World};
 
@@ -228,4 +229,38 @@ fn a_stack_that_cannot_grow_for_want_of_memory_says_so() {
     drop(hog);
     world.run(async move { program.store(at(TOP - 4097), 1).await.unwrap() });
     world.check_quiet();
+}
+
+#[test]
+fn a_locked_stack_grows_locked_and_keeps_to_that_limit() {
+    let (world, program) = stack(2);
+    world.run(async move {
+        let space = program.space();
+        let uvm = space.uvm();
+        space.mlock(range(TOP - 2, TOP)).await.unwrap();
+        space.mlock(range(TOP - 2, TOP)).await.unwrap();
+        space.set_limits(Limits {
+            locked: 6 * PAGE,
+            ..Limits::UNLIMITED
+        });
+        program.store(at(TOP - 6), 1).await.unwrap();
+        assert_eq!((space.locked(), entries(space)), (6 * PAGE, 1));
+        assert_eq!(space.pmap().stats().wired, 6);
+        let faults = uvm.meter().get(Counter::Faults);
+        program.touch(at(TOP - 6), 6, 2).await.unwrap();
+        assert_eq!(uvm.meter().get(Counter::Faults), faults);
+        let refused = Err(FaultError::NoMapping);
+        assert_eq!(program.store(at(TOP - 7), 1).await, refused);
+        // Where it cannot be wired it grows all the same.
+        space.set_limits(Limits::UNLIMITED);
+        uvm.meter().set(Gauge::Wiredmax, 6);
+        program.store(at(TOP - 8), 3).await.unwrap();
+        assert_eq!((space.locked(), entries(space)), (6 * PAGE, 2));
+        uvm.check().unwrap();
+        space.munlock(range(TOP - 8, TOP)).await.unwrap();
+        assert_eq!((space.locked(), entries(space)), (0, 1));
+        space.deactivate();
+        space.teardown().await;
+    });
+    assert_eq!(world.check_quiet().anons, 0);
 }

@@ -1,10 +1,10 @@
 //! mremap: each way to succeed, each error.
 
 use super::{Hog, PAGE, anonymous, at, entries, range, shape, va};
-use crate::addr::{PAGE_SIZE, PageIndex, Pages, VirtAddr};
+use crate::addr::{PAGE_SIZE, PageIndex, Pages, PhysAddr, VirtAddr};
 use crate::fault::FaultError;
 use crate::map::{Limits, MapRequest, Mremap, Placement, USER_MAX, VmError, VmSpace};
-use crate::meter::Gauge;
+use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
 use crate::prot::Prot;
 use crate::sim::{Program, World};
@@ -340,5 +340,76 @@ fn without_memory_a_mapping_stays_as_it_was() {
     assert_eq!(failures, 5);
     let bytes = world.run(async move { program.peek(at(21), 5).await.unwrap() });
     assert_eq!(bytes, [3, 4, 5, 6, 0]);
+    world.check_quiet();
+}
+
+#[test]
+fn locked_memory_stays_locked_and_grows_so() {
+    let (world, program) = filled(4);
+    world.run(async move {
+        let space = program.space();
+        let uvm = space.uvm();
+        let wired = |pages| {
+            assert_eq!(space.locked(), pages * PAGE);
+            assert_eq!(uvm.meter().gauge(Gauge::Wired), pages);
+            assert_eq!(space.pmap().stats().wired as u64, pages);
+            uvm.check().unwrap();
+        };
+        // Twice, to see that both are kept.
+        for _ in 0..2 {
+            space.mlock(range(0, 4)).await.unwrap();
+        }
+        space.map(anonymous(6, 1)).unwrap();
+        assert_eq!(mremap(space, 0, 4, 6, Mremap::InPlace).await, Ok(0));
+        wired(6);
+        assert_eq!(space.regions()[0].wired, 2);
+        assert_eq!(entries(space), 2);
+        let fixed = Mremap::Fixed(va(20));
+        assert_eq!(mremap(space, 0, 6, 8, fixed).await, Ok(20));
+        wired(8);
+        let faults = uvm.meter().get(Counter::Faults);
+        assert_eq!(
+            program.peek(at(20), 8).await.unwrap(),
+            [1, 2, 3, 4, 0, 0, 0, 0]
+        );
+        program.touch(at(20), 8, 9).await.unwrap();
+        assert_eq!(
+            uvm.meter().get(Counter::Faults),
+            faults,
+            "none of it faults"
+        );
+        // A part moves, a part of what is wired is replaced, and the rest shrinks.
+        assert_eq!(mremap(space, 22, 2, 2, Mremap::Fixed(va(26))).await, Ok(26));
+        wired(6);
+        assert_eq!(mremap(space, 24, 4, 1, Mremap::InPlace).await, Ok(24));
+        wired(3);
+        // Too much for the system is there, unlocked.
+        uvm.meter().set(Gauge::Wiredmax, 4);
+        assert_eq!(mremap(space, 24, 1, 9, Mremap::MayMove).await, Ok(24));
+        wired(3);
+        assert_eq!(program.load(at(32)).await, Ok(0));
+        space.deactivate();
+        space.teardown().await;
+        wired(0);
+    });
+    world.check_quiet();
+}
+
+#[test]
+fn a_devices_memory_moves_but_does_not_grow() {
+    let world = World::new(256, 0);
+    let space = world.space();
+    let device = UvmObject::device(&world.uvm, PhysAddr::new(0xfd00_0000), Pages(8)).unwrap();
+    let request = MapRequest::object(device, PageIndex(0), 4 * PAGE_SIZE, Prot::RW).shared();
+    space.map(request.at(Placement::Fixed(va(0)))).unwrap();
+    world.run(async move {
+        let not = Err(VmError::Unmapped);
+        for from in [0, 4] {
+            assert_eq!(mremap(&space, 0, from, 5, Mremap::MayMove).await, not);
+        }
+        assert_eq!(mremap(&space, 0, 4, 3, Mremap::Fixed(va(20))).await, Ok(20));
+        assert_eq!(shape(&space), [(20, 3, Prot::RW)]);
+        space.teardown().await;
+    });
     world.check_quiet();
 }
