@@ -134,10 +134,8 @@ fn moving() {
     place(at, 8);
     let middle = at.wrapping_add(2 * PAGE);
     // SAFETY: our own memory.
-    assert_eq!(
-        unsafe { libc::mprotect(middle.cast(), 2 * PAGE, PROT_READ) },
-        0
-    );
+    let done = unsafe { libc::mprotect(middle.cast(), 2 * PAGE, PROT_READ) };
+    assert_eq!(done, 0);
     let moved = remap(middle, 2 * PAGE, 20 * PAGE, MREMAP_MAYMOVE, ptr::null_mut());
     let moved = moved.expect("there is room elsewhere");
     println!("part: {:?}", bytes(moved, 20));
