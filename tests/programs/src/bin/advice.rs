@@ -145,10 +145,8 @@ fn synchronised() {
     println!("between pages: {}", sync(1, PAGE, libc::MS_SYNC));
     println!("no bytes: {}", sync(0, 0, libc::MS_SYNC));
     // SAFETY: changes no contents.
-    println!(
-        "lock: {}",
-        outcome(unsafe { libc::mlock(memory.base().cast(), PAGE) })
-    );
+    let done = unsafe { libc::mlock(memory.base().cast(), PAGE) };
+    println!("lock: {}", outcome(done));
     println!(
         "locked: {}",
         sync(0, PAGE, libc::MS_SYNC | libc::MS_INVALIDATE)

@@ -119,19 +119,15 @@ fn everything() {
         let before = Mapping::anonymous(4 * PAGE, READ_WRITE, MAP_PRIVATE);
         let guard = Mapping::anonymous(PAGE, PROT_NONE, MAP_PRIVATE);
         // SAFETY: changes no contents.
-        println!(
-            "current: {}",
-            outcome(unsafe { libc::mlockall(libc::MCL_CURRENT) })
-        );
+        let done = unsafe { libc::mlockall(libc::MCL_CURRENT) };
+        println!("current: {}", outcome(done));
         println!("before: {}", core(&before, 0, 4));
         println!("guard: {}", core(&guard, 0, 1));
         let between = Mapping::anonymous(4 * PAGE, READ_WRITE, MAP_PRIVATE);
         println!("between: {}", core(&between, 0, 4));
-        // SAFETY: as above.
-        println!(
-            "future: {}",
-            outcome(unsafe { libc::mlockall(libc::MCL_FUTURE) })
-        );
+        // SAFETY: changes no contents.
+        let done = unsafe { libc::mlockall(libc::MCL_FUTURE) };
+        println!("future: {}", outcome(done));
         let after = Mapping::anonymous(4 * PAGE, READ_WRITE, MAP_PRIVATE);
         println!("after: {} {}", core(&between, 0, 4), core(&after, 0, 4));
         // SAFETY: as above.
