@@ -238,9 +238,10 @@ impl Content {
         });
     }
 
-    /// It becomes anonymous memory with what is seen now.
+    /// It is wired, and so becomes anonymous memory with what is seen now.
     pub fn own(&mut self) {
         self.with_view(|view| {
+            view.wired = true;
             if !matches!(view.top, Top::Anon(_)) {
                 view.put(Top::Anon(view.bytes()));
             }
