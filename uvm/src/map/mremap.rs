@@ -65,8 +65,8 @@ impl VmSpace {
     /// not wired, as on Linux. Awaits other modifiers, and what [`Self::mlock`] awaits.
     ///
     /// # Errors
-    /// [`VmError::Unmapped`] (EFAULT): nothing is mapped at `old`, or there is a hole before `old_len`, or another mapping; or it
-    /// is a device's, which does not grow.
+    /// [`VmError::Unmapped`] (EFAULT): nothing is mapped at `old`; or, unless it shrinks where it is, there is a hole before
+    /// `old_len`, or another mapping; or it is a device's, which does not grow.
     /// [`VmError::Invalid`] (EINVAL): an address is unaligned or out of range, `new_len` is 0, old and new place overlap, or `old_len` is 0
     /// and the mapping private. [`VmError::Limit`] (EAGAIN): more memory would be locked than may be.
     /// [`VmError::OutOfMemory`] (ENOMEM): no memory; no room, above all for [`Mremap::InPlace`]; or the address space would be larger than
