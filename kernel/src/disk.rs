@@ -14,7 +14,7 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use drivers::block::{self, Disk, DiskError, Done, SECTOR_SIZE};
 use executor::sync::SpinLock;
-use uvm::io::{BlockDevice, IO_SLOTS, IoError, Op, PageIo};
+use uvm::io::{self, BlockDevice, IO_SLOTS, IoError, Op, PageIo};
 
 /// A driver's disk as a device for uvm.
 pub struct DiskDevice {
@@ -78,7 +78,7 @@ impl DiskDevice {
 
     /// Gives one request to the driver; if that cannot be, the slot is free again and the request failed.
     fn launch(&self, slot: &Slot, io: PageIo) {
-        let error = match (translate(&io), slot.device.upgrade()) {
+        let error = match (io.with_request(translate), slot.device.upgrade()) {
             (Ok(mut request), Some(device)) => {
                 request.done.token = core::ptr::from_ref(slot) as usize;
                 // Recorded before the driver knows of it: the completion may come at once.
@@ -127,8 +127,7 @@ impl BlockDevice for DiskDevice {
 }
 
 /// The driver's form of a request, its token still open.
-fn translate(io: &PageIo) -> Result<block::Request, IoError> {
-    let request = io.request();
+fn translate(request: &io::Request) -> Result<block::Request, IoError> {
     let sector = SECTOR_SIZE as u64;
     if !request.offset.is_multiple_of(sector) || !request.len.is_multiple_of(sector) {
         return Err(IoError::OutOfRange);

@@ -78,7 +78,7 @@ impl Anon {
         // SAFETY: `finalize` clears the owner before the anon's memory goes.
         unsafe { page.set_owner(Ref::as_ptr(&anon), PageIndex(0)) };
         page.reset_flags(PageFlags::ANON);
-        uvm.activate(frame);
+        uvm.activate_fresh(frame, page);
         uvm.meter().raise(Gauge::Anonpages, 1);
         Ok(anon)
     }

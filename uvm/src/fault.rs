@@ -114,66 +114,70 @@ pub(crate) enum Pass {
 }
 
 impl VmSpace {
-    /// Resolves a fault at `va`, if that takes no waiting. Never waits; what a caller tries before it builds the future of
-    /// [`Self::fault`]. `None`: call that.
+    /// Resolves a fault: when it returns `Ok`, the access at `va` is worth another try. Awaits reads, busy pages and free frames;
+    /// a fault that needs none of them is done in the first poll, and its future holds nothing but the arguments.
+    ///
+    /// # Errors
+    /// [`FaultError`]. The address space is unchanged then.
     #[inline]
-    pub fn try_fault(&self, va: VirtAddr, access: Access) -> Option<Result<(), FaultError>> {
+    pub async fn fault(&self, va: VirtAddr, access: Access) -> Result<(), FaultError> {
+        match self.first_attempt(va.as_u64(), access) {
+            Ok(()) => Ok(()),
+            Err(missing) => self.fault_wait(va.as_u64(), access, missing).await,
+        }
+    }
+
+    /// What a fault does before it waits for anything; otherwise what is missing. Never waits.
+    #[inline]
+    fn first_attempt(&self, va: u64, access: Access) -> Result<(), Attempt> {
         let uvm = self.uvm();
         uvm.count(Counter::Faults);
-        let mut attempt = resident(self, va.as_u64(), access, Pass::First);
+        let mut attempt = resident(self, va, access, Pass::First);
         if let Attempt::NeedAmap = attempt {
-            attempt = match self.own_amap(va.as_u64()) {
-                Ok(()) => resident(self, va.as_u64(), access, Pass::First),
+            attempt = match self.own_amap(va) {
+                Ok(()) => resident(self, va, access, Pass::First),
                 Err(OutOfMemory) => Attempt::NeedMemory,
             };
         }
         match attempt {
             Attempt::Done => {
                 uvm.count(Counter::FltNowait);
-                Some(Ok(()))
+                // There is nothing in it; without this it is looked at once more to find that out.
+                core::mem::forget(attempt);
+                Ok(())
             }
-            Attempt::Error(error) => self.refuse(va.as_u64(), error),
-            _ => None,
+            missing => Err(missing),
         }
     }
 
-    /// The end of a fault that cannot be resolved, unless a stack grows: `None`, it is worth waiting for.
-    #[cold]
-    #[inline(never)]
-    fn refuse(&self, va: u64, error: FaultError) -> Option<Result<(), FaultError>> {
-        match error {
-            FaultError::NoMapping if self.grow_stack(va) != Ok(Grown::No) => None,
-            _ => {
-                self.uvm().count(Counter::FaultErrors);
-                Some(Err(error))
-            }
+    /// What a fault comes to if nothing may be awaited; `None`: something would have to be.
+    #[cfg(test)]
+    pub(crate) fn try_fault(&self, va: VirtAddr, access: Access) -> Option<Result<(), FaultError>> {
+        match self.first_attempt(va.as_u64(), access) {
+            Ok(()) => Some(Ok(())),
+            Err(Attempt::Error(error)) => Some(Err(error)),
+            Err(_) => None,
         }
     }
 
-    /// Resolves a fault: when it returns `Ok`, the access at `va` is worth another try. Awaits reads, busy pages and free frames;
-    /// a fault that needs none of them is done in the first poll.
-    ///
-    /// # Errors
-    /// [`FaultError`]. The address space is unchanged then.
-    #[inline]
-    pub async fn fault(&self, va: VirtAddr, access: Access) -> Result<(), FaultError> {
-        match self.try_fault(va, access) {
-            Some(result) => result,
-            None => self.fault_wait(va.as_u64(), access).await,
-        }
-    }
-
-    /// The part of a fault that awaits.
-    async fn fault_wait(&self, va: u64, access: Access) -> Result<(), FaultError> {
-        let pass = || match resident(self, va, access, Pass::Again) {
+    /// The part of a fault that may await. `missing`: what it has come to.
+    async fn fault_wait(
+        &self,
+        va: u64,
+        access: Access,
+        missing: Attempt,
+    ) -> Result<(), FaultError> {
+        let again = || resident(self, va, access, Pass::Again);
+        let grow = |attempt| match attempt {
             Attempt::Error(FaultError::NoMapping) => match self.grow_stack(va) {
-                Ok(Grown::Yes) => resident(self, va, access, Pass::Again),
+                Ok(Grown::Yes) => again(),
                 Ok(Grown::No) => Attempt::Error(FaultError::NoMapping),
                 Err(OutOfMemory) => Attempt::NeedMemory,
             },
             attempt => attempt,
         };
-        self.fault_until(va, pass).await?;
+        self.fault_until(va, Some(grow(missing)), || grow(again()))
+            .await?;
         if self.unwired_growth(va).is_some() && self.uvm().can_allocate(AllocFor::User, 1) {
             // Rare, and large: it has a block of its own.
             Box::pin(self.wire_growth(va)).await;
@@ -181,8 +185,14 @@ impl VmSpace {
         Ok(())
     }
 
-    /// Repeats `pass`, which looks at `va`, and awaits what it misses, until it is done or cannot be.
-    async fn fault_until(&self, va: u64, pass: impl Fn() -> Attempt) -> Result<(), FaultError> {
+    /// Repeats `pass`, which looks at `va`, and awaits what it misses, until it is done or cannot be. `attempt`: what it has missed
+    /// just now, nothing awaited since.
+    async fn fault_until(
+        &self,
+        va: u64,
+        mut attempt: Option<Attempt>,
+        pass: impl Fn() -> Attempt,
+    ) -> Result<(), FaultError> {
         let uvm = self.uvm();
         // Kept over the next pass, so that what was waited for is still there.
         let mut held = None;
@@ -192,7 +202,7 @@ impl VmSpace {
         // How to read after a cluster failed.
         let mut narrowed = None;
         loop {
-            let attempt = pass();
+            let attempt = attempt.take().unwrap_or_else(&pass);
             // Something else may be mapped there by now, or nothing. Only if it is that page which is still missing is its error ours.
             if let Some((object, index, error)) = failed.take()
                 && attempt.wants(&object, index)

@@ -351,17 +351,15 @@ impl Claim {
                 home.most_under_way.fetch_max(now, Relaxed);
                 home.executor.now()
             });
-            *state = SlotState {
-                request,
-                chain,
-                device: Some(device.clone()),
-                finish,
-                result: None,
-                started,
-                handles: 2,
-                home: state.home.take(),
-                in_flight,
-            };
+            // One by one: to build the whole elsewhere first would move a few hundred bytes once more.
+            state.request = request;
+            state.chain = chain;
+            state.device = Some(device.clone());
+            state.finish = finish;
+            state.result = None;
+            state.started = started;
+            state.handles = 2;
+            state.in_flight = in_flight;
         }
         start_on(
             device,
@@ -391,10 +389,15 @@ impl PageIo {
         f(&slot.state.lock())
     }
 
-    /// What to transfer.
+    /// A copy of what to transfer. A driver that is to be quick reads it in place: [`Self::with_request`].
     #[must_use]
     pub fn request(&self) -> Request {
-        self.with(|state| state.request.clone())
+        self.with_request(Request::clone)
+    }
+
+    /// What `f` makes of the request. The slot is locked meanwhile: `f` takes no lock and does not complete anything.
+    pub fn with_request<T>(&self, f: impl FnOnce(&Request) -> T) -> T {
+        self.with(|state| f(&state.request))
     }
 
     /// Ends the request. Finishes its pages and wakes its waiter. Called from a Completion-class task.

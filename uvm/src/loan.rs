@@ -36,7 +36,6 @@ use crate::fault::FaultError;
 use crate::map::{MapEntry, USER_MAX, VmError, VmSpace};
 use crate::meter::Counter;
 use crate::object::{PageHold, Resident};
-use crate::page::freelist::{AllocFor, Zero};
 use crate::page::{PageAttrs, PageFlags};
 use crate::pdaemon::Demand;
 use crate::pool::{OutOfMemory, Ref};
@@ -306,15 +305,6 @@ impl Uvm {
         page.note_attrs(PageAttrs::LOANED);
         page.loan();
         self.page_protect(frame, Prot::READ | Prot::EXEC);
-    }
-
-    /// A fresh frame, still BUSY, with the bytes of another. The caller has the other's owner locked.
-    fn copy_page(&self, frame: Frame) -> Result<Frame, OutOfMemory> {
-        let copy = self
-            .alloc_frame(AllocFor::User, Zero::No)
-            .ok_or(OutOfMemory)?;
-        self.bytes(copy).copy_from(self.bytes(frame));
-        Ok(copy)
     }
 
     /// A copy of a page that must not be lent, owned by nobody and freed with the hold.

@@ -159,6 +159,13 @@ impl BlockCache {
                 found.await?
             }
         };
+        if buffer.state.load(Ordering::Acquire) == VALID {
+            let buffer = Some(buffer);
+            return Ok(Block {
+                cache: inner,
+                buffer,
+            });
+        }
         // From here on dropping this future gives the buffer back.
         let held = Block {
             cache: inner,

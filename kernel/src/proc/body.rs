@@ -93,7 +93,7 @@ impl Current {
     /// Arguments of the system call under way.
     #[inline]
     pub fn args(&mut self) -> [u64; 6] {
-        self.frame().syscall().1
+        self.frame().syscall_args()
     }
 
     /// Base of FS.

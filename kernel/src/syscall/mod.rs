@@ -46,9 +46,12 @@ macro_rules! table {
         #[inline]
         pub fn answer(current: &mut Current) -> bool {
             current.system().uvm().count(Counter::Syscalls);
-            let (number, args) = current.frame().syscall();
-            let result = match number as u32 {
-                $(sys::$plain => $answer(current, args),)*
+            // The arguments are fetched by each arm: many a call has none.
+            let result = match current.frame().syscall_number() as u32 {
+                $(sys::$plain => {
+                    let args = current.frame().syscall_args();
+                    $answer(current, args)
+                })*
                 _ => return false,
             };
             settle(current, result);
@@ -197,7 +200,8 @@ table! {
 
 /// Answers the call that the thread has trapped with. Awaits whatever the call awaits.
 pub async fn answer_waiting(current: &mut Current) {
-    let (number, args) = current.frame().syscall();
+    let frame = current.frame();
+    let (number, args) = (frame.syscall_number(), frame.syscall_args());
     let result = call(current, number, args).await;
     settle(current, result);
 }

@@ -151,16 +151,16 @@ impl Fault<'_> {
         let Some(old) = inner.frame else {
             return Attempt::NeedMemory;
         };
-        if self.uvm.page(old).is_busy() {
+        let page = self.uvm.page(old);
+        if page.is_busy() {
             return Attempt::NeedBusy(PageHold::new(self.uvm, old), None);
         }
         // A wired page is its slot's alone (W2), even if someone just looks at the anon.
-        let alone = Ref::count(anon) == 2 || self.uvm.page(old).wire_count() > 0;
+        let alone = Ref::count(anon) == 2 || page.wire_count() > 0;
         if self.access == Access::Write && !alone {
-            let Some(new) = self.uvm.alloc_frame(AllocFor::User, Zero::No) else {
+            let Ok(new) = self.uvm.copy_page(old) else {
                 return Attempt::NeedMemory;
             };
-            self.uvm.bytes(new).copy_from(self.uvm.bytes(old));
             drop(inner);
             if self.add_anon(slots, new).is_err() {
                 return Attempt::NeedMemory;
@@ -179,7 +179,7 @@ impl Fault<'_> {
         } else {
             self.prot - Prot::WRITE
         };
-        let page = if self.uvm.page(old).attrs().contains(PageAttrs::LOANED) {
+        let usable = if page.attrs().contains(PageAttrs::LOANED) {
             match Anon::settle_loan(anon, &mut inner, self.uvm, self.access, prot) {
                 Ok(usable) => usable,
                 Err(OutOfMemory) => return Attempt::NeedMemory,
@@ -189,7 +189,7 @@ impl Fault<'_> {
             Usable { frame: old, prot }
         };
         self.uvm.count(Counter::FltAnon);
-        let attempt = self.enter(page.frame, page.prot);
+        let attempt = self.enter(usable.frame, usable.prot);
         drop(inner);
         if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
             self.anon_neighbours(slots);
@@ -271,10 +271,9 @@ impl Fault<'_> {
         let Some((amap, slots)) = over else {
             return Attempt::NeedAmap;
         };
-        let Some(new) = self.uvm.alloc_frame(AllocFor::User, Zero::No) else {
+        let Ok(new) = self.uvm.copy_page(frame) else {
             return Attempt::NeedMemory;
         };
-        self.uvm.bytes(new).copy_from(self.uvm.bytes(frame));
         if self.add_anon(slots, new).is_err() {
             return Attempt::NeedMemory;
         }
@@ -322,14 +321,15 @@ impl Fault<'_> {
     }
 
     /// The pages around the faulting one that advice says may be wanted, without it.
+    #[inline]
     fn neighbours(&self) -> impl Iterator<Item = u64> {
         let (back, ahead) = self.entry.advice.window();
         let size = PAGE_SIZE as u64;
         let first = self.va.saturating_sub(back * size).max(self.entry.start);
         let last = (self.va + (ahead + 1) * size).min(self.entry.end);
         let here = self.va;
-        (first..last)
-            .step_by(PAGE_SIZE)
+        (first / size..last / size)
+            .map(move |page| page * size)
             .filter(move |&va| va != here)
     }
 

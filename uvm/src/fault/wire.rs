@@ -29,7 +29,7 @@ impl VmSpace {
     /// # Errors
     /// [`FaultError`]; what was wired before stays so.
     pub(crate) async fn fault_wire(&self, va: u64) -> Result<(), FaultError> {
-        self.fault_until(va, || self.wire_pass(va)).await
+        self.fault_until(va, None, || self.wire_pass(va)).await
     }
 
     /// One pass. Never waits.

@@ -17,6 +17,7 @@ use crate::meter::Gauge;
 use crate::object::UvmObject;
 use crate::object::vnode::FileMap;
 use crate::page::OwnerKind;
+use crate::page::freelist::{AllocFor, Zero};
 use crate::sim::disk::{Layout, Mode, SimDisk, SimFile};
 use crate::sim::random::Random;
 use crate::sim::{Program, World};

@@ -35,6 +35,7 @@ use crate::lock::{FREE_LIST, FREE_MAGAZINE, SpinLock};
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, PageArray, PageFlags};
 use crate::percpu::PerCpu;
+use crate::pool::OutOfMemory;
 
 /// Frames that only the pagedaemon may take.
 pub const RESERVE_PAGEDAEMON: usize = 1;
@@ -274,6 +275,20 @@ impl Uvm {
             Some((frame, flags)) => Some(self.given(cpu, frame, flags, zero)),
             None => self.alloc_slowly(who, zero),
         }
+    }
+
+    /// A fresh frame, still BUSY, with the bytes of another, which is a data page. The caller has the other's owner locked.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]: none, see [`Self::alloc_frame`].
+    #[inline]
+    pub(crate) fn copy_page(&self, frame: Frame) -> Result<Frame, OutOfMemory> {
+        let copy = self
+            .alloc_frame(AllocFor::User, Zero::No)
+            .ok_or(OutOfMemory)?;
+        // SAFETY: managed RAM, off the lists and nobody else's yet: plain bytes.
+        unsafe { self.phys().bytes(copy) }.copy_from(self.bytes(frame));
+        Ok(copy)
     }
 
     #[cold]

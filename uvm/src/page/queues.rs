@@ -179,6 +179,12 @@ impl Queues {
     }
 }
 
+/// Whether a page in this state is on the active queue, or noted for it.
+#[inline]
+const fn is_active(state: u8) -> bool {
+    state & TO == TO_ACTIVE || state == ON_ACTIVE
+}
+
 impl Uvm {
     /// Puts a page at the young end of the active queue, unless it is wired. If it is active
     /// already nothing changes. Takes no global lock, but for one in 32 calls. Caller holds the
@@ -186,20 +192,29 @@ impl Uvm {
     #[inline]
     pub fn activate(&self, frame: Frame) {
         let page = self.page(frame);
+        if !is_active(page.queue.load(Relaxed)) {
+            self.activate_other(frame, page);
+        }
+    }
+
+    /// The same for a page fresh from the free list, which is on no queue and nobody else's yet.
+    #[inline]
+    pub(crate) fn activate_fresh(&self, frame: Frame, page: &Page) {
+        debug_assert!(page.queue.load(Relaxed) == 0 && page.wire_count() == 0);
+        page.queue.store(TO_ACTIVE, Relaxed);
+        self.queues.batch(self, frame);
+    }
+
+    #[inline(never)]
+    fn activate_other(&self, frame: Frame, page: &Page) {
         if page.wire_count() != 0 {
             return;
         }
         // A fresh page is nowhere yet.
         match page.queue.compare_exchange(0, TO_ACTIVE, Relaxed, Relaxed) {
             Ok(_) => self.queues.batch(self, frame),
-            Err(state) => self.activate_again(frame, page, state),
-        }
-    }
-
-    fn activate_again(&self, frame: Frame, page: &Page, state: u8) {
-        let active = state & TO == TO_ACTIVE || state == ON_ACTIVE;
-        if !active {
-            self.queues.note(self, frame, page, TO_ACTIVE);
+            Err(state) if is_active(state) => {}
+            Err(_) => self.queues.note(self, frame, page, TO_ACTIVE),
         }
     }
 

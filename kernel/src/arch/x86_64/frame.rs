@@ -120,13 +120,16 @@ impl TrapFrame {
         }
     }
 
-    /// Number and arguments of the system call that the frame was saved by.
+    /// Number of the system call that the frame was saved by.
     #[inline]
-    pub fn syscall(&self) -> (u64, [u64; 6]) {
-        (
-            self.rax,
-            [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9],
-        )
+    pub fn syscall_number(&self) -> u64 {
+        self.rax
+    }
+
+    /// Arguments of the system call that the frame was saved by.
+    #[inline]
+    pub fn syscall_args(&self) -> [u64; 6] {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
     }
 
     /// The user's flags as they were at the trap.
