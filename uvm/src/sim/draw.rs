@@ -10,7 +10,7 @@ use crate::prot::{Access, Prot};
 use crate::sim::model::SAMPLES;
 use crate::sim::op::{
     FILES, Flaw, Gives, KINDS, Kind, Mapping, OBJECT_PAGES, OBJECTS, Op, Seen, Shows, Spot, Then,
-    Where,
+    Where, Whose,
 };
 use crate::sim::plan::Plan;
 use crate::sim::random::Random;
@@ -102,7 +102,7 @@ impl Draw<'_> {
                 Op::Sync(self.range(16), how)
             }
             Kind::Loan => Op::Loan(self.pages(4), self.random.below(500)),
-            Kind::LoanTo => Op::LoanTo(self.pages(4), self.page()),
+            Kind::LoanTo => Op::LoanTo(self.pages(4), self.page(), self.whose()),
             Kind::Extract => {
                 let how = self.random.pick(&[
                     Extract::Share,
@@ -113,7 +113,7 @@ impl Draw<'_> {
                     Extract::Remove,
                 ]);
                 let place = self.random.pick(&[Where::Fixed, Where::Exclusive]);
-                Op::Extract(self.pages(8), how, self.page(), place)
+                Op::Extract(self.pages(8), how, self.page(), place, self.whose())
             }
             Kind::Mremap => {
                 let how = match self.random.below(4) {
@@ -157,6 +157,13 @@ impl Draw<'_> {
         match self.random.percent(50) {
             true => hot + self.random.below(self.plan.hot),
             false => arena.start + self.random.below(arena.end - arena.start),
+        }
+    }
+
+    fn whose(&mut self) -> Whose {
+        match self.random.percent(40) {
+            true => Whose::Other(self.random.draw()),
+            false => Whose::Own,
         }
     }
 

@@ -9,9 +9,10 @@ use crate::loan::{KernelLoan, LoanError};
 use crate::map::VmError;
 use crate::prot::{Access, Prot};
 use crate::sim::lwp::Lwp;
-use crate::sim::mapping::{ALL, PAGE, range};
+use crate::sim::mapping::{PAGE, range};
 use crate::sim::model::{SAMPLES, Verdict};
-use crate::sim::process::Doing;
+use crate::sim::op::Whose;
+use crate::sim::process::{Doing, Pair};
 use crate::sim::run::Mode;
 
 impl Lwp {
@@ -67,19 +68,32 @@ impl Lwp {
         }
     }
 
+    pub(super) async fn loan_to(&self, pages: Range<u64>, to: u64, whose: Whose) {
+        let executor = &self.shared.world.executor;
+        let Whose::Other(choice) = whose else {
+            let pair = Pair::turn(executor, &self.process, None).await;
+            return self.loan_between(&pair, pages, to).await;
+        };
+        if let Some(other) = self.shared.visit(&self.process, choice) {
+            let pair = Pair::turn(executor, &self.process, Some(&other)).await;
+            self.loan_between(&pair, pages, to).await;
+            drop(pair);
+            self.shared.leave(&other).await;
+        }
+    }
+
     /// Page by page, since each is lent in an instant of its own.
-    pub(super) async fn loan_to(&self, pages: Range<u64>, to: u64) {
-        let _turn = self.turn(ALL, Doing::Changes).await;
-        let space = &self.process.space;
+    async fn loan_between(&self, pair: &Pair<'_>, pages: Range<u64>, to: u64) {
+        let (own, other) = (pair.own, pair.other);
         for (from, at) in pages.zip(to..) {
             let page = from..from + 1;
             let va = VirtAddr::new(at * PAGE);
             if self.shared.mode == Mode::Starved {
                 // It may wait in between, with the page lent.
-                self.process.with(|m| m.may_own(page.clone()));
+                own.with(|m| m.may_own(page.clone()));
             }
-            let result = space.loan_to(range(&page), space, va).await;
-            let refusal = self.process.with(|m| match m.get(at) {
+            let result = own.space.loan_to(range(&page), &other.space, va).await;
+            let refusal = other.with(|m| match m.get(at) {
                 None => Some(VmError::Unmapped),
                 Some(page) if !page.private || !page.content.is_over_zeroes() => {
                     Some(VmError::Invalid)
@@ -88,12 +102,8 @@ impl Lwp {
                 Some(page) if !page.prot.contains(Prot::WRITE) => Some(VmError::Protection),
                 Some(_) => None,
             });
-            let bytes = self
-                .process
-                .with(|m| m.get(from).map(|p| p.content.bytes()));
-            let shared = self
-                .process
-                .with(|m| m.get(at).is_some_and(|p| p.content.is_shared()));
+            let bytes = own.with(|m| m.get(from).map(|p| p.content.bytes()));
+            let shared = other.with(|m| m.get(at).is_some_and(|p| p.content.is_shared()));
             match result {
                 Ok(()) if refusal.is_none() => {
                     let verdict = self.process.with(|m| m.judge(from, 0, Prot::READ));
@@ -101,7 +111,7 @@ impl Lwp {
                     if let Some(bytes) = bytes {
                         // Memory that was waited for may have been lent before the last store.
                         let sure = self.shared.mode != Mode::Starved;
-                        self.process.with(|m| {
+                        other.with(|m| {
                             m.change(at..at + 1, |page| match sure {
                                 true => page.content.replace(bytes),
                                 false => page.content.forget(),

@@ -40,10 +40,7 @@ impl Lwp {
             .await;
         }
         self.process.space.deactivate();
-        if self.process.programs.fetch_sub(1, Relaxed) == 1 {
-            self.process.space.teardown().await;
-            self.shared.spaces.fetch_sub(1, Relaxed);
-        }
+        self.shared.leave(&self.process).await;
     }
 
     async fn work(&self) {
@@ -95,8 +92,10 @@ impl Lwp {
             Op::Discard(pages, gives) => self.discard(pages, gives).await,
             Op::Sync(pages, how) => self.sync(pages, how).await,
             Op::Loan(pages, micros) => self.loan(pages, micros).await,
-            Op::LoanTo(pages, at) => self.loan_to(pages, at).await,
-            Op::Extract(pages, how, at, place) => self.extract(pages, how, at, place).await,
+            Op::LoanTo(pages, at, whose) => self.loan_to(pages, at, whose).await,
+            Op::Extract(pages, how, at, place, whose) => {
+                self.extract(pages, how, (at, place), whose).await;
+            }
             Op::Mremap(pages, count, how) => self.mremap(pages, count, how).await,
             Op::Poke(spot, byte) => self.poke(spot, byte).await,
             Op::Brk(bytes) => self.brk(bytes).await,

@@ -3,6 +3,7 @@
 //! Meanwhile no other program of the process accesses anything: whether it would find a page in its old or its new place nobody could
 //! tell. Those of other processes go on.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::addr::VirtAddr;
@@ -12,8 +13,8 @@ use crate::prot::Prot;
 use crate::sim::lwp::Lwp;
 use crate::sim::mapping::{ALL, PAGE, range};
 use crate::sim::model::{Content, ModelPage, Risk};
-use crate::sim::op::{Spot, Where};
-use crate::sim::process::Doing;
+use crate::sim::op::{Spot, Where, Whose};
+use crate::sim::process::{Doing, Pair};
 use crate::sim::run::Mode;
 
 const fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
@@ -21,60 +22,101 @@ const fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
 }
 
 impl Lwp {
-    pub(super) async fn extract(&self, pages: Range<u64>, how: Extract, at: u64, place: Where) {
+    pub(super) async fn extract(
+        &self,
+        pages: Range<u64>,
+        how: Extract,
+        to: (u64, Where),
+        whose: Whose,
+    ) {
+        let executor = &self.shared.world.executor;
+        match whose {
+            Whose::Own => {
+                let there = to.0..to.0 + (pages.end - pages.start);
+                if !overlap(&pages, &there) || how == Extract::Remove {
+                    let pair = Pair::turn(executor, &self.process, None).await;
+                    self.extract_into(&pair, pages, how, to).await;
+                }
+            }
+            Whose::Other(choice) => {
+                let Some(other) = self.shared.visit(&self.process, choice) else {
+                    return;
+                };
+                let pair = Pair::turn(executor, &self.process, Some(&other)).await;
+                self.extract_into(&pair, pages, how, to).await;
+                drop(pair);
+                self.shared.leave(&other).await;
+            }
+        }
+    }
+
+    async fn extract_into(
+        &self,
+        pair: &Pair<'_>,
+        pages: Range<u64>,
+        how: Extract,
+        (at, place): (u64, Where),
+    ) {
         let count = pages.end - pages.start;
         let there = at..at + count;
-        if overlap(&pages, &there) && how != Extract::Remove {
-            return;
-        }
-        let _turn = self.turn(ALL, Doing::Changes).await;
-        let (process, space) = (&self.process, &self.process.space);
-        process.quiet(&self.shared.world.executor).await;
-        let before: alloc::vec::Vec<_> = process.with(|m| {
+        let Pair { own, other, .. } = *pair;
+        pair.quiet(&self.shared.world.executor).await;
+        let (before, mapped, wired) = own.with(|m| {
             let changes = |(_, page): (u64, &ModelPage)| page.content.changes();
-            m.within(pages.clone()).map(changes).collect()
+            let before: Vec<_> = m.within(pages.clone()).map(changes).collect();
+            let wired = m.within(pages.clone()).filter(|(_, page)| page.wired > 0);
+            (before, m.all(pages.clone()), wired.count() as u64)
         });
-        let (mapped, replaced, size) = process.with(|m| {
+        let (replaced, size, locked) = other.with(|m| {
             let replaced = m.within(there.clone()).count() as u64;
-            (m.all(pages.clone()), replaced, m.len())
+            (replaced, m.len(), m.locked())
         });
         let occupied = replaced > 0;
-        // What it replaces goes first.
+        // What it replaces goes first; what moves within a space makes it no larger.
         let larger = (size + count - replaced) * PAGE;
-        let over = how != Extract::Remove && larger > self.shared.plan.limit;
+        let moves = how == Extract::Remove;
+        let stays = pair.is_one() && moves;
+        let too_much_wired =
+            moves && !stays && wired > 0 && (locked + wired) * PAGE > self.shared.plan.locked;
+        let over = !stays && larger > self.shared.plan.limit || too_much_wired;
+        let overlaps = pair.is_one() && overlap(&pages, &there);
         let placement = match place {
             Where::Fixed => Placement::Fixed(VirtAddr::new(at * PAGE)),
             _ => Placement::Exclusive(VirtAddr::new(at * PAGE)),
         };
-        let result = space.extract(range(&pages), space, how, placement).await;
+        let result = own
+            .space
+            .extract(range(&pages), &other.space, how, placement)
+            .await;
         let exists = occupied && place != Where::Fixed;
-        let good = mapped && !exists && !over && !overlap(&pages, &there);
+        let good = mapped && !exists && !over && !overlaps;
         match result {
             Ok(va) if good && va.as_u64() == at * PAGE => {
-                process.with(|m| {
-                    m.remove(there.clone());
-                    if how == Extract::Remove {
-                        for (page, new) in there.clone().zip(m.take(pages)) {
-                            m.insert(page, new);
-                        }
-                        return;
+                let new: Vec<_> = own.with(|m| {
+                    if moves {
+                        return m.take(pages);
                     }
-                    for ((from, to), changes) in pages.zip(there.clone()).zip(before) {
-                        let Some(new) = shown(m.get(from), how, changes) else {
-                            continue;
-                        };
+                    let show = |(from, changes)| {
+                        let new = shown(m.get(from), how, changes)?;
                         if how != Extract::Copy {
                             let content = new.content.clone();
                             m.change(from..from + 1, |page| page.content = content.clone());
                         }
-                        m.insert(to, new);
+                        Some(new)
+                    };
+                    pages.zip(before).filter_map(show).collect()
+                });
+                other.with(|m| {
+                    m.remove(there.clone());
+                    for (page, new) in there.clone().zip(new) {
+                        m.insert(page, new);
                     }
                 });
             }
             Err(VmError::Unmapped) if !mapped => {}
             Err(VmError::Exists) if exists => {}
             Err(VmError::Limit) if over => {}
-            Err(VmError::Invalid) if overlap(&pages, &there) => {}
+            Err(VmError::Invalid) if overlaps => {}
             Err(error) if good || self.shared.mode == Mode::Starved => {
                 self.out_of_memory("extract", error);
             }
@@ -82,7 +124,7 @@ impl Lwp {
                 "{how:?} {pages:x?} at {at:#x}: {result:x?}; mapped: {mapped}, occupied: {occupied}"
             )),
         }
-        process.noise();
+        pair.noise();
     }
 
     /// What is new of it is unmapped at once: what it shows depends on mappings that the model does not know.

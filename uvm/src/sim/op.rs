@@ -185,6 +185,15 @@ pub enum Flaw {
     SharedFile,
 }
 
+/// Whose address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The program's own.
+    Own,
+    /// That of one of the other processes, which this number chooses.
+    Other(u64),
+}
+
 /// How contents are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gives {
@@ -223,10 +232,10 @@ pub enum Op {
     Sync(Range<u64>, Sync),
     /// Lends a few pages to the kernel for so many microseconds.
     Loan(Range<u64>, u64),
-    /// Lends a few pages to where others are.
-    LoanTo(Range<u64>, u64),
-    /// Shows pages, or moves them, where others are.
-    Extract(Range<u64>, Extract, u64, Where),
+    /// Lends a few pages to where others are, of whose space.
+    LoanTo(Range<u64>, u64, Whose),
+    /// Shows pages, or moves them, where others are, in whose space.
+    Extract(Range<u64>, Extract, u64, Where, Whose),
     /// Makes of pages a mapping of so many, there or elsewhere.
     Mremap(Range<u64>, u64, Mremap),
     /// Writes a byte whatever is allowed, and reads it.

@@ -41,9 +41,11 @@ impl Doing {
 
 /// A process.
 pub(super) struct Process {
+    /// The order in which those who need two of them take turns.
+    number: usize,
     pub(super) space: Arc<VmSpace>,
     pub(super) model: Mutex<Model>,
-    /// How many programs run in it.
+    /// How many programs run in it, or visit it.
     pub(super) programs: AtomicUsize,
     /// Accesses under way, and whether no more may begin.
     accesses: AtomicUsize,
@@ -54,8 +56,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(space: Arc<VmSpace>, model: Model, programs: usize) -> Self {
+    pub(super) fn new(number: usize, space: Arc<VmSpace>, model: Model, programs: usize) -> Self {
         Self {
+            number,
             space,
             model: Mutex::new(model),
             programs: AtomicUsize::new(programs),
@@ -132,6 +135,57 @@ impl Process {
             executor.sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
+    }
+}
+
+/// The two processes of an operation, which may be one, while nobody else does anything in either.
+pub(super) struct Pair<'a> {
+    pub(super) own: &'a Process,
+    pub(super) other: &'a Process,
+    _turns: (Turn<'a>, Option<Turn<'a>>),
+}
+
+impl<'a> Pair<'a> {
+    /// Awaits its turn at everything in both. Accesses go on.
+    pub(super) async fn turn(
+        executor: &Arc<Executor>,
+        own: &'a Process,
+        other: Option<&'a Process>,
+    ) -> Self {
+        let turn = |process: &'a Process| process.turn(executor, 0..u64::MAX, Doing::Changes);
+        // In one order everywhere, or two would wait for each other.
+        let turns = match other {
+            None => (turn(own).await, None),
+            Some(other) => {
+                let (first, second) = match own.number < other.number {
+                    true => (own, other),
+                    false => (other, own),
+                };
+                (turn(first).await, Some(turn(second).await))
+            }
+        };
+        Self {
+            own,
+            other: other.unwrap_or(own),
+            _turns: turns,
+        }
+    }
+
+    /// Whether it is one process.
+    pub(super) fn is_one(&self) -> bool {
+        core::ptr::eq(self.own, self.other)
+    }
+
+    /// Awaits the end of all accesses, and lets none begin until [`Self::noise`].
+    pub(super) async fn quiet(&self, executor: &Arc<Executor>) {
+        self.own.quiet(executor).await;
+        self.other.quiet(executor).await;
+    }
+
+    /// Accesses may begin again.
+    pub(super) fn noise(&self) {
+        self.own.noise();
+        self.other.noise();
     }
 }
 

@@ -3,7 +3,7 @@
 //! Synchronises itself: one thread plays all CPUs, and each field is an atomic or has a lock.
 
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::eprintln;
@@ -53,8 +53,12 @@ pub(super) struct Shared {
     pub(super) mode: Mode,
     pub(super) files: Vec<File>,
     pub(super) objects: Vec<(Ref<UvmObject>, Vec<Content>)>,
+    /// All processes, those that have ended too until another begins.
+    processes: Mutex<Vec<Weak<Process>>>,
     /// Address spaces alive.
     pub(super) spaces: AtomicUsize,
+    /// Processes started.
+    started: AtomicUsize,
     /// Programs that will go on.
     pub(super) programs: AtomicUsize,
     disks: Vec<Arc<SimDisk>>,
@@ -140,7 +144,9 @@ impl Shared {
             mode: run.mode,
             files,
             objects: (0..OBJECTS).map(object).collect(),
+            processes: Mutex::new(Vec::new()),
             spaces: AtomicUsize::new(0),
+            started: AtomicUsize::new(0),
             programs: AtomicUsize::new(0),
             disks,
             trace: run.trace,
@@ -159,7 +165,14 @@ impl Shared {
     /// Starts a process of so many programs; it has been counted.
     pub(super) fn start(self: &Arc<Self>, space: Arc<VmSpace>, model: Model, programs: usize) {
         self.programs.fetch_add(programs, Relaxed);
-        let process = Arc::new(Process::new(space, model, programs));
+        let process = {
+            let mut processes = self.processes.lock().expect("not poisoned");
+            processes.retain(|process| process.strong_count() > 0);
+            let number = self.started.fetch_add(1, Relaxed);
+            let process = Arc::new(Process::new(number, space, model, programs));
+            processes.push(Arc::downgrade(&process));
+            process
+        };
         for _ in 0..programs {
             let lwp = Lwp {
                 program: self.world.program(&process.space),
@@ -168,6 +181,27 @@ impl Shared {
             };
             let executor = &self.world.executor;
             executor.spawn(Class::User, "program", lwp.live());
+        }
+    }
+
+    /// One of the processes beside `own`, which goes on until [`Self::leave`].
+    pub(super) fn visit(&self, own: &Arc<Process>, choice: u64) -> Option<Arc<Process>> {
+        let processes = self.processes.lock().expect("not poisoned");
+        let others: Vec<_> = processes
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|process| process.programs.load(Relaxed) > 0 && !Arc::ptr_eq(process, own))
+            .collect();
+        let other = others.get(choice as usize % others.len().max(1))?.clone();
+        other.programs.fetch_add(1, Relaxed);
+        Some(other)
+    }
+
+    /// A program of a process, or a visitor, needs it no longer. The last frees the space.
+    pub(super) async fn leave(&self, process: &Process) {
+        if process.programs.fetch_sub(1, Relaxed) == 1 {
+            process.space.teardown().await;
+            self.spaces.fetch_sub(1, Relaxed);
         }
     }
 
