@@ -136,6 +136,8 @@ impl Draw<'_> {
             },
             Kind::Mincore => Op::Mincore(self.pages(16)),
             Kind::Fork => Op::Fork(1 + self.random.below(2) as usize),
+            Kind::Join => Op::Join(self.random.draw()),
+            Kind::Unshare => Op::Unshare,
             Kind::Exit => Op::Exit,
         }
     }

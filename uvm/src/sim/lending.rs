@@ -74,11 +74,11 @@ impl Lwp {
             let pair = Pair::turn(executor, &self.process, None).await;
             return self.loan_between(&pair, pages, to).await;
         };
-        if let Some(other) = self.shared.visit(&self.process, choice) {
+        if let Some((other, visitor)) = self.shared.visit(&self.process, choice) {
             let pair = Pair::turn(executor, &self.process, Some(&other)).await;
             self.loan_between(&pair, pages, to).await;
             drop(pair);
-            self.shared.leave(&other).await;
+            self.shared.leave(&other, &visitor).await;
         }
     }
 

@@ -10,6 +10,7 @@ use executor::yield_now;
 
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::fault::FaultError;
+use crate::glue::{Attached, SpaceRef};
 use crate::map::VmError;
 use crate::meter::Counter;
 use crate::prot::{Access, Prot};
@@ -25,25 +26,30 @@ pub(super) struct Lwp {
     pub(super) shared: Arc<Shared>,
     pub(super) process: Arc<Process>,
     pub(super) program: Program,
+    pub(super) holder: Arc<SpaceRef>,
 }
 
 impl Lwp {
     /// All of it. As the kernel does, it is in its address space at the start of each poll, on whichever CPU that is.
-    pub(super) async fn live(self) {
-        {
-            let mut life = pin!(self.work());
-            poll_fn(|cx| {
-                self.process.space.activate();
-                self.process.space.assert_settled();
-                life.as_mut().poll(cx)
-            })
-            .await;
+    pub(super) async fn live(mut self) {
+        loop {
+            let next = {
+                let mut life = pin!(self.work());
+                let life = poll_fn(|cx| {
+                    self.process.space.assert_settled();
+                    life.as_mut().poll(cx)
+                });
+                Attached::new(self.holder.clone(), life).await
+            };
+            let Some(next) = next else { break };
+            self.program = self.program.in_space(&next.space);
+            self.process = next;
         }
-        self.process.space.deactivate();
-        self.shared.leave(&self.process).await;
+        self.shared.leave(&self.process, &self.holder).await;
     }
 
-    async fn work(&self) {
+    /// Until the program goes over to another process, which is returned, or ends.
+    async fn work(&self) -> Option<Arc<Process>> {
         while let Some((op, then)) = self.shared.next_op() {
             match op {
                 Some(Op::Exit) if self.shared.programs.load(Relaxed) > 1 => {
@@ -52,8 +58,18 @@ impl Lwp {
                     break;
                 }
                 Some(op) => {
-                    self.operation(op).await;
+                    let next = match op {
+                        Op::Join(choice) => self.join(choice).await,
+                        Op::Unshare => self.unshare().await,
+                        op => {
+                            self.operation(op).await;
+                            None
+                        }
+                    };
                     self.shared.note(|o| o.ops += 1);
+                    if next.is_some() {
+                        return next;
+                    }
                 }
                 None => {}
             }
@@ -66,6 +82,7 @@ impl Lwp {
                 }
             }
         }
+        None
     }
 
     async fn operation(&self, op: Op) {
@@ -105,7 +122,8 @@ impl Lwp {
             Op::MunlockAll => self.munlockall().await,
             Op::Mincore(pages) => self.mincore(pages),
             Op::Fork(programs) => self.fork(programs).await,
-            Op::Exit => {}
+            // The program's whole life is about these.
+            Op::Join(_) | Op::Unshare | Op::Exit => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! The operations of simulated programs that change mappings, each with the answer that must come.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
@@ -11,7 +12,7 @@ use crate::prot::Prot;
 use crate::sim::lwp::Lwp;
 use crate::sim::model::{Content, Model, ModelPage, Risk};
 use crate::sim::op::{Mapping, Where};
-use crate::sim::process::{Doing, Turn};
+use crate::sim::process::{Doing, Process, Turn};
 use crate::sim::run::Mode;
 use crate::sim::wiring::hard_to_wire;
 
@@ -324,5 +325,47 @@ impl Lwp {
         }
         self.shared.note(|o| o.forks += 1);
         self.shared.start(space, child, programs);
+    }
+
+    /// Goes over to another process, whose space is then this program's. The old space is freed if nobody else has it.
+    pub(super) async fn join(&self, choice: u64) -> Option<Arc<Process>> {
+        let (other, visitor) = self.shared.visit(&self.process, choice)?;
+        self.holder.share(&visitor).await;
+        self.shared.left(&self.process, &self.holder);
+        other.came(self.holder.clone());
+        self.shared.leave(&other, &visitor).await;
+        Some(other)
+    }
+
+    /// Goes over to a copy of the space, which is a process of its own then, unless nobody else has the space.
+    pub(super) async fn unshare(&self) -> Option<Arc<Process>> {
+        if self.shared.spaces.load(Relaxed) >= MAX_SPACES {
+            return None;
+        }
+        self.shared.spaces.fetch_add(1, Relaxed);
+        let turn = self.turn(ALL, Doing::Forks).await;
+        self.process.with(Model::fork_begins);
+        let result = self.holder.unshare().await;
+        let (child, unsure) = self.process.with(Model::fork_ended);
+        drop(turn);
+        let space = self.holder.space()?;
+        if let Err(error) = result {
+            self.out_of_memory("unshare", error);
+        }
+        if Arc::ptr_eq(&space, &self.process.space) {
+            self.shared.spaces.fetch_sub(1, Relaxed);
+            return None;
+        }
+        self.shared.left(&self.process, &self.holder);
+        // Nobody else knows the new space yet.
+        for page in unsure {
+            while let Err(error) = space.unmap(range(&(page..page + 1))).await {
+                self.out_of_memory("unmap", error);
+                let executor = &self.shared.world.executor;
+                executor.sleep(Duration::from_millis(1)).await;
+            }
+        }
+        self.shared.note(|o| o.forks += 1);
+        self.shared.process(self.holder.clone(), child)
     }
 }

@@ -39,13 +39,13 @@ impl Lwp {
                 }
             }
             Whose::Other(choice) => {
-                let Some(other) = self.shared.visit(&self.process, choice) else {
+                let Some((other, visitor)) = self.shared.visit(&self.process, choice) else {
                     return;
                 };
                 let pair = Pair::turn(executor, &self.process, Some(&other)).await;
                 self.extract_into(&pair, pages, how, to).await;
                 drop(pair);
-                self.shared.leave(&other).await;
+                self.shared.leave(&other, &visitor).await;
             }
         }
     }

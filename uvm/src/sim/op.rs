@@ -64,12 +64,16 @@ pub enum Kind {
     Mincore,
     /// Copy the address space.
     Fork,
+    /// Go over to another process's space.
+    Join,
+    /// Go over to a copy of a space that others have as well.
+    Unshare,
     /// End.
     Exit,
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 23] = [
+pub const KINDS: [(Kind, u64, bool); 25] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
     (Kind::Map, 180, false),
@@ -92,6 +96,8 @@ pub const KINDS: [(Kind, u64, bool); 23] = [
     (Kind::MlockAll, 8, true),
     (Kind::Mincore, 20, true),
     (Kind::Fork, 40, true),
+    (Kind::Join, 10, true),
+    (Kind::Unshare, 15, true),
     (Kind::Exit, 30, true),
 ];
 
@@ -254,6 +260,10 @@ pub enum Op {
     Mincore(Range<u64>),
     /// A child of so many programs.
     Fork(usize),
+    /// The program goes over to the space of one of the other processes, which this number chooses.
+    Join(u64),
+    /// It goes over to a copy of its space, unless it has that alone.
+    Unshare,
     /// The program ends, unless it is the last.
     Exit,
 }

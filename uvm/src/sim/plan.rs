@@ -61,7 +61,12 @@ impl Plan {
             _ if sharing
                 && matches!(
                     kind,
-                    Kind::Inherit | Kind::Extract | Kind::Fork | Kind::Exit
+                    Kind::Inherit
+                        | Kind::Extract
+                        | Kind::Fork
+                        | Kind::Join
+                        | Kind::Unshare
+                        | Kind::Exit
                 ) =>
             {
                 weight * 5

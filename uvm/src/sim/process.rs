@@ -4,14 +4,18 @@
 //! since only the order would decide the result. Loads, stores and faults never wait for a turn; making a mapping waits for all but fork.
 
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::pin::pin;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::task::{Context, Waker};
 use core::time::Duration;
 use std::sync::Mutex;
 
 use executor::Executor;
 
+use crate::glue::SpaceRef;
 use crate::map::VmSpace;
 use crate::sim::model::Model;
 
@@ -45,8 +49,8 @@ pub(super) struct Process {
     number: usize,
     pub(super) space: Arc<VmSpace>,
     pub(super) model: Mutex<Model>,
-    /// How many programs run in it, or visit it.
-    pub(super) programs: AtomicUsize,
+    /// Who has the space: its programs and those who visit it.
+    holders: Mutex<Vec<Arc<SpaceRef>>>,
     /// Accesses under way, and whether no more may begin.
     accesses: AtomicUsize,
     quiet: AtomicBool,
@@ -56,17 +60,47 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(number: usize, space: Arc<VmSpace>, model: Model, programs: usize) -> Self {
-        Self {
+    /// A process in a space that `holder` has, and nobody else yet.
+    pub(super) fn new(number: usize, holder: Arc<SpaceRef>, model: Model) -> Option<Self> {
+        let space = holder.space()?;
+        Some(Self {
             number,
             space,
             model: Mutex::new(model),
-            programs: AtomicUsize::new(programs),
+            holders: Mutex::new(vec![holder]),
             accesses: AtomicUsize::new(0),
             quiet: AtomicBool::new(false),
             under_way: Mutex::new(Vec::new()),
             turns: AtomicU64::new(0),
-        }
+        })
+    }
+
+    /// One more who has the space; `None` if nobody has it any more.
+    pub(super) fn join(&self) -> Option<Arc<SpaceRef>> {
+        let mut holders = self.holders.lock().expect("not poisoned");
+        // Some of those who are listed may be leaving.
+        let here = |holder: &&Arc<SpaceRef>| {
+            let space = holder.space();
+            space.is_some_and(|space| Arc::ptr_eq(&space, &self.space))
+        };
+        let with = holders.iter().find(here)?;
+        let holder = Arc::new(SpaceRef::empty());
+        let share = pin!(holder.share(with)).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(share.is_ready(), "it had no space that it would take down");
+        holders.push(holder.clone());
+        Some(holder)
+    }
+
+    /// `holder` has come over from another space, with the help of one who is here.
+    pub(super) fn came(&self, holder: Arc<SpaceRef>) {
+        self.holders.lock().expect("not poisoned").push(holder);
+    }
+
+    /// `holder` has left, and has taken the space down if it was the last to have it; whether all have left.
+    pub(super) fn is_left_by(&self, holder: &Arc<SpaceRef>) -> bool {
+        let mut holders = self.holders.lock().expect("not poisoned");
+        holders.retain(|other| !Arc::ptr_eq(other, holder));
+        holders.is_empty()
     }
 
     /// Works on the model.

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use executor::Class;
 
 use crate::addr::{PAGE_SIZE, Pages};
+use crate::glue::SpaceRef;
 use crate::map::VmSpace;
 use crate::object::UvmObject;
 use crate::object::vnode::VnodeObject;
@@ -165,42 +166,58 @@ impl Shared {
     /// Starts a process of so many programs; it has been counted.
     pub(super) fn start(self: &Arc<Self>, space: Arc<VmSpace>, model: Model, programs: usize) {
         self.programs.fetch_add(programs, Relaxed);
-        let process = {
-            let mut processes = self.processes.lock().expect("not poisoned");
-            processes.retain(|process| process.strong_count() > 0);
-            let number = self.started.fetch_add(1, Relaxed);
-            let process = Arc::new(Process::new(number, space, model, programs));
-            processes.push(Arc::downgrade(&process));
-            process
+        let first = Arc::new(SpaceRef::new(space));
+        let Some(process) = self.process(first.clone(), model) else {
+            return;
         };
-        for _ in 0..programs {
+        let others = (1..programs).filter_map(|_| process.join());
+        for holder in core::iter::once(first).chain(others) {
             let lwp = Lwp {
                 program: self.world.program(&process.space),
                 process: process.clone(),
                 shared: self.clone(),
+                holder,
             };
             let executor = &self.world.executor;
             executor.spawn(Class::User, "program", lwp.live());
         }
     }
 
-    /// One of the processes beside `own`, which goes on until [`Self::leave`].
-    pub(super) fn visit(&self, own: &Arc<Process>, choice: u64) -> Option<Arc<Process>> {
+    /// A process in the space of `holder`, listed.
+    pub(super) fn process(&self, holder: Arc<SpaceRef>, model: Model) -> Option<Arc<Process>> {
+        let mut processes = self.processes.lock().expect("not poisoned");
+        processes.retain(|process| process.strong_count() > 0);
+        let number = self.started.fetch_add(1, Relaxed);
+        let process = Arc::new(Process::new(number, holder, model)?);
+        processes.push(Arc::downgrade(&process));
+        Some(process)
+    }
+
+    /// One of the processes beside `own`, and who visits it: it goes on until that is given to [`Self::leave`].
+    pub(super) fn visit(
+        &self,
+        own: &Arc<Process>,
+        choice: u64,
+    ) -> Option<(Arc<Process>, Arc<SpaceRef>)> {
         let processes = self.processes.lock().expect("not poisoned");
         let others: Vec<_> = processes
             .iter()
             .filter_map(Weak::upgrade)
-            .filter(|process| process.programs.load(Relaxed) > 0 && !Arc::ptr_eq(process, own))
+            .filter(|process| !Arc::ptr_eq(process, own))
             .collect();
-        let other = others.get(choice as usize % others.len().max(1))?.clone();
-        other.programs.fetch_add(1, Relaxed);
-        Some(other)
+        let other = others.get(choice as usize % others.len().max(1))?;
+        Some((other.clone(), other.join()?))
     }
 
-    /// A program of a process, or a visitor, needs it no longer. The last frees the space.
-    pub(super) async fn leave(&self, process: &Process) {
-        if process.programs.fetch_sub(1, Relaxed) == 1 {
-            process.space.teardown().await;
+    /// A program, or a visitor, needs a process no longer. The last frees the space.
+    pub(super) async fn leave(&self, process: &Process, holder: &Arc<SpaceRef>) {
+        holder.leave().await;
+        self.left(process, holder);
+    }
+
+    /// `holder` has left a space, and taken it down if nobody else had it.
+    pub(super) fn left(&self, process: &Process, holder: &Arc<SpaceRef>) {
+        if process.is_left_by(holder) {
             self.spaces.fetch_sub(1, Relaxed);
         }
     }
