@@ -23,8 +23,8 @@ impl VmSpace {
             (heap.start, heap.end)
         };
         let end = end.as_u64();
-        let too_much = end < start || end > USER_MAX || end - start > self.limits().data;
-        if too_much {
+        // What no address space has room for is refused below.
+        if end < start || end - start > self.limits().data {
             return VirtAddr::new(old);
         }
         let (from, to) = (round_page(old), round_page(end));

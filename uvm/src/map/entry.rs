@@ -182,7 +182,6 @@ impl MapEntry {
             object: self.object.clone(),
             offset: self.offset + self.pages(),
             needs_copy: self.copy_on_write || self.object.is_none(),
-            slot: 0,
             wired: 0,
             wired_to: 0,
             ..self.bare()

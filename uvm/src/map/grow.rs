@@ -61,7 +61,6 @@ impl VmSpace {
             start,
             end: stack.start,
             needs_copy: true,
-            slot: 0,
             wired: 0,
             wired_to: 0,
             ..stack.bare()

@@ -36,7 +36,8 @@ impl VmSpace {
             self.wire_marked(range).await?;
         }
         let changed = self.set_prot(range, prot);
-        if wires && changed.is_err() {
+        if changed.is_err() {
+            // Only what has been marked for it above.
             self.unwire(range).await;
         }
         changed?;
