@@ -11,6 +11,7 @@ use crate::map::{Advice, Inherit, MapRequest, Placement};
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
 use crate::object::vnode::FileMap;
+use crate::page::freelist::{AllocFor, Zero};
 use crate::prot::{Access, Prot};
 use crate::sim::World;
 use crate::sim::disk::{Layout, Mode, SimDisk, SimFile};
@@ -652,4 +653,22 @@ fn device_time_is_what_the_disk_took_and_pieces_are_one_request() {
         });
         assert_eq!(world.uvm.uvmexp().devices.requests, 1);
     }
+}
+
+#[test]
+fn no_read_is_begun_without_a_frame() {
+    let (world, disk, _file, object) = with_file(Mode::Told, Layout::Contiguous(0), 8 * PAGE);
+    let space = world.space();
+    let request = MapRequest::object(object.object().clone(), PageIndex(0), PAGE_SIZE, Prot::READ);
+    space.map(here(request)).unwrap();
+    let uvm = world.uvm.clone();
+    let frames: alloc::vec::Vec<_> =
+        core::iter::from_fn(|| uvm.alloc_frame(AllocFor::User, Zero::No)).collect();
+    let program = world.program(&space);
+    let outcome = world.run(async move { program.load(AT).await });
+    assert_eq!(outcome, Err(FaultError::OutOfMemory));
+    // Not even the pager's future was made, which needs memory itself.
+    assert_eq!(uvm.meter().get(Counter::FltGet), 0);
+    assert_eq!(disk.reads(), 0);
+    frames.into_iter().for_each(|frame| uvm.free_frame(frame));
 }

@@ -580,3 +580,94 @@ fn only_wired_mappings_of_a_page_stay() {
     assert!(!host.uvm.is_mapped(f));
     host.uvm.pmap_deactivate(&pmaps[0]);
 }
+
+#[test]
+fn a_right_lost_by_entering_anew_is_flushed() {
+    let host = Host::new(256);
+    let pmap = Pmap::new(&host.uvm).unwrap();
+    host.uvm.pmap_activate(&pmap);
+    let f = frame(&host);
+    enter(&host, &pmap, 0, f, Prot::RW);
+    host.machine.store(va(0), 1).unwrap();
+    enter(&host, &pmap, 0, f, Prot::READ);
+    pmap.update(&host.uvm);
+    assert!(host.machine.store(va(0), 2).unwrap_err().present);
+    enter(&host, &pmap, 0, f, Prot::READ | Prot::EXEC);
+    host.machine.translate(va(0), Access::Exec, true).unwrap();
+    enter(&host, &pmap, 0, f, Prot::READ);
+    pmap.update(&host.uvm);
+    assert!(host.machine.translate(va(0), Access::Exec, true).is_err());
+    host.uvm.pmap_deactivate(&pmap);
+}
+
+/// The remembered leaf table is that of one 2 MiB range, and no other's.
+#[test]
+fn a_page_far_away_has_another_table() {
+    let host = Host::new(256);
+    let pmap = Pmap::new(&host.uvm).unwrap();
+    let near = VirtAddr::new(0x10 * PAGE_SIZE as u64);
+    let far = VirtAddr::new((0x10 << 18) * PAGE_SIZE as u64);
+    let (a, b) = (frame(&host), frame(&host));
+    for (va, frame) in [(far, a), (near, b)] {
+        pmap.enter(&host.uvm, va, frame, Prot::RW, EnterFlags::empty())
+            .unwrap();
+    }
+    let there = |va| pmap.extract(&host.uvm, va).map(|mapping| mapping.frame);
+    assert_eq!((there(far), there(near)), (Some(a), Some(b)));
+    assert_eq!(there(far + 0x10 * PAGE_SIZE as u64), None);
+    check_reverse_maps(&host, &[&pmap]);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+#[should_panic(expected = "before the kernel's TLB entries are flushed")]
+fn a_program_does_not_go_on_before_the_kernels_half_is_flushed() {
+    let host = Host::new(256);
+    let kva = VirtAddr::new(0xffff_c000_0000_0000);
+    host.uvm.kenter(kva, frame(&host), Prot::RW).unwrap();
+    let pmap = Pmap::new(&host.uvm).unwrap();
+    host.uvm.assert_flushed(&pmap);
+    host.uvm.kremove(VaRange::of_pages(kva, 1));
+    host.uvm.assert_flushed(&pmap);
+}
+
+#[test]
+fn one_at_a_time_has_a_pages_identity() {
+    const TIMES: u64 = 50_000;
+    let host = Host::new(256);
+    let f = frame(&host);
+    let page = host.uvm.page(f);
+    let count = core::sync::atomic::AtomicU64::new(0);
+    let work = || {
+        for _ in 0..TIMES {
+            let _identity = page.lock_identity();
+            // Two steps on purpose: only the lock makes them one.
+            count.store(count.load(Relaxed) + 1, Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+    assert_eq!(count.load(Relaxed), 2 * TIMES);
+}
+
+#[test]
+fn a_walk_stops_at_a_large_page() {
+    let host = Host::new(256);
+    let pmap = Pmap::new(&host.uvm).unwrap();
+    let f = frame(&host);
+    enter(&host, &pmap, 0, f, Prot::RW);
+    let vpn = Vpn::containing(va(0));
+    // SAFETY: the root of a pmap that lives, and nobody else uses it.
+    let slot = unsafe { &host.uvm.phys().table(pmap.root()).0[walk::index(vpn, 3)] };
+    let old = slot.load(Relaxed);
+    slot.store(old | 1 << 7, Relaxed);
+    // SAFETY: as above.
+    let met = unsafe { walk::walk(host.uvm.phys(), pmap.root(), vpn) };
+    assert!(matches!(met, walk::Walk::Large));
+    slot.store(old, Relaxed);
+    pmap.remove(&host.uvm, range(0, 1));
+    pmap.update(&host.uvm);
+    host.uvm.free_frame(f);
+}

@@ -262,3 +262,33 @@ fn will_need_stops_where_memory_or_slots_would_get_short() {
         world.run(async {});
     }
 }
+
+#[test]
+fn will_need_reads_nothing_for_what_lies_behind_its_range() {
+    let world = World::new(512, 0);
+    let chance = Mode::Chance {
+        seed: 1,
+        failing: 0,
+    };
+    let disk = SimDisk::new(&world.uvm, 1 << 20, chance);
+    let file = world.file(SimFile::new(&disk, Layout::Contiguous(0)), 64 * PAGE);
+    let space = world.space();
+    let request = MapRequest::object(
+        file.object().clone(),
+        PageIndex(0),
+        64 * PAGE_SIZE,
+        Prot::READ,
+    );
+    let request = request.at(Placement::Exclusive(VirtAddr::new(AT)));
+    space.map(request).unwrap();
+    let program = world.program(&space);
+    world.run(async move {
+        space.advise(range(AT, 64), Advice::Random).await.unwrap();
+        program.peek(AT, 4).await.unwrap();
+        assert_eq!(disk.reads(), 4);
+        space.will_need(range(AT, 4)).await.unwrap();
+        assert_eq!(disk.reads(), 4);
+        space.will_need(range(AT, 5)).await.unwrap();
+        assert!(disk.reads() > 4);
+    });
+}

@@ -578,3 +578,23 @@ fn a_debugger_reads_and_writes_what_the_maximum_protection_allows() {
     });
     world.check_quiet();
 }
+
+#[test]
+fn what_is_shown_of_a_stack_does_not_grow() {
+    let (world, a, b) = two(2);
+    world.run(async move {
+        a.space().map(anonymous(5000, 2).growing()).unwrap();
+        a.touch(at(5000), 2, 9).await.unwrap();
+        for (to, how) in [(7000, Extract::Share), (9000, Extract::Copy)] {
+            let from = range(5000, 5002);
+            let shown = a.space().extract(from, b.space(), how, here(to)).await;
+            assert_eq!(shown, Ok(va(to)));
+            assert_eq!(b.load(at(to)).await, Ok(9));
+            let below = b.store(at(to - 1), 1).await;
+            assert_eq!(below, Err(FaultError::NoMapping), "{how:?}");
+        }
+        exit(a).await;
+        exit(b).await;
+    });
+    world.check_quiet();
+}

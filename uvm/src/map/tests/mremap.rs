@@ -413,3 +413,23 @@ fn a_devices_memory_moves_but_does_not_grow() {
     });
     world.check_quiet();
 }
+
+#[test]
+fn a_locked_mapping_that_moves_and_grows_stays_one() {
+    let (world, program) = filled(2);
+    world.run(async move {
+        let space = program.space();
+        space.unmap(range(0, 2)).await.unwrap();
+        let object = UvmObject::anonymous(space.uvm(), Pages(16)).unwrap();
+        let private = MapRequest::object(object, PageIndex(0), 4 * PAGE_SIZE, Prot::RW);
+        for request in [anonymous(0, 4), private.at(Placement::Exclusive(va(0)))] {
+            space.map(request).unwrap();
+            space.mlock(range(0, 4)).await.unwrap();
+            let moved = mremap(space, 0, 4, 7, Mremap::Fixed(va(20))).await;
+            assert_eq!(moved, Ok(20));
+            assert_eq!(space.locked(), 7 * PAGE);
+            assert_eq!(entries(space), 1);
+            space.unmap(range(20, 27)).await.unwrap();
+        }
+    });
+}

@@ -143,3 +143,29 @@ fn a_device_is_wired_and_unwired_without_pages() {
     });
     world.check_quiet();
 }
+
+#[test]
+fn a_wired_device_shows_what_its_mapping_allows() {
+    let world = World::new(256, 0);
+    let device = UvmObject::device(&world.uvm, PhysAddr::new(FRAME_BUFFER), Pages(12)).unwrap();
+    let space = world.space();
+    space.map(request(&device, 4)).unwrap();
+    let (s, uvm) = (space.clone(), world.uvm.clone());
+    world.run(async move {
+        let shown = |page| {
+            let va = VirtAddr::new(AT + page * PAGE);
+            s.pmap().extract(&uvm, va).map(|mapping| mapping.prot)
+        };
+        s.protect(range(1), Prot::empty()).await.unwrap();
+        let second = VaRange::of_pages(VirtAddr::new(AT + PAGE), 1);
+        s.protect(second, Prot::READ).await.unwrap();
+        s.mlock(range(4)).await.unwrap();
+        assert_eq!(shown(0), None);
+        assert_eq!(shown(1), Some(Prot::READ));
+        assert_eq!(shown(2), Some(Prot::RW));
+        s.munlock(range(4)).await.unwrap();
+        s.teardown().await;
+    });
+    drop((space, device));
+    world.check_quiet();
+}
