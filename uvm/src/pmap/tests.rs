@@ -632,24 +632,36 @@ fn a_program_does_not_go_on_before_the_kernels_half_is_flushed() {
 }
 
 #[test]
-fn one_at_a_time_has_a_pages_identity() {
-    const TIMES: u64 = 50_000;
+fn who_waits_for_a_pages_identity_gets_it() {
+    const ROUNDS: u64 = 100;
     let host = Host::new(256);
     let f = frame(&host);
     let page = host.uvm.page(f);
     let count = core::sync::atomic::AtomicU64::new(0);
-    let work = || {
-        for _ in 0..TIMES {
-            let _identity = page.lock_identity();
-            // Two steps on purpose: only the lock makes them one.
-            count.store(count.load(Relaxed) + 1, Relaxed);
-        }
-    };
+    // Two steps on purpose: only the lock makes them one.
+    let step = || count.store(count.load(Relaxed) + 1, Relaxed);
+    let round = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
-        scope.spawn(work);
-        work();
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                round.wait();
+                let identity = page.lock_identity();
+                step();
+                drop(identity);
+                round.wait();
+            }
+        });
+        for _ in 0..ROUNDS {
+            let identity = page.lock_identity();
+            round.wait();
+            // In which the other has begun to wait, most times.
+            std::thread::sleep(core::time::Duration::from_micros(50));
+            step();
+            drop(identity);
+            round.wait();
+        }
     });
-    assert_eq!(count.load(Relaxed), 2 * TIMES);
+    assert_eq!(count.load(Relaxed), 2 * ROUNDS);
 }
 
 #[test]
