@@ -115,7 +115,7 @@ pub(crate) enum Pass {
 
 impl VmSpace {
     /// Resolves a fault: when it returns `Ok`, the access at `va` is worth another try. Awaits reads, busy pages and free frames;
-    /// a fault that needs none of them is done in the first poll, and its future holds nothing but the arguments.
+    /// a fault that needs none of them is done in the first poll.
     ///
     /// # Errors
     /// [`FaultError`]. The address space is unchanged then.

@@ -17,6 +17,7 @@ use executor::Executor;
 
 use crate::glue::SpaceRef;
 use crate::map::VmSpace;
+use crate::sim::mapping::ALL;
 use crate::sim::model::Model;
 
 /// How soon who waits for its turn looks again at first, and how seldom at last: those looks are polls without an operation done, and
@@ -186,7 +187,7 @@ impl<'a> Pair<'a> {
         own: &'a Process,
         other: Option<&'a Process>,
     ) -> Self {
-        let turn = |process: &'a Process| process.turn(executor, 0..u64::MAX, Doing::Changes);
+        let turn = |process: &'a Process| process.turn(executor, ALL, Doing::Changes);
         // In one order everywhere, or two would wait for each other.
         let turns = match other {
             None => (turn(own).await, None),
