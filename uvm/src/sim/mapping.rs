@@ -1,23 +1,19 @@
 //! The operations of simulated programs that change mappings, each with the answer that must come.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use crate::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use crate::map::{Inherit, MapRequest, Placement, VmError};
 use crate::prot::Prot;
 use crate::sim::lwp::Lwp;
-use crate::sim::model::{Content, Model, ModelPage, Risk};
+use crate::sim::model::{Content, ModelPage, Risk};
 use crate::sim::op::{Mapping, Where};
-use crate::sim::process::{Doing, Process, Turn};
+use crate::sim::process::{Doing, Turn};
 use crate::sim::run::Mode;
 use crate::sim::wiring::hard_to_wire;
 
-/// Address spaces alive at once, at most.
-const MAX_SPACES: usize = 6;
 /// Everything that programs map lies in here, in pages.
 pub(super) const ALL: Range<u64> = 0..1 << 35;
 /// Pages past the arena that a mapping which is moved may reach.
@@ -296,76 +292,5 @@ impl Lwp {
         if got != wanted {
             self.fail(format_args!("brk {end:#x}: {got:#x}, expected {wanted:#x}"));
         }
-    }
-
-    pub(super) async fn fork(&self, programs: usize) {
-        if self.shared.spaces.load(Relaxed) >= MAX_SPACES {
-            return;
-        }
-        // Counted at once: others fork meanwhile.
-        self.shared.spaces.fetch_add(1, Relaxed);
-        let _turn = self.turn(ALL, Doing::Forks).await;
-        self.process.with(Model::fork_begins);
-        let result = self.process.space.fork().await;
-        let (child, unsure) = self.process.with(Model::fork_ended);
-        let space = match result {
-            Ok(space) => space,
-            Err(error) => {
-                self.shared.spaces.fetch_sub(1, Relaxed);
-                return self.out_of_memory("fork", error);
-            }
-        };
-        for page in unsure {
-            if let Err(error) = space.unmap(range(&(page..page + 1))).await {
-                self.out_of_memory("unmap", error);
-                space.teardown().await;
-                self.shared.spaces.fetch_sub(1, Relaxed);
-                return;
-            }
-        }
-        self.shared.note(|o| o.forks += 1);
-        self.shared.start(space, child, programs);
-    }
-
-    /// Goes over to another process, whose space is then this program's. The old space is freed if nobody else has it.
-    pub(super) async fn join(&self, choice: u64) -> Option<Arc<Process>> {
-        let (other, visitor) = self.shared.visit(&self.process, choice)?;
-        self.holder.share(&visitor).await;
-        self.shared.left(&self.process, &self.holder);
-        other.came(self.holder.clone());
-        self.shared.leave(&other, &visitor).await;
-        Some(other)
-    }
-
-    /// Goes over to a copy of the space, which is a process of its own then, unless nobody else has the space.
-    pub(super) async fn unshare(&self) -> Option<Arc<Process>> {
-        if self.shared.spaces.load(Relaxed) >= MAX_SPACES {
-            return None;
-        }
-        self.shared.spaces.fetch_add(1, Relaxed);
-        let turn = self.turn(ALL, Doing::Forks).await;
-        self.process.with(Model::fork_begins);
-        let result = self.holder.unshare().await;
-        let (child, unsure) = self.process.with(Model::fork_ended);
-        drop(turn);
-        let space = self.holder.space()?;
-        if let Err(error) = result {
-            self.out_of_memory("unshare", error);
-        }
-        if Arc::ptr_eq(&space, &self.process.space) {
-            self.shared.spaces.fetch_sub(1, Relaxed);
-            return None;
-        }
-        self.shared.left(&self.process, &self.holder);
-        // Nobody else knows the new space yet.
-        for page in unsure {
-            while let Err(error) = space.unmap(range(&(page..page + 1))).await {
-                self.out_of_memory("unmap", error);
-                let executor = &self.shared.world.executor;
-                executor.sleep(Duration::from_millis(1)).await;
-            }
-        }
-        self.shared.note(|o| o.forks += 1);
-        self.shared.process(self.holder.clone(), child)
     }
 }

@@ -5,7 +5,7 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
 //! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
-//! `mapping`, `wiring`, `advice`, `lending`, `moving` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
+//! `mapping`, `wiring`, `advice`, `lending`, `moving`, `spaces` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 mod advice;
 mod content;
@@ -26,6 +26,7 @@ mod request;
 pub mod run;
 mod shared;
 pub mod shrink;
+mod spaces;
 mod wiring;
 
 use alloc::sync::Arc;
