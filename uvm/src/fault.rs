@@ -168,19 +168,27 @@ impl VmSpace {
         missing: Attempt,
     ) -> Result<(), FaultError> {
         let again = || resident(self, va, access, Pass::Again);
-        let grow = |attempt| match attempt {
+        // Only who has made it grow wires what is new: whatever else is not wired there has been unwired since.
+        let mut grown = None;
+        let mut grow = |attempt| match attempt {
             Attempt::Error(FaultError::NoMapping) => match self.grow_stack(va) {
-                Ok(Grown::Yes) => again(),
+                Ok(Grown::Yes(unwired)) => {
+                    grown = unwired.or(grown);
+                    again()
+                }
                 Ok(Grown::No) => Attempt::Error(FaultError::NoMapping),
                 Err(OutOfMemory) => Attempt::NeedMemory,
             },
             attempt => attempt,
         };
-        self.fault_until(va, Some(grow(missing)), || grow(again()))
+        let missing = grow(missing);
+        self.fault_until(va, Some(missing), || grow(again()))
             .await?;
-        if self.unwired_growth(va).is_some() && self.uvm().can_allocate(AllocFor::User, 1) {
+        if let Some(growth) = grown
+            && self.uvm().can_allocate(AllocFor::User, 1)
+        {
             // Rare, and large: it has a block of its own.
-            Box::pin(self.wire_growth(va)).await;
+            Box::pin(self.wire_growth(growth)).await;
         }
         Ok(())
     }
@@ -191,7 +199,7 @@ impl VmSpace {
         &self,
         va: u64,
         mut attempt: Option<Attempt>,
-        pass: impl Fn() -> Attempt,
+        mut pass: impl FnMut() -> Attempt,
     ) -> Result<(), FaultError> {
         let uvm = self.uvm();
         // Kept over the next pass, so that what was waited for is still there.
@@ -202,7 +210,7 @@ impl VmSpace {
         // How to read after a cluster failed.
         let mut narrowed = None;
         loop {
-            let attempt = attempt.take().unwrap_or_else(&pass);
+            let attempt = attempt.take().unwrap_or_else(&mut pass);
             // Something else may be mapped there by now, or nothing. Only if it is that page which is still missing is its error ours.
             if let Some((object, index, error)) = failed.take()
                 && attempt.wants(&object, index)

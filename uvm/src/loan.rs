@@ -215,7 +215,12 @@ impl VmSpace {
             return Ok(None);
         };
         if object.is_device() {
-            return Err(FaultError::Io);
+            let within = entry.device_frame(va).is_some();
+            return Err(if within {
+                FaultError::Io
+            } else {
+                FaultError::BeyondEnd
+            });
         }
         let pages = object.lock();
         match pages.at(uvm, entry.index_of(va)) {

@@ -143,11 +143,14 @@ impl Host {
 const KERNEL_ROOT: usize = 1;
 /// First frame that uvm manages.
 const FIRST: usize = 2;
+/// Pages of the [`HostMachine`]'s device.
+pub const DEVICE_PAGES: usize = 24;
 
 /// RAM and CPUs.
 pub struct HostMachine {
     ram: Ram,
     phys: PhysMem,
+    device: PhysAddr,
     cpus: Vec<Mutex<Cpu>>,
     executor: Arc<Executor>,
 }
@@ -202,7 +205,8 @@ pub struct PageFault {
 
 impl HostMachine {
     fn new(config: &HostConfig, executor: Arc<Executor>) -> Self {
-        let ram = Ram::new(FIRST + config.frames + config.hole);
+        let end = FIRST + config.frames + config.hole;
+        let ram = Ram::new(end + DEVICE_PAGES);
         let phys = PhysMem::new(VirtAddr::from_ptr(ram.start.as_ptr()));
         let root = Frame::new(KERNEL_ROOT as u32);
         // SAFETY: a frame of the RAM that is ours alone as yet.
@@ -216,9 +220,16 @@ impl HostMachine {
         Self {
             ram,
             phys,
+            device: PhysAddr::new((end * PAGE_SIZE) as u64),
             cpus: (0..config.cpus).map(cpu).collect(),
             executor,
         }
+    }
+
+    /// Where the memory of a device begins, [`DEVICE_PAGES`] long, that uvm does not manage. It is as full of garbage as RAM.
+    #[must_use]
+    pub const fn device(&self) -> PhysAddr {
+        self.device
     }
 
     fn cpu_state(&self, cpu: usize) -> std::sync::MutexGuard<'_, Cpu> {

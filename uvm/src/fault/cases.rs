@@ -218,7 +218,7 @@ impl Fault<'_> {
                 Behind::Pager(_) => {
                     return Attempt::NeedIo(object.clone(), index, self.entry.advice);
                 }
-                &Behind::Device(first) => return self.device(first),
+                Behind::Device(_) => return self.device(),
                 Behind::Zeroes => match aobj::zero_page(object, &mut pages, self.uvm, index) {
                     Ok(frame) => frame,
                     Err(OutOfMemory) => return Attempt::NeedMemory,
@@ -290,12 +290,14 @@ impl Fault<'_> {
     /// A device's memory from frame `first` on, which lies within the object: no page, no reverse map, nothing to wait for.
     #[cold]
     #[inline(never)]
-    fn device(&self, first: Frame) -> Attempt {
+    fn device(&self) -> Attempt {
         if self.entry.copy_on_write {
             // Nobody makes such a mapping; a copy of what may change by being read would be wrong anyway.
             return Attempt::Error(FaultError::Io);
         }
-        let frame = |va| first.offset(self.entry.index_of(va).0 as u32);
+        let Some(frame) = self.entry.device_frame(self.va) else {
+            return Attempt::Error(FaultError::BeyondEnd);
+        };
         self.uvm.count(Counter::FltObj);
         let prot = self.prot & self.entry.prot;
         if prot.is_empty() {
@@ -306,15 +308,14 @@ impl Fault<'_> {
         let va = VirtAddr::new_truncate(self.va);
         let flags = enter_flags(self.access);
         let pmap = self.space.pmap();
-        let attempt = match pmap.enter(self.uvm, va, frame(self.va), prot, flags) {
+        let attempt = match pmap.enter(self.uvm, va, frame, prot, flags) {
             Ok(()) => Attempt::Done,
             Err(OutOfMemory) => Attempt::NeedMemory,
         };
         if self.pass == Pass::First && matches!(attempt, Attempt::Done) {
-            let pages = self.entry.object.as_ref().map_or(0, |o| o.pages());
-            let within = |&va: &u64| self.entry.index_of(va).0 < pages;
-            for va in self.neighbours().filter(within) {
-                self.enter_unmapped(va, frame(va), self.prot);
+            let frame = |va| Some((va, self.entry.device_frame(va)?));
+            for (va, frame) in self.neighbours().filter_map(frame) {
+                self.enter_unmapped(va, frame, self.prot);
             }
         }
         attempt

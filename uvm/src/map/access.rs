@@ -63,12 +63,12 @@ impl VmSpace {
             VirtAddr::try_new(crate::addr::trunc_page(va)).map_err(|_| FaultError::NoMapping)?;
         loop {
             let mapping = self.pmap.extract(&self.uvm, va);
-            if mapping.is_some_and(|m| self.uvm.pages().get(m.frame).is_none()) {
+            let allowed = mapping.filter(|m| m.prot.allows(access));
+            if allowed.is_some_and(|m| self.uvm.pages().get(m.frame).is_none()) {
                 // A device's memory is not read by copying it.
                 return Err(FaultError::Io);
             }
-            if let Some(mapping) = mapping
-                && mapping.prot.allows(access)
+            if let Some(mapping) = allowed
                 && let Some(hold) = PageHold::of_mapped(&self.uvm, mapping.frame)
             {
                 // Held, it cannot be evicted; but it may have been before, or replaced by a copy. Under the map lock it is not.

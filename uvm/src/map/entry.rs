@@ -2,13 +2,13 @@
 //!
 //! Owns a reference to its object and to its amap (for its range of slots). It is changed only under its map's write lock.
 
-use super::grow::STACK_GAP;
 use core::ops::Range;
 
+use super::grow::STACK_GAP;
 use super::tree::Span;
-use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PageIndex, VaRange, VirtAddr};
+use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PageIndex, VaRange, VirtAddr};
 use crate::amap::Amap;
-use crate::object::UvmObject;
+use crate::object::{Behind, UvmObject};
 use crate::pool::Ref;
 use crate::prot::Prot;
 
@@ -151,6 +151,15 @@ impl MapEntry {
     /// Whether it shows a device's memory.
     pub(crate) fn is_device(&self) -> bool {
         self.object.as_ref().is_some_and(|o| o.is_device())
+    }
+
+    /// The frame of a device that it shows at `va`; `None` past the device's end too.
+    pub(crate) fn device_frame(&self, va: u64) -> Option<Frame> {
+        let (object, index) = (self.object.as_ref()?, self.index_of(va).0);
+        match object.behind() {
+            Behind::Device(first) if index < object.pages() => Some(first.offset(index as u32)),
+            _ => None,
+        }
     }
 
     /// Slot of the amap for an address in the entry.

@@ -5,7 +5,7 @@
 //! as well (a child that has grown its own copy), the stack goes on in a new entry. Where it is wired, what
 //! is new is an entry of its own until it is wired, too.
 
-use crate::addr::{PAGE_SIZE, VaRange, trunc_page};
+use crate::addr::{PAGE_SIZE, VaRange, VirtAddr, trunc_page};
 use crate::map::entry::Role;
 use crate::map::{MapEntry, MapInner, USER_MIN, VmSpace};
 use crate::pool::OutOfMemory;
@@ -19,8 +19,8 @@ const STACK_SLOTS: u64 = 4096;
 /// Whether something is mapped now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grown {
-    /// It is.
-    Yes,
+    /// It is. What this call has let a wired stack grow by is to be wired ([`VmSpace::wire_growth`]).
+    Yes(Option<VaRange>),
     /// There is no stack above, or it may not grow so far.
     No,
 }
@@ -42,13 +42,14 @@ impl VmSpace {
         };
         if stack.start <= start {
             // Another thread of the program was faster.
-            return Ok(Grown::Yes);
+            return Ok(Grown::Yes(None));
         }
         let Role::Stack { top } = stack.role else {
             return Ok(Grown::No);
         };
         let more = stack.start - start;
-        let locked = if stack.wired > 0 { more } else { 0 };
+        let wired = stack.wired > 0;
+        let locked = if wired { more } else { 0 };
         let fits = start >= USER_MIN
             && top - start <= limits.stack
             && map.size + more <= limits.address_space
@@ -57,6 +58,7 @@ impl VmSpace {
         if !fits {
             return Ok(Grown::No);
         }
+        let new = VaRange::new(VirtAddr::new(start), VirtAddr::new(stack.start));
         let grown = MapEntry {
             start,
             end: stack.start,
@@ -67,26 +69,26 @@ impl VmSpace {
         };
         map.insert(&self.uvm, grown)?;
         map.adopt(&self.uvm, start);
-        Ok(Grown::Yes)
+        Ok(Grown::Yes(wired.then_some(new)))
     }
 
-    /// The mapping at `va`, if a wired stack has grown by it and it is not wired yet, and how often that is wired.
-    pub(crate) fn unwired_growth(&self, va: u64) -> Option<(VaRange, u16)> {
+    /// How often the stack above `growth` is wired, if that is part of it and not wired.
+    fn unwired_growth(&self, growth: VaRange) -> Option<u16> {
         let map = self.map.read();
-        let entry = self.map.lookup(&map, va)?;
-        if entry.role == Role::Plain || entry.wired > 0 {
-            return None;
-        }
-        let stack = map.tree.find(entry.end)?.value();
-        (stack.role == entry.role && stack.wired > 0).then(|| (entry.range(), stack.wired))
+        let (start, end) = (growth.start().as_u64(), growth.end().as_u64());
+        let entry = self.map.lookup(&map, start)?;
+        let stack = map.tree.find(end)?.value();
+        let is_part = entry.role == stack.role && entry.end >= end && entry.wired == 0;
+        (is_part && stack.wired > 0).then_some(stack.wired)
     }
 
     /// Wires what a wired stack has grown by. Awaits other modifiers, and what wiring awaits. What cannot be wired is there all the same,
-    /// as on Linux: that a stack grows is not known to fail for that.
-    pub(crate) async fn wire_growth(&self, va: u64) {
+    /// as on Linux: that a stack grows is not known to fail for that. Nor is it when another thread lets it grow again before this has
+    /// begun: what that adds lies below something that is not wired.
+    pub(crate) async fn wire_growth(&self, growth: VaRange) {
         let _busy = self.map.busy.lock().await;
-        if let Some((range, times)) = self.unwired_growth(va) {
-            self.wire_more(range, times).await;
+        if let Some(times) = self.unwired_growth(growth) {
+            self.wire_more(growth, times).await;
         }
     }
 }

@@ -274,10 +274,25 @@ impl VmSpace {
             let from = at.max(entry.start);
             let to = entry.wired_end().min(end).min(from + budget());
             if from < to && !entry.prot.is_empty() {
-                entry.each_page(from, to, |va, frame| self.show(entry, va, frame));
+                match entry.is_device() {
+                    true => self.show_device(entry, from, to),
+                    false => entry.each_page(from, to, |va, frame| self.show(entry, va, frame)),
+                }
                 return Some(to);
             }
             at = entry.end;
+        }
+    }
+
+    fn show_device(&self, entry: &MapEntry, from: u64, to: u64) {
+        for va in (from..to).step_by(PAGE_SIZE) {
+            if let Some(frame) = entry.device_frame(va) {
+                let va = VirtAddr::new_truncate(va);
+                // As for pages; but none of a device's is marked wired.
+                let _ = self
+                    .pmap
+                    .enter(&self.uvm, va, frame, entry.prot, EnterFlags::empty());
+            }
         }
     }
 

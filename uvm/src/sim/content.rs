@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use crate::addr::PAGE_SIZE;
 use crate::sim::disk::SimFile;
+use crate::testing::GARBAGE;
 
 /// Offsets in a page that are looked at: its ends, and both sides of a 1 KiB block's border.
 pub const SAMPLES: [usize; 4] = [0, 1023, 1024, PAGE_SIZE - 1];
@@ -63,6 +64,8 @@ pub enum Content {
     Object(ObjectPage),
     /// A file's page, which nobody may store to.
     File(Bytes),
+    /// A device's page: shared like an object's, but never copied.
+    Device(ObjectPage),
     /// Past the end of the object.
     Beyond,
 }
@@ -141,7 +144,19 @@ impl Content {
         Self::Object(Arc::new(Mutex::new(ZEROES)))
     }
 
-    /// What a private mapping of the same memory shows.
+    /// A page of a device, full of what it happens to hold.
+    #[must_use]
+    pub fn device() -> Self {
+        Self::Device(Arc::new(Mutex::new([Some(GARBAGE); SAMPLES.len()])))
+    }
+
+    /// Whether it is a device's page.
+    #[must_use]
+    pub const fn is_device(&self) -> bool {
+        matches!(self, Self::Device(_))
+    }
+
+    /// What a private mapping of the same memory shows; a device's memory has none, and is shared.
     #[must_use]
     pub fn private(&self) -> Self {
         match self {
@@ -149,6 +164,7 @@ impl Content {
             Self::Shared(view) => Self::Private(view.lock().expect("not poisoned").copy()),
             Self::Object(page) => Self::Private(View::of(Below::Object(page.clone()))),
             Self::File(bytes) => Self::Private(View::of(Below::File(*bytes))),
+            Self::Device(page) => Self::Device(page.clone()),
             Self::Beyond => Self::Beyond,
         }
     }
@@ -166,7 +182,7 @@ impl Content {
         match self {
             Self::Private(view) => Some(f(view)),
             Self::Shared(view) => Some(f(&mut view.lock().expect("not poisoned"))),
-            Self::Object(_) | Self::File(_) | Self::Beyond => None,
+            Self::Object(_) | Self::File(_) | Self::Device(_) | Self::Beyond => None,
         }
     }
 
@@ -174,7 +190,7 @@ impl Content {
         match self {
             Self::Private(view) => Some(f(view)),
             Self::Shared(view) => Some(f(&view.lock().expect("not poisoned"))),
-            Self::Object(_) | Self::File(_) | Self::Beyond => None,
+            Self::Object(_) | Self::File(_) | Self::Device(_) | Self::Beyond => None,
         }
     }
 
@@ -182,7 +198,7 @@ impl Content {
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         match self {
-            Self::Object(page) => *page.lock().expect("not poisoned"),
+            Self::Object(page) | Self::Device(page) => *page.lock().expect("not poisoned"),
             Self::File(bytes) => *bytes,
             _ => self.look(View::bytes).unwrap_or(UNKNOWN),
         }
@@ -227,7 +243,7 @@ impl Content {
 
     /// A store.
     pub fn set(&mut self, sample: usize, byte: u8) {
-        if let Self::Object(page) = self {
+        if let Self::Object(page) | Self::Device(page) = self {
             page.lock().expect("not poisoned")[sample] = Some(byte);
             return;
         }

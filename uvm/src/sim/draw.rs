@@ -12,7 +12,7 @@ use crate::sim::op::{
     FILES, Flaw, Gives, KINDS, Kind, Mapping, OBJECT_PAGES, OBJECTS, Op, Seen, Shows, Spot, Then,
     Where, Whose,
 };
-use crate::sim::plan::Plan;
+use crate::sim::plan::{MARGIN, Plan};
 use crate::sim::random::Random;
 
 impl Op {
@@ -20,9 +20,15 @@ impl Op {
     #[must_use]
     pub fn draw(plan: &Plan, index: u32) -> (Self, Then) {
         let seed = plan.seed ^ (u64::from(index) + 1).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let mut random = Random::new(seed);
+        let place = match random.percent(15) {
+            true => Place::Stacks,
+            false => Place::Arena,
+        };
         let mut draw = Draw {
             plan,
-            random: Random::new(seed),
+            random,
+            place,
         };
         let then = match draw.random.below(100) {
             n if n >= plan.rests => Then::GoOn,
@@ -36,6 +42,15 @@ impl Op {
 struct Draw<'a> {
     plan: &'a Plan,
     random: Random,
+    /// Where the operation is.
+    place: Place,
+}
+
+/// Where an operation is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Arena,
+    Stacks,
 }
 
 impl Draw<'_> {
@@ -67,6 +82,8 @@ impl Draw<'_> {
                     Flaw::TooMuch,
                     Flaw::Offset,
                     Flaw::SharedFile,
+                    Flaw::PrivateDevice,
+                    Flaw::SharedStack,
                 ]);
                 Op::MapBadly(flaw, self.pages(16))
             }
@@ -118,10 +135,15 @@ impl Draw<'_> {
             Kind::Mremap => {
                 let how = match self.random.below(4) {
                     0 => Mremap::InPlace,
-                    1 => Mremap::MayMove,
+                    // It would land in the arena.
+                    1 if self.place == Place::Arena => Mremap::MayMove,
                     _ => Mremap::Fixed(VirtAddr::new(self.page() * PAGE_SIZE as u64)),
                 };
-                Op::Mremap(self.pages(6), 1 + self.random.below(8), how)
+                let mut pages = self.pages(6);
+                if self.random.percent(15) {
+                    pages.end = pages.start;
+                }
+                Op::Mremap(pages, 1 + self.random.below(8), how)
             }
             Kind::Poke => Op::Poke(self.spot(), self.random.draw() as u8),
             Kind::Brk => Op::Brk(self.random.below(12 * PAGE_SIZE as u64)),
@@ -154,6 +176,15 @@ impl Draw<'_> {
     }
 
     fn page(&mut self) -> u64 {
+        if self.place == Place::Stacks {
+            // At the top most of the time, now and then where a gap ends.
+            let Range { start, end } = self.plan.stacks;
+            return match self.random.below(8) {
+                0 => start + self.random.below(32),
+                1 => start + self.random.below(end - MARGIN - start),
+                _ => end - MARGIN - 1 - self.random.below(24),
+            };
+        }
         let arena = &self.plan.arena;
         let hot = arena.start + (arena.end - arena.start - self.plan.hot) / 2;
         match self.random.percent(50) {
@@ -176,15 +207,27 @@ impl Draw<'_> {
         }
     }
 
-    /// Some pages of the arena, at least one. Often one range begins where another ends.
+    /// The end of where the operation is.
+    fn end(&self) -> u64 {
+        match self.place {
+            Place::Arena => self.plan.arena.end,
+            Place::Stacks => self.plan.stacks.end - MARGIN,
+        }
+    }
+
+    /// Some pages of where it is, at least one. Often one range begins where another ends.
     fn pages(&mut self, most: u64) -> Range<u64> {
         let start = self.page();
         if self.random.percent(40) {
             let start = start / 4 * 4;
             let count = 4 * (1 + self.random.below((most / 4).max(1)));
-            return start.max(self.plan.arena.start)..(start + count).min(self.plan.arena.end);
+            let lowest = match self.place {
+                Place::Arena => self.plan.arena.start,
+                Place::Stacks => self.plan.stacks.start,
+            };
+            return start.max(lowest)..(start + count).min(self.end());
         }
-        start..(start + 1 + self.random.below(most)).min(self.plan.arena.end)
+        start..(start + 1 + self.random.below(most)).min(self.end())
     }
 
     /// The same, now and then none, or far more than there is.
@@ -228,10 +271,11 @@ impl Draw<'_> {
             0 => self.random.below(OBJECT_PAGES),
             _ => self.random.below(most + 1),
         };
-        let shows = match self.random.below(10) {
-            0..4 => Shows::Private,
-            4 => Shows::Shared,
-            5..8 => {
+        let shows = match self.random.below(22) {
+            0..14 if self.place == Place::Stacks => Shows::Stack,
+            0..8 => Shows::Private,
+            8..10 => Shows::Shared,
+            10..15 => {
                 let file = self.random.below(FILES as u64) as usize;
                 match seen {
                     // It is not to be written.
@@ -241,10 +285,14 @@ impl Draw<'_> {
                     _ => Shows::File(file, offset, seen),
                 }
             }
-            _ => Shows::Object(self.random.below(OBJECTS as u64) as usize, offset, seen),
+            15..19 => Shows::Object(self.random.below(OBJECTS as u64) as usize, offset, seen),
+            19..21 => Shows::Written(offset, seen),
+            _ => Shows::Device(offset),
         };
         let place = match self.random.below(16) {
             0..9 => Where::Fixed,
+            // What lies where stacks are stays there.
+            _ if self.place == Place::Stacks => Where::Exclusive,
             9..13 => Where::Exclusive,
             13 => Where::Anywhere,
             _ => Where::Hint,

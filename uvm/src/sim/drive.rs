@@ -32,7 +32,10 @@ pub(super) fn drive(shared: &Shared) -> Result<(), String> {
         if random.percent(plan.speculates) {
             on_cpu(random.below(plan.cpus as u64) as usize);
             let arena = &plan.arena;
-            let page = arena.start + random.below(arena.end - arena.start);
+            let page = match random.percent(15) {
+                true => plan.stacks.end - 1 - random.below(40),
+                false => arena.start + random.below(arena.end - arena.start),
+            };
             world
                 .machine
                 .speculate(VirtAddr::new(page * PAGE_SIZE as u64));

@@ -27,7 +27,9 @@ impl Lwp {
                 match &result {
                     Ok(loan) => {
                         let byte = byte(loan, last - pages.start, offset);
-                        let verdict = self.process.with(|m| m.judge(last, sample, Prot::READ));
+                        let verdict = self
+                            .process
+                            .with(|m| m.judge_copy(last, sample, Prot::READ));
                         self.judge(last, Access::Read, &verdict, Ok(Some(byte)));
                     }
                     Err(error) => self.judge_lender(pages.clone(), *error),
@@ -57,7 +59,7 @@ impl Lwp {
             FaultError::Io if self.process.with(|m| pages.clone().any(|p| m.may_fail(p))) => return,
             _ => {}
         }
-        let verdict = |page| self.process.with(|m| m.judge(page, 0, Prot::READ));
+        let verdict = |page| self.process.with(|m| m.judge_copy(page, 0, Prot::READ));
         let why = pages.any(|page| match verdict(page) {
             Verdict::Fails(wanted) => wanted == error,
             Verdict::Open => true,
@@ -106,7 +108,7 @@ impl Lwp {
             let shared = other.with(|m| m.get(at).is_some_and(|p| p.content.is_shared()));
             match result {
                 Ok(()) if refusal.is_none() => {
-                    let verdict = self.process.with(|m| m.judge(from, 0, Prot::READ));
+                    let verdict = self.process.with(|m| m.judge_copy(from, 0, Prot::READ));
                     self.judge(from, Access::Read, &verdict, Ok(None));
                     if let Some(bytes) = bytes {
                         // Memory that was waited for may have been lent before the last store.

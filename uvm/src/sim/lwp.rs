@@ -17,7 +17,7 @@ use crate::prot::{Access, Prot};
 use crate::sim::Program;
 use crate::sim::model::{SAMPLES, Verdict};
 use crate::sim::op::{Op, Spot, Then};
-use crate::sim::process::Process;
+use crate::sim::process::{Process, Turn};
 use crate::sim::run::Mode;
 use crate::sim::shared::Shared;
 
@@ -87,16 +87,21 @@ impl Lwp {
 
     async fn operation(&self, op: Op) {
         match op {
-            Op::Access(..) | Op::ReadBytes(..) | Op::WriteBytes(..) => {
+            Op::Access(_, at, _) | Op::ReadBytes(at, _) | Op::WriteBytes(at, _, _) => {
+                let turn = self.turn_to_grow(at).await;
                 if !self.process.may_access() {
                     return;
                 }
+                let turn = turn.as_ref();
+                let growing = u32::from(turn.is_some());
+                self.process.with(|m| m.growing += growing);
                 match op {
-                    Op::Access(access, spot, byte) => self.access(access, spot, byte).await,
-                    Op::ReadBytes(at, len) => self.read_bytes(at, len).await,
-                    Op::WriteBytes(at, len, byte) => self.write_bytes(at, len, byte).await,
+                    Op::Access(access, spot, byte) => self.access(access, spot, byte, turn).await,
+                    Op::ReadBytes(at, len) => self.read_bytes(at, len, turn).await,
+                    Op::WriteBytes(at, len, byte) => self.write_bytes(at, len, byte, turn).await,
                     _ => {}
                 }
+                self.process.with(|m| m.growing -= growing);
                 self.process.accessed();
             }
             Op::Map(mapping) => self.map(mapping).await,
@@ -141,7 +146,7 @@ impl Lwp {
         self.shared.note(|o| o.out_of_memory += 1);
     }
 
-    async fn access(&self, access: Access, spot: Spot, byte: u8) {
+    async fn access(&self, access: Access, spot: Spot, byte: u8, turn: Option<&Turn<'_>>) {
         let Spot { page, sample } = spot;
         let va = spot.va();
         let shown = || {
@@ -167,6 +172,7 @@ impl Lwp {
             }
         };
         // No await since the access: the model is as of that instant.
+        let grown = self.note_growth(page, turn, result.err());
         let verdict = self.process.with(|m| m.judge(page, sample, needs));
         self.judge(page, access, &verdict, result);
         let refused = matches!(result, Err(FaultError::OutOfMemory | FaultError::Io));
@@ -178,6 +184,7 @@ impl Lwp {
         if access == Access::Write && result.is_ok() {
             self.process.with(|m| m.store(page, sample, byte));
         }
+        self.unwire_growth(grown).await;
     }
 
     fn before_store(&self, page: u64) {
@@ -210,7 +217,7 @@ impl Lwp {
                 Err(FaultError::NoMapping | FaultError::Protection | FaultError::BeyondEnd),
             ) => {}
             (Verdict::Fails(wanted), Err(got)) if *wanted == got => {
-                if got == FaultError::Io {
+                if got == FaultError::Io && self.shared.mode == Mode::Faulty {
                     self.shared.note(|o| o.io_errors += 1);
                 }
             }
@@ -222,6 +229,19 @@ impl Lwp {
             (verdict, result) => self.fail(format_args!(
                 "{what:?} at page {page:#x}: {result:x?}, expected {verdict:x?}"
             )),
+        }
+    }
+
+    /// The same of an access by the kernel: what may have been a device's page at the time is refused.
+    fn judge_copy(
+        &self,
+        page: u64,
+        what: Access,
+        verdict: &Verdict,
+        result: Result<Option<u8>, FaultError>,
+    ) {
+        if (verdict, result) != (&Verdict::Open, Err(FaultError::Io)) {
+            self.judge(page, what, verdict, result);
         }
     }
 
@@ -238,18 +258,22 @@ impl Lwp {
     }
 
     /// Page by page, since each is read in an instant of its own.
-    async fn read_bytes(&self, at: Spot, len: usize) {
+    async fn read_bytes(&self, at: Spot, len: usize, turn: Option<&Turn<'_>>) {
         for (page, within, part) in Self::parts(at, len) {
             let mut bytes = [0; PAGE_SIZE];
             let va = VirtAddr::new(page * PAGE_SIZE as u64 + within as u64);
             let result = self.process.space.read_bytes(va, &mut bytes[..part]).await;
+            let grown = self.note_growth(page, turn, result.err());
             for (sample, &offset) in SAMPLES.iter().enumerate() {
                 if (within..within + part).contains(&offset) {
-                    let verdict = self.process.with(|m| m.judge(page, sample, Prot::READ));
+                    let verdict = self
+                        .process
+                        .with(|m| m.judge_copy(page, sample, Prot::READ));
                     let result = result.map(|()| Some(bytes[offset - within]));
-                    self.judge(page, Access::Read, &verdict, result);
+                    self.judge_copy(page, Access::Read, &verdict, result);
                 }
             }
+            self.unwire_growth(grown).await;
             if result.is_err() {
                 break;
             }
@@ -257,21 +281,23 @@ impl Lwp {
         self.process.space.made_progress();
     }
 
-    async fn write_bytes(&self, at: Spot, len: usize, byte: u8) {
+    async fn write_bytes(&self, at: Spot, len: usize, byte: u8, turn: Option<&Turn<'_>>) {
         for (page, within, part) in Self::parts(at, len) {
             self.before_store(page);
             let va = VirtAddr::new(page * PAGE_SIZE as u64 + within as u64);
             let bytes = [byte; PAGE_SIZE];
             let result = self.process.space.write_bytes(va, &bytes[..part]).await;
-            let verdict = self.process.with(|m| m.judge(page, 0, Prot::RW));
-            self.judge(page, Access::Write, &verdict, result.map(|()| None));
-            if result.is_err() {
-                break;
-            }
+            let grown = self.note_growth(page, turn, result.err());
+            let verdict = self.process.with(|m| m.judge_copy(page, 0, Prot::RW));
+            self.judge_copy(page, Access::Write, &verdict, result.map(|()| None));
             for (sample, offset) in SAMPLES.into_iter().enumerate() {
-                if (within..within + part).contains(&offset) {
+                if result.is_ok() && (within..within + part).contains(&offset) {
                     self.process.with(|m| m.store(page, sample, byte));
                 }
+            }
+            self.unwire_growth(grown).await;
+            if result.is_err() {
+                break;
             }
         }
         self.process.space.made_progress();

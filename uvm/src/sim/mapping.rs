@@ -8,7 +8,7 @@ use crate::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use crate::map::{Inherit, MapRequest, Placement, VmError};
 use crate::prot::Prot;
 use crate::sim::lwp::Lwp;
-use crate::sim::model::{Content, ModelPage, Risk};
+use crate::sim::model::ModelPage;
 use crate::sim::op::{Mapping, Where};
 use crate::sim::process::{Doing, Turn};
 use crate::sim::run::Mode;
@@ -16,8 +16,6 @@ use crate::sim::wiring::hard_to_wire;
 
 /// Everything that programs map lies in here, in pages.
 pub(super) const ALL: Range<u64> = 0..1 << 35;
-/// Pages past the arena that a mapping which is moved may reach.
-const MARGIN: u64 = 16;
 pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 
 pub(super) fn range(pages: &Range<u64>) -> VaRange {
@@ -28,12 +26,13 @@ pub(super) fn range(pages: &Range<u64>) -> VaRange {
 impl Lwp {
     pub(super) async fn turn(&self, pages: Range<u64>, doing: Doing) -> Turn<'_> {
         let executor = &self.shared.world.executor;
+        let pages = self.shared.plan.with_all_stacks(pages);
         self.process.turn(executor, pages, doing).await
     }
 
-    /// What the model must know of a range: nothing is ever mapped far past the arena.
+    /// What the model must know of a range: nothing is ever mapped far past the arena, or past where stacks are.
     pub(super) fn known(&self, pages: &Range<u64>) -> Range<u64> {
-        let end = self.shared.plan.arena.end + MARGIN;
+        let end = self.shared.plan.stacks.end;
         pages.start..pages.end.min(end.max(pages.start))
     }
 
@@ -259,16 +258,7 @@ impl Lwp {
             if fits {
                 // There at once, and stored to by others while it is being wired.
                 for page in added.clone() {
-                    let new = ModelPage {
-                        prot: Prot::RW,
-                        max_prot: Prot::ALL,
-                        inherit: Inherit::Copy,
-                        content: Content::zeroes(),
-                        risk: Risk::None,
-                        private: true,
-                        wired: 0,
-                    };
-                    m.insert(page, new);
+                    m.insert(page, ModelPage::zeroes(Prot::RW));
                 }
             }
         });

@@ -13,10 +13,15 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::addr::PAGE_SIZE;
 use crate::fault::FaultError;
 use crate::map::Inherit;
+use crate::map::grow::STACK_GAP;
 use crate::prot::Prot;
 pub use crate::sim::content::{Bytes, Content, Discarded, SAMPLES};
+
+/// Pages that stay free below a stack.
+const GAP: u64 = STACK_GAP / PAGE_SIZE as u64;
 
 /// Whether a page can be read from its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,9 +51,48 @@ pub struct ModelPage {
     pub private: bool,
     /// How often it is wired.
     pub wired: u16,
+    /// The page at which the stack ends that it belongs to.
+    pub stack: Option<u64>,
 }
 
 impl ModelPage {
+    /// An untouched page of private zeroes.
+    #[must_use]
+    pub const fn zeroes(prot: Prot) -> Self {
+        Self {
+            prot,
+            max_prot: Prot::ALL,
+            inherit: Inherit::Copy,
+            content: Content::zeroes(),
+            risk: Risk::None,
+            private: true,
+            wired: 0,
+            stack: None,
+        }
+    }
+
+    /// What a copy of it is, unwired. `sure`: nobody can have stored meanwhile.
+    #[must_use]
+    pub fn copied(&self, sure: bool) -> Self {
+        let mut copy = Self {
+            content: self.content.private(),
+            private: self.private || !self.content.is_device(),
+            wired: 0,
+            ..self.clone()
+        };
+        if !sure {
+            copy.content.forget();
+        }
+        copy
+    }
+
+    /// The same page, so many pages further up.
+    #[must_use]
+    pub fn moved(mut self, by: u64) -> Self {
+        self.stack = self.stack.map(|top| top.wrapping_add(by));
+        self
+    }
+
     /// Whether reading it may fail: what is wired or anonymous is in memory.
     #[must_use]
     pub fn risk(&self) -> Risk {
@@ -96,6 +140,8 @@ pub struct Model {
     pub heap: (u64, u64),
     /// Whether what is mapped from now on is wired.
     pub wires_future: bool,
+    /// Accesses under way that may let a stack grow.
+    pub growing: u32,
     pages: BTreeMap<u64, ModelPage>,
     unsettled: BTreeMap<u64, u32>,
     fork: Option<Fork>,
@@ -127,6 +173,32 @@ impl Model {
         self.pages
             .get(&page)
             .is_some_and(|found| found.risk() > Risk::None)
+    }
+
+    /// What an access by the kernel for a program must come to: a device's memory is not copied.
+    #[must_use]
+    pub fn judge_copy(&self, page: u64, sample: usize, needs: Prot) -> Verdict {
+        match self.judge(page, sample, needs) {
+            Verdict::Succeeds(_) if self.get(page).is_some_and(|p| p.content.is_device()) => {
+                Verdict::Fails(FaultError::Io)
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// The pages by which a stack grows when the unmapped `page` is touched, if one may at all that has at most `limit` pages.
+    #[must_use]
+    pub fn growth(&self, page: u64, limit: u64) -> Option<Range<u64>> {
+        let (&start, stack) = self.pages.range(page..).next()?;
+        let top = stack.stack?;
+        let far = self
+            .pages
+            .range(..page)
+            .next_back()
+            .is_none_or(|(&below, found)| {
+                page - (below + 1) >= GAP || found.prot.is_empty() || found.stack.is_some()
+            });
+        (far && top.wrapping_sub(page) <= limit).then_some(page..start)
     }
 
     /// A store has happened just now.
@@ -228,7 +300,7 @@ impl Model {
     /// Whether an operation may be changing something.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.unsettled.is_empty()
+        self.unsettled.is_empty() && self.growing == 0
     }
 
     /// The same of one page.
@@ -317,25 +389,21 @@ impl Model {
             if fork.mapped.contains(&number) {
                 continue;
             }
-            let mut copy = page.clone();
-            copy.wired = 0;
-            match page.inherit {
+            let inherited = match page.inherit {
                 Inherit::None => continue,
-                Inherit::Share => {}
-                Inherit::Zero => {
-                    copy.content = Content::zeroes();
-                    copy.risk = Risk::None;
-                    copy.private = true;
-                }
-                Inherit::Copy => {
-                    copy.content = page.content.private();
-                    copy.private = true;
-                    if page.content.changes() != changes {
-                        copy.content.forget();
-                    }
-                }
-            }
-            child.pages.insert(number, copy);
+                Inherit::Share => ModelPage {
+                    wired: 0,
+                    ..page.clone()
+                },
+                Inherit::Zero => ModelPage {
+                    max_prot: page.max_prot,
+                    inherit: page.inherit,
+                    stack: page.stack,
+                    ..ModelPage::zeroes(page.prot)
+                },
+                Inherit::Copy => page.copied(page.content.changes() == changes),
+            };
+            child.pages.insert(number, inherited);
         }
         (child, fork.mapped.into_iter().collect())
     }

@@ -94,7 +94,9 @@ impl Lwp {
             Ok(va) if good && va.as_u64() == at * PAGE => {
                 let new: Vec<_> = own.with(|m| {
                     if moves {
-                        return m.take(pages);
+                        let by = at.wrapping_sub(pages.start);
+                        let taken = m.take(pages).into_iter();
+                        return taken.map(|page| page.moved(by)).collect();
                     }
                     let show = |(from, changes)| {
                         let new = shown(m.get(from), how, changes)?;
@@ -132,6 +134,10 @@ impl Lwp {
         let _turn = self.turn(ALL, Doing::Changes).await;
         let (process, space) = (&self.process, &self.process.space);
         process.quiet(&self.shared.world.executor).await;
+        if pages.is_empty() {
+            self.duplicate(pages.start, count, how).await;
+            return process.noise();
+        }
         let old = pages.end - pages.start;
         let grows = count > old;
         // What shrinks where it is need be there only at its start; else all that is left of it.
@@ -139,9 +145,15 @@ impl Lwp {
             Mremap::InPlace | Mremap::MayMove if !grows => 1,
             _ => old.min(count),
         };
-        let (mapped, wired, size) = process.with(|m| {
+        let (mapped, wired, size, beyond) = process.with(|m| {
             let wired = !m.each(pages.clone(), |page| page.wired == 0);
-            (m.all(pages.start..pages.start + needed), wired, m.len())
+            // A device does not grow.
+            let last = m.get(pages.end - 1);
+            let device = grows && last.is_some_and(|page| page.content.is_device());
+            let mapped = m.all(pages.start..pages.start + needed) && !device;
+            // It may be a device's.
+            let beyond = last.is_some_and(|page| matches!(page.content, Content::Beyond));
+            (mapped, wired, m.len(), beyond)
         });
         let more = count.saturating_sub(old);
         let over = (size + more) * PAGE > self.shared.plan.limit;
@@ -169,11 +181,13 @@ impl Lwp {
                         m.remove(there.end.min(pages.end)..pages.end);
                         return;
                     }
+                    let first = pages.start;
                     let moved = m.take(pages.start..pages.start + needed);
                     m.remove(pages);
                     m.remove(there.clone());
+                    let by = at.wrapping_sub(first);
                     for (page, new) in there.clone().zip(moved) {
-                        m.insert(page, new);
+                        m.insert(page, new.moved(by));
                     }
                 });
                 if grows {
@@ -182,7 +196,7 @@ impl Lwp {
                 self.keep_to_arena(there).await;
             }
             // Pages that the model knows alike may belong to several mappings.
-            Err(VmError::Unmapped) if !mapped || old > 1 => {}
+            Err(VmError::Unmapped) if !mapped || old > 1 || (grows && beyond) => {}
             Err(VmError::Invalid) if overlaps => {}
             Err(VmError::Limit) if grows && wired => {}
             Err(VmError::OutOfMemory) if grows && (over || how == Mremap::InPlace) => {}
@@ -194,6 +208,60 @@ impl Lwp {
             )),
         }
         process.noise();
+    }
+
+    /// A second mapping of shared memory: only its first page is left, since the rest depends on mappings that the model does not know.
+    async fn duplicate(&self, page: u64, count: u64, how: Mremap) {
+        let (process, space) = (&self.process, &self.process.space);
+        let (found, size, replaced) = process.with(|m| {
+            let replaced = match how {
+                Mremap::Fixed(at) => m.mapped(at.as_u64() / PAGE..at.as_u64() / PAGE + count),
+                _ => 0,
+            };
+            (m.get(page).cloned(), m.len(), replaced)
+        });
+        let over = (size - replaced + count) * PAGE > self.shared.plan.limit;
+        // As on Linux, even though the old place is empty; not so if it is where the new one begins.
+        let overlaps = match how {
+            Mremap::Fixed(at) => {
+                (at.as_u64() / PAGE + 1..at.as_u64() / PAGE + count).contains(&page)
+            }
+            _ => false,
+        };
+        let wanted = match &found {
+            _ if overlaps => Err(VmError::Invalid),
+            None => Err(VmError::Unmapped),
+            Some(page) if page.content.is_device() => Err(VmError::Unmapped),
+            Some(page) if page.private => Err(VmError::Invalid),
+            Some(_) if how == Mremap::InPlace || over => Err(VmError::OutOfMemory),
+            Some(_) => Ok(()),
+        };
+        // It may be a device's.
+        let beyond = found
+            .as_ref()
+            .is_some_and(|page| matches!(page.content, Content::Beyond));
+        let va = VirtAddr::new(page * PAGE);
+        let result = space.mremap(va, 0, count * PAGE, how).await;
+        match (result, found) {
+            (Ok(va), Some(found)) if wanted.is_ok() => {
+                let at = va.as_u64() / PAGE;
+                process.with(|m| {
+                    let new = shown(Some(&found), Extract::Share, found.content.changes());
+                    m.remove(at..at + count);
+                    new.map(|new| m.insert(at, new))
+                });
+                if count > 1 {
+                    self.unmap_unknown(at + 1..at + count).await;
+                }
+                self.keep_to_arena(at..at + 1).await;
+            }
+            (Err(error), _) if wanted == Err(error) => {}
+            (Err(VmError::Unmapped), _) if beyond => {}
+            (Err(error), _) if wanted.is_ok() => self.out_of_memory("mremap", error),
+            (result, _) => self.fail(format_args!(
+                "a second mapping of {page:#x}, {how:?}: {result:x?}, expected {wanted:?}"
+            )),
+        }
     }
 
     /// Of memory that others show, nobody could say when they see it: only private pages.
@@ -208,6 +276,7 @@ impl Lwp {
             Some(page) if !page.max_prot.contains(Prot::RW) => Err(FaultError::Protection),
             Some(page) if matches!(page.content, Content::Beyond) => Err(FaultError::BeyondEnd),
             Some(page) if page.risk() == Risk::Bad => Err(FaultError::Io),
+            Some(page) if page.content.is_device() => Err(FaultError::Io),
             Some(_) => Ok(()),
         };
         let others = found.is_some_and(|page| {
@@ -243,17 +312,11 @@ impl Lwp {
 fn shown(page: Option<&ModelPage>, how: Extract, changes: u32) -> Option<ModelPage> {
     let mut page = page?.clone();
     page.wired = 0;
+    page.stack = None;
     match how {
         Extract::ShareMaximum => page.prot = page.max_prot,
-        Extract::Copy => {
-            // Others who share it may have stored meanwhile.
-            let sure = page.content.changes() == changes;
-            page.content = page.content.private();
-            page.private = true;
-            if !sure {
-                page.content.forget();
-            }
-        }
+        // Others who share it may have stored meanwhile.
+        Extract::Copy => page = page.copied(page.content.changes() == changes),
         Extract::Share | Extract::Remove => {}
     }
     if how != Extract::Copy || page.inherit == Inherit::Share {

@@ -129,6 +129,12 @@ pub enum Shows {
     File(usize, u64, Seen),
     /// A shared object from a page on.
     Object(usize, u64, Seen),
+    /// A file from a page on that all may write: nothing but holes at first.
+    Written(u64, Seen),
+    /// A device's memory from a page on.
+    Device(u64),
+    /// Zeroes of its own that grow down.
+    Stack,
 }
 
 /// Who sees stores to an object's mapping.
@@ -189,6 +195,10 @@ pub enum Flaw {
     Offset,
     /// A file that all see the stores to.
     SharedFile,
+    /// A device of one's own.
+    PrivateDevice,
+    /// A stack that all see.
+    SharedStack,
 }
 
 /// Whose address space.
@@ -242,7 +252,7 @@ pub enum Op {
     LoanTo(Range<u64>, u64, Whose),
     /// Shows pages, or moves them, where others are, in whose space.
     Extract(Range<u64>, Extract, u64, Where, Whose),
-    /// Makes of pages a mapping of so many, there or elsewhere.
+    /// Makes of pages a mapping of so many, there or elsewhere; of none, a second one of what begins there.
     Mremap(Range<u64>, u64, Mremap),
     /// Writes a byte whatever is allowed, and reads it.
     Poke(Spot, u8),

@@ -8,6 +8,8 @@ use crate::sim::random::Random;
 
 /// First page of a range where two page tables meet in the middle.
 const MIDDLE: u64 = 0x1_0200;
+/// Pages by which a mapping may reach past where it was meant to begin.
+pub const MARGIN: u64 = 16;
 
 /// The parameters of a run. A pure function of the seed.
 #[derive(Clone, Debug)]
@@ -20,6 +22,11 @@ pub struct Plan {
     pub tlb: usize,
     /// Where programs map things, in pages.
     pub arena: core::ops::Range<u64>,
+    /// Where there are stacks, and what lies in their way, in pages: too far from the arena for a gap to reach it. Of the last
+    /// [`MARGIN`] none is asked for.
+    pub stacks: core::ops::Range<u64>,
+    /// Pages that a stack may have.
+    pub stack: u64,
     /// Pages at the arena's start that half of all operations are about.
     pub hot: u64,
     /// Bytes that an address space may map.
@@ -82,6 +89,9 @@ impl Plan {
             cpus,
             tlb: random.pick(&[8, 16, 32, 64]),
             arena: MIDDLE - size / 2..MIDDLE + size / 2,
+            stacks: MIDDLE + size / 2 + 288..MIDDLE + size / 2 + 288 + 320 + MARGIN,
+            // Not as many as would reach the arena.
+            stack: random.pick(&[6, 16, 24, 270]),
             hot: random.pick(&[4, 8, 16]),
             limit: match random.below(4) {
                 0 => size * 3 / 4 * crate::PAGE_SIZE as u64,
@@ -96,6 +106,16 @@ impl Plan {
             spare: 20 + random.below(120) as usize,
             total: weights.iter().sum(),
             weights,
+        }
+    }
+
+    /// Those pages, and all where stacks are if some of them lie there: how far a stack grows depends on everything there.
+    #[must_use]
+    pub fn with_all_stacks(&self, pages: core::ops::Range<u64>) -> core::ops::Range<u64> {
+        let stacks = &self.stacks;
+        match pages.start < stacks.end && stacks.start < pages.end {
+            true => pages.start.min(stacks.start)..pages.end.max(stacks.end),
+            false => pages,
         }
     }
 }

@@ -33,13 +33,15 @@ pub(super) enum Doing {
     Changes,
     /// Forks.
     Forks,
+    /// Touches what may grow.
+    Grows,
 }
 
 impl Doing {
     const fn goes_with(self, other: Self) -> bool {
         matches!(
             (self, other),
-            (Self::Maps, Self::Forks) | (Self::Forks, Self::Maps)
+            (Self::Maps, Self::Forks) | (Self::Forks, Self::Maps) | (Self::Grows, Self::Grows)
         )
     }
 }

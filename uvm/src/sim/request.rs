@@ -15,6 +15,12 @@ fn private(contents: Vec<Content>) -> Vec<Content> {
     contents.iter().map(Content::private).collect()
 }
 
+/// `count` pages of an object from `first` on.
+fn of(all: &[Content], first: u64, count: u64) -> Vec<Content> {
+    let content = |i: u64| all.get(i as usize).cloned().unwrap_or(Content::Beyond);
+    (first..first + count).map(content).collect()
+}
+
 impl Lwp {
     /// The request for a mapping, and the pages that it makes.
     pub(super) fn request(&self, mapping: &Mapping) -> (MapRequest, Vec<ModelPage>) {
@@ -49,14 +55,33 @@ impl Lwp {
             Shows::Object(object, first, seen) => {
                 let (object, all) = &self.shared.objects[object];
                 let request = MapRequest::object(object.clone(), PageIndex(first), len, prot);
-                let content = |i: u64| all.get(i as usize).cloned().unwrap_or(Content::Beyond);
-                let contents = (first..first + count).map(content);
+                let contents = of(all, first, count);
                 match seen {
-                    Seen::Alone => (request, private(contents.collect())),
-                    Seen::ByAll => (request.shared(), contents.collect()),
+                    Seen::Alone => (request, private(contents)),
+                    Seen::ByAll => (request.shared(), contents),
                 }
             }
+            Shows::Written(first, seen) => {
+                let (object, all) = &self.shared.written;
+                let object = object.object().clone();
+                let request = MapRequest::object(object, PageIndex(first), len, prot);
+                let contents = of(all, first, count);
+                match seen {
+                    Seen::Alone => (request, private(contents)),
+                    Seen::ByAll => (request.shared(), contents),
+                }
+            }
+            Shows::Device(first) => {
+                let (object, all) = &self.shared.device;
+                let request = MapRequest::object(object.clone(), PageIndex(first), len, prot);
+                (request.shared(), of(all, first, count))
+            }
+            Shows::Stack => (
+                MapRequest::anonymous(len, prot).growing(),
+                pages.clone().map(|_| Content::zeroes()).collect(),
+            ),
         };
+        let stack = (mapping.shows == Shows::Stack).then_some(pages.end);
         if let Some(wanted) = mapping.inherit {
             request.inherit = wanted;
         }
@@ -76,6 +101,7 @@ impl Lwp {
             },
             risk,
             wired: 0,
+            stack,
         };
         let made = contents.into_iter().zip(risks).map(page).collect();
         (request, made)
@@ -114,6 +140,12 @@ impl Lwp {
                 let request = MapRequest::object(object, PageIndex(0), len, Prot::RW).shared();
                 (request.at(Placement::Fixed(at)), VmError::Protection)
             }
+            Flaw::PrivateDevice => {
+                let object = self.shared.device.0.clone();
+                let request = MapRequest::object(object, PageIndex(0), len, Prot::READ);
+                (request.at(Placement::Fixed(at)), VmError::Invalid)
+            }
+            Flaw::SharedStack => (good.shared().growing(), VmError::Invalid),
         };
         let got = self.process.space.map(request);
         if got != Err(wanted) {

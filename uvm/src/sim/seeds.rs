@@ -20,6 +20,7 @@ fn seeds(mode: Mode) {
                 sum.out_of_memory += outcome.out_of_memory;
                 sum.io_errors += outcome.io_errors;
                 sum.forks += outcome.forks;
+                sum.growths += outcome.growths;
             }
             Err(error) => panic!("{error}"),
         }
@@ -27,6 +28,7 @@ fn seeds(mode: Mode) {
     // What a mode is for has happened.
     assert!(sum.accesses > seeds * u64::from(OPS) / 5, "{sum:?}");
     assert!(sum.forks > seeds * 5, "{sum:?}");
+    assert!(sum.growths > seeds * 5, "{sum:?}");
     assert_eq!(sum.out_of_memory > seeds, mode == Mode::Starved, "{sum:?}");
     assert_eq!(sum.io_errors > seeds, mode == Mode::Faulty, "{sum:?}");
 }

@@ -19,6 +19,7 @@ use crate::object::vnode::VnodeObject;
 use crate::pool::Ref;
 use crate::sim::World;
 use crate::sim::disk::{self, Layout, SimDisk, SimFile};
+use crate::sim::holes::SparseFile;
 use crate::sim::lwp::Lwp;
 use crate::sim::model::{Content, Model, Risk};
 use crate::sim::op::{FILES, OBJECT_PAGES, OBJECTS, Op, Then};
@@ -26,7 +27,7 @@ use crate::sim::plan::Plan;
 use crate::sim::process::Process;
 use crate::sim::random::Random;
 use crate::sim::run::{Mode, Outcome, Run, Trace};
-use crate::testing::HostConfig;
+use crate::testing::{DEVICE_PAGES, HostConfig};
 
 /// A file of the simulated world.
 pub(super) struct File {
@@ -54,6 +55,10 @@ pub(super) struct Shared {
     pub(super) mode: Mode,
     pub(super) files: Vec<File>,
     pub(super) objects: Vec<(Ref<UvmObject>, Vec<Content>)>,
+    /// A file of holes that is written through mappings.
+    pub(super) written: (Arc<VnodeObject>, Vec<Content>),
+    /// A device's memory.
+    pub(super) device: (Ref<UvmObject>, Vec<Content>),
     /// All processes, those that have ended too until another begins.
     processes: Mutex<Vec<Weak<Process>>>,
     /// Address spaces alive.
@@ -141,8 +146,21 @@ impl Shared {
             let pages = (0..OBJECT_PAGES).map(|_| Content::object()).collect();
             (object.expect("memory at the start"), pages)
         };
+        let sparse = SparseFile::new(&disks[0], 3 << 20);
+        sparse.answer(Ok(()));
+        let written = (
+            world.file(sparse, size),
+            (0..OBJECT_PAGES).map(|_| Content::object()).collect(),
+        );
+        let device = UvmObject::device(&world.uvm, world.machine.device(), Pages(DEVICE_PAGES));
+        let device = (
+            device.expect("memory at the start"),
+            (0..DEVICE_PAGES).map(|_| Content::device()).collect(),
+        );
         Arc::new(Self {
             mode: run.mode,
+            written,
+            device,
             files,
             objects: (0..OBJECTS).map(object).collect(),
             processes: Mutex::new(Vec::new()),

@@ -264,3 +264,37 @@ fn a_locked_stack_grows_locked_and_keeps_to_that_limit() {
     });
     assert_eq!(world.check_quiet().anons, 0);
 }
+
+#[test]
+fn what_a_program_has_unlocked_of_its_stack_stays_unlocked() {
+    let (world, program) = stack(4);
+    world.run(async move {
+        let space = program.space();
+        space.mlock(range(TOP - 4, TOP)).await.unwrap();
+        space.munlock(range(TOP - 4, TOP - 2)).await.unwrap();
+        space.dont_need(range(TOP - 4, TOP - 2)).await.unwrap();
+        program.store(at(TOP - 4), 1).await.unwrap();
+        assert_eq!(space.locked(), 2 * PAGE);
+        space.deactivate();
+        space.teardown().await;
+    });
+    world.check_quiet();
+}
+
+#[test]
+fn a_locked_stack_that_grows_down_to_a_part_of_itself_locks_nothing_of_that() {
+    let (world, program) = stack(6);
+    world.run(async move {
+        let space = program.space();
+        space.mlock(range(TOP - 2, TOP)).await.unwrap();
+        space.unmap(range(TOP - 4, TOP - 2)).await.unwrap();
+        program.store(at(TOP - 4), 1).await.unwrap();
+        assert_eq!(space.locked(), 4 * PAGE);
+        let faults = space.uvm().meter().get(Counter::Faults);
+        program.touch(at(TOP - 4), 4, 2).await.unwrap();
+        assert_eq!(space.uvm().meter().get(Counter::Faults), faults);
+        space.deactivate();
+        space.teardown().await;
+    });
+    world.check_quiet();
+}

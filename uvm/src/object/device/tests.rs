@@ -85,6 +85,14 @@ fn all_that_a_program_may_ask_for_works_or_is_refused() {
         assert_eq!(space.read_bytes(va, &mut [0]).await, Err(FaultError::Io));
         assert_eq!(space.write_bytes(va, &[0]).await, Err(FaultError::Io));
         assert_eq!(space.loan(range(1)).await.map(drop), Err(FaultError::Io));
+        // What the mapping forbids comes first, whether the page has been touched or not.
+        space.protect(range(1), Prot::READ).await.unwrap();
+        for _ in 0..2 {
+            let refused = space.write_bytes(va, &[0]).await;
+            assert_eq!(refused, Err(FaultError::Protection));
+            space.fault(va, Access::Read).await.unwrap();
+        }
+        space.protect(range(1), Prot::RW).await.unwrap();
         let whole = UvmObject::page_in(&device, &uvm, PageIndex(0), Advice::Normal).await;
         assert!(whole.is_err());
         // A child shares it, and does not copy it.
@@ -163,6 +171,9 @@ fn a_wired_device_shows_what_its_mapping_allows() {
         assert_eq!(shown(0), None);
         assert_eq!(shown(1), Some(Prot::READ));
         assert_eq!(shown(2), Some(Prot::RW));
+        // Allowed more, they show it at once, as other wired pages do.
+        s.protect(range(2), Prot::RW).await.unwrap();
+        assert_eq!((shown(0), shown(1)), (Some(Prot::RW), Some(Prot::RW)));
         s.munlock(range(4)).await.unwrap();
         s.teardown().await;
     });

@@ -12,6 +12,7 @@ fn mapped(inherit: Inherit, content: Content) -> Model {
         risk: Risk::None,
         private: true,
         wired: 0,
+        stack: None,
     };
     model.insert(1, page);
     model
@@ -73,6 +74,7 @@ fn what_changes_during_a_fork_is_not_known_in_the_child() {
         risk: Risk::None,
         private: true,
         wired: 0,
+        stack: None,
     };
     parent.insert(2, page);
     let (child, mapped) = parent.fork_ended();
