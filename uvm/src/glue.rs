@@ -199,6 +199,7 @@ impl VmSpace {
         }
         self.bury_slowly(dead).await;
         self.pmap.collect(&self.uvm);
+        self.pmap.update(&self.uvm);
         self.wires_future.store(false, Relaxed);
         *self.heap.lock() = Heap { start: 0, end: 0 };
         self.dying.store(false, Relaxed);

@@ -11,7 +11,7 @@ use crate::glue::{Attached, SpaceRef};
 use crate::map::{Inherit, MapRequest, Placement, Region, USER_MIN, VmError, VmSpace};
 use crate::meter::{Counter, Gauge};
 use crate::page::freelist::{AllocFor, Zero};
-use crate::prot::Prot;
+use crate::prot::{Access, Prot};
 use crate::sim::World;
 
 const AT: u64 = 0x1000_0000;
@@ -403,4 +403,28 @@ fn a_fork_goes_on_where_it_was_whatever_is_mapped_over_that_place() {
     let shape: Vec<_> = regions.iter().map(|r| (r.range.pages(), r.prot)).collect();
     assert_eq!(shape, [(4, Prot::RW), (2, Prot::ALL), (2, Prot::READ)]);
     world.check_quiet();
+}
+
+#[test]
+fn what_a_teardown_collects_is_flushed() {
+    for left in 0..6 {
+        let world = World::new(256, 0);
+        let space = world.space();
+        let request = MapRequest::anonymous(PAGE_SIZE, Prot::RW).at(Placement::Fixed(at(0)));
+        space.map(request).unwrap();
+        let uvm = &world.uvm;
+        let mut taken: Vec<_> =
+            core::iter::from_fn(|| uvm.alloc_frame(AllocFor::User, Zero::No)).collect();
+        taken.drain(..left).for_each(|frame| uvm.free_frame(frame));
+        // Where memory ends between two levels of page tables, an empty one stays.
+        let _ = space.try_fault(at(0), Access::Write);
+        let s = space.clone();
+        world.run(async move {
+            s.teardown().await;
+            assert_eq!(s.uvm().deferred_flushes(), 0, "{left} frames");
+        });
+        taken.into_iter().for_each(|frame| uvm.free_frame(frame));
+        drop(space);
+        world.check_quiet();
+    }
 }
