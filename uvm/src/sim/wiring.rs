@@ -167,7 +167,11 @@ impl Lwp {
     pub(super) fn mincore(&self, pages: Range<u64>) {
         let mut out = alloc::vec![0xee; (pages.end - pages.start) as usize];
         let result = self.process.space.mincore(range(&pages), &mut out);
-        let unsettled = |m: &mut Model| pages.clone().any(|page| !m.is_settled_at(page));
+        let stacks = &self.shared.plan.stacks;
+        let grows = pages.start < stacks.end && stacks.start < pages.end;
+        let unsettled = |m: &mut Model| {
+            (grows && m.growing > 0) || pages.clone().any(|page| !m.is_settled_at(page))
+        };
         if self.process.with(unsettled) || self.process.is_quiet() {
             return;
         }
