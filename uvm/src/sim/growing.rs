@@ -66,6 +66,8 @@ impl Lwp {
         // What others map, unmap and wire elsewhere counts or not.
         let sure = turn.is_alone();
         let starved = self.shared.mode == Mode::Starved;
+        // What others have wired since it grew may have used the limit up, and then it is not.
+        let unsure = starved || !sure;
         let fails = error == Some(FaultError::OutOfMemory) && starved;
         let right = match is_there {
             true => growth.is_some() && (fits || !sure),
@@ -91,14 +93,14 @@ impl Lwp {
                     wired: 0,
                     ..stack.clone()
                 };
-                if starved {
+                if unsure {
                     new.content.blur();
                 } else {
                     (0..wired).for_each(|_| new.wire());
                 }
                 m.insert(page, new);
             }
-            (wired > 0 && starved).then_some(growth)
+            (wired > 0 && unsure).then_some(growth)
         })
     }
 
