@@ -1,6 +1,6 @@
 //! One page of anonymous memory.
 //!
-//! Owns a frame (later: or a swap slot), or *borrows* one that is another's ([`crate::loan`]): then it holds a loan of it,
+//! Owns a frame, a swap slot or both ([`crate::swap`]), or *borrows* a frame that is another's ([`crate::loan`]): then it holds a loan of it,
 //! and is not the page's owner. Counted: each amap slot that shows it is one reference, and an I/O request on its page is another,
 //! so that its memory is never freed under a transfer; who drops the last one frees the frame, or gives the loan back.
 //!
@@ -16,6 +16,7 @@ use crate::lock::{ANON, SpinLock, SpinLockGuard};
 use crate::meter::Gauge;
 use crate::page::{OwnerKind, PageFlags, PageOwner};
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
+use crate::swap::SwapSlot;
 
 /// A page of anonymous memory. Aligned as page owners must be.
 #[repr(align(8))]
@@ -28,6 +29,8 @@ pub struct Anon {
 pub(crate) struct AnonInner {
     /// In memory.
     pub(crate) frame: Option<Frame>,
+    /// On a swap device; if it is in memory as well, as it was when it was written last.
+    pub(crate) slot: Option<SwapSlot>,
 }
 
 // SAFETY: `count` is this anon's own and nothing else changes it.
@@ -37,7 +40,15 @@ unsafe impl Counted for Anon {
     }
 
     fn finalize(&mut self, uvm: &Uvm) {
-        if let Some(frame) = self.inner.get_mut().frame.take() {
+        let AnonInner { frame, slot } = self.inner.get_mut();
+        let (frame, slot) = (frame.take(), slot.take());
+        if let Some(slot) = slot {
+            uvm.swap().free(uvm, slot);
+            if frame.is_none() {
+                uvm.meter().lower(Gauge::Swpgonly, 1);
+            }
+        }
+        if let Some(frame) = frame {
             if owns(NonNull::from(&mut *self), uvm, frame) {
                 uvm.meter().lower(Gauge::Anonpages, 1);
                 uvm.disown(frame);
@@ -71,7 +82,10 @@ impl Anon {
             uvm,
             Self {
                 count: RefCount::new(),
-                inner: SpinLock::new(AnonInner { frame: Some(frame) }),
+                inner: SpinLock::new(AnonInner {
+                    frame: Some(frame),
+                    slot: None,
+                }),
             },
         )?;
         let page = uvm.page(frame);
@@ -90,7 +104,10 @@ impl Anon {
     pub(crate) fn borrowing(uvm: &Uvm, frame: Frame) -> Result<Ref<Self>, OutOfMemory> {
         let anon = Self {
             count: RefCount::new(),
-            inner: SpinLock::new(AnonInner { frame: Some(frame) }),
+            inner: SpinLock::new(AnonInner {
+                frame: Some(frame),
+                slot: None,
+            }),
         };
         // Should there be no memory: only what has been a `Ref` is finalized, so the loan is not given back.
         Ref::new(&uvm.upper.anons, uvm, anon)
@@ -111,6 +128,29 @@ impl Anon {
         page.set(PageFlags::ANON);
         uvm.activate(frame);
         uvm.meter().raise(Gauge::Anonpages, 1);
+    }
+
+    /// Puts a fresh frame in, BUSY and FAKE, for a page that is on swap only. The caller has it locked.
+    pub(crate) fn put(this: &Ref<Self>, inner: &mut AnonInner, uvm: &Uvm, frame: Frame) {
+        let page = uvm.page(frame);
+        // SAFETY: `finalize` and `evict` clear the owner before the anon's memory goes.
+        unsafe { page.set_owner(Ref::as_ptr(this), PageIndex(0)) };
+        page.set(PageFlags::ANON);
+        inner.frame = Some(frame);
+        uvm.meter().raise(Gauge::Anonpages, 1);
+    }
+
+    /// Disowns its own frame: from now on it is on swap only. Nothing maps the page. The caller has it locked.
+    pub(crate) fn evict(inner: &mut AnonInner, uvm: &Uvm) {
+        if let Some(frame) = inner.frame.take() {
+            uvm.meter().lower(Gauge::Anonpages, 1);
+            uvm.disown(frame);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<SpinLockGuard<'_, AnonInner, ANON>> {
+        self.inner.try_lock()
     }
 
     #[inline]

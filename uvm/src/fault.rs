@@ -39,6 +39,8 @@ use crate::page::freelist::AllocFor;
 use crate::pdaemon::Demand;
 use crate::pool::{OutOfMemory, Ref};
 use crate::prot::Access;
+use crate::swap::pagein::Around;
+use crate::swap::{Owner, SwapSlot};
 
 pub(crate) use cases::resident;
 
@@ -83,23 +85,48 @@ pub(crate) enum Attempt {
     Error(FaultError),
     /// The entry's amap must be made or copied first.
     NeedAmap,
-    /// The page is busy; the object's page that it is, if it is one.
-    NeedBusy(PageHold, Option<(Ref<UvmObject>, PageIndex)>),
+    /// The page is busy; which one it is, if it is one that is being read.
+    NeedBusy(PageHold, Option<Missing>),
     /// The page is on disk.
     NeedIo(Ref<UvmObject>, PageIndex, Advice),
     /// The page is a hole of the object and must get a place in the backing store before it is written.
     NeedBlock(PageHold, Ref<UvmObject>, PageIndex),
+    /// The page is on swap.
+    NeedSwap(Owner, Advice, Missing),
     /// There was no frame, or no memory for a structure.
     NeedMemory,
 }
 
+/// A page that is not there.
+pub(crate) enum Missing {
+    /// An object's.
+    Object(Ref<UvmObject>, PageIndex),
+    /// An anon's, by the anon's address and slot. Not a reference: it would look like somebody else who shows the page. Should another anon
+    /// have come to lie there, it has another slot.
+    Anon(usize, SwapSlot),
+}
+
+impl Missing {
+    /// Whether both are the same page.
+    fn is(&self, object: &Ref<UvmObject>, index: PageIndex) -> bool {
+        matches!(self, Self::Object(o, i) if Ref::ptr_eq(o, object) && *i == index)
+    }
+}
+
 impl Attempt {
-    /// Whether it is page `index` of `object` that is missing.
-    fn wants(&self, object: &Ref<UvmObject>, index: PageIndex) -> bool {
-        match self {
-            Self::NeedIo(wanted, at, _)
-            | Self::NeedBlock(_, wanted, at)
-            | Self::NeedBusy(_, Some((wanted, at))) => Ref::ptr_eq(wanted, object) && *at == index,
+    /// Whether it is that page which is missing.
+    fn wants(&self, page: &Missing) -> bool {
+        match (self, page) {
+            (Self::NeedIo(object, index, _) | Self::NeedBlock(_, object, index), page) => {
+                page.is(object, *index)
+            }
+            (Self::NeedBusy(_, Some(missing)) | Self::NeedSwap(.., missing), page) => {
+                match (missing, page) {
+                    (Missing::Object(object, index), page) => page.is(object, *index),
+                    (Missing::Anon(at, slot), Missing::Anon(a, s)) => at == a && slot == s,
+                    (Missing::Anon(..), Missing::Object(..)) => false,
+                }
+            }
             _ => false,
         }
     }
@@ -206,14 +233,14 @@ impl VmSpace {
         let mut held = None;
         let mut demand = Demand::new();
         // The page that could not be had, and why.
-        let mut failed: Option<(Ref<UvmObject>, PageIndex, FaultError)> = None;
+        let mut failed: Option<(Missing, FaultError)> = None;
         // How to read after a cluster failed.
         let mut narrowed = None;
         loop {
             let attempt = attempt.take().unwrap_or_else(&mut pass);
             // Something else may be mapped there by now, or nothing. Only if it is that page which is still missing is its error ours.
-            if let Some((object, index, error)) = failed.take()
-                && attempt.wants(&object, index)
+            if let Some((page, error)) = failed.take()
+                && attempt.wants(&page)
             {
                 uvm.count(Counter::FaultErrors);
                 return Err(error);
@@ -237,10 +264,25 @@ impl VmSpace {
                     match (hold.settled().await, page) {
                         (Settled::Valid, _) => held = Some(hold),
                         (Settled::ClusterFailed, _) => narrowed = Some(Advice::Random),
-                        (Settled::Failed, Some((object, index))) => {
-                            failed = Some((object, index, FaultError::Io));
-                        }
-                        (Settled::Failed, None) => return Err(FaultError::Io),
+                        (Settled::Failed, Some(page)) => failed = Some((page, FaultError::Io)),
+                        // Nobody was reading it when this was looked at.
+                        (Settled::Failed, None) => {}
+                    }
+                }
+                Attempt::NeedSwap(owner, advice, page) => {
+                    let advice = narrowed.unwrap_or(advice);
+                    let around = match page {
+                        Missing::Anon(..) => Around::Space(self, va),
+                        Missing::Object(..) => Around::Object,
+                    };
+                    match uvm.swap_in(owner, around, advice).await {
+                        Ok(None) => {}
+                        Ok(Some(hold)) => match hold.settled().await {
+                            Settled::Valid => held = Some(hold),
+                            Settled::ClusterFailed => narrowed = Some(Advice::Random),
+                            Settled::Failed => failed = Some((page, FaultError::Io)),
+                        },
+                        Err(OutOfMemory) => failed = Some((page, FaultError::OutOfMemory)),
                     }
                 }
                 Attempt::NeedIo(..) | Attempt::NeedBlock(..)
@@ -259,9 +301,13 @@ impl VmSpace {
                             Ok(Some(hold)) => match hold.settled().await {
                                 Settled::Valid => held = Some(hold),
                                 Settled::ClusterFailed => narrowed = Some(Advice::Random),
-                                Settled::Failed => failed = Some((object, index, FaultError::Io)),
+                                Settled::Failed => {
+                                    failed = Some((Missing::Object(object, index), FaultError::Io));
+                                }
                             },
-                            Err(error) => failed = Some((object, index, error.into())),
+                            Err(error) => {
+                                failed = Some((Missing::Object(object, index), error.into()));
+                            }
                         }
                     }
                 }
@@ -272,7 +318,9 @@ impl VmSpace {
                                 object.allocated(uvm, index, &hold);
                                 held = Some(hold);
                             }
-                            Err(error) => failed = Some((object, index, error.into())),
+                            Err(error) => {
+                                failed = Some((Missing::Object(object, index), error.into()));
+                            }
                         }
                     }
                 }

@@ -33,9 +33,12 @@ use executor::{Executor, InFlight};
 use crate::addr::{Frame, PAGE_SIZE};
 use crate::lock::{self, LEAF, SpinLock};
 use crate::object::vnode::PageIn;
+use crate::swap::{SwapIn, pageout::WORKERS};
 
 /// Requests that can be under way at once in one `Uvm`.
 pub const IO_SLOTS: usize = 256;
+/// Of these, so many are for page-out alone: without it no frame may ever be free again, and everybody else waits for frames.
+const RESERVED: usize = WORKERS;
 /// Pieces of memory in one request: a cluster of 16 pages.
 pub const MAX_SEGMENTS: usize = 16;
 /// Further device ranges that one request may go through, one after the other: a page on a file system of 512-byte
@@ -157,6 +160,8 @@ pub(crate) enum Finish {
     Waiter,
     /// Pages of a file.
     PageIn(PageIn),
+    /// Pages from swap.
+    SwapIn(SwapIn),
 }
 
 struct SlotState {
@@ -293,9 +298,20 @@ impl IoSlots {
         self.shared.most_under_way.load(Relaxed)
     }
 
-    /// Takes a slot if one is free.
+    /// Takes a slot if one is free. Those that page-out may need are not.
     pub fn try_claim(&self) -> Option<Claim> {
-        let slot = self.shared.slots.lock().pop()?;
+        self.try_take(RESERVED)
+    }
+
+    /// Takes a slot if that leaves so many.
+    fn try_take(&self, leaves: usize) -> Option<Claim> {
+        let slot = {
+            let mut slots = self.shared.slots.lock();
+            if slots.len() <= leaves {
+                return None;
+            }
+            slots.pop()?
+        };
         slot.state.lock().home = Some(self.shared.clone());
         Some(Claim { slot: Some(slot) })
     }
@@ -304,6 +320,12 @@ impl IoSlots {
     pub async fn claim(&self) -> Claim {
         lock::assert_none_held("waiting for an I/O slot");
         self.shared.waiting.wait_until(|| self.try_claim()).await
+    }
+
+    /// The same for a worker of the page-out, which has one request at a time: for each there is a slot that nobody else gets.
+    pub(crate) async fn claim_to_write(&self) -> Claim {
+        lock::assert_none_held("waiting for an I/O slot");
+        self.shared.waiting.wait_until(|| self.try_take(0)).await
     }
 
     /// Slots that nobody uses.
@@ -473,8 +495,10 @@ fn finish(slot: Arc<Slot>, result: Result<(), IoError>) {
     }
     drop(state);
     // Pages first: whoever is woken below must find them finished.
-    if let Finish::PageIn(pages) = what {
-        pages.finish(result);
+    match what {
+        Finish::Waiter => {}
+        Finish::PageIn(pages) => pages.finish(result),
+        Finish::SwapIn(pages) => pages.finish(result),
     }
     slot.state.lock().result = Some(result);
     slot.waiter.wake();

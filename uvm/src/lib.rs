@@ -18,7 +18,7 @@
 //!    backwards.
 //! 4. [`pool`] and [`km`]: where structures live. [`uarea`], [`meter`].
 //! 5. [`map`], [`amap`], [`anon`], [`object`]: what a program's memory is made of.
-//! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`io`]: the way out. [`loan`]: pages
+//! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`swap`], [`io`]: the way out, and back. [`loan`]: pages
 //!    that others read without a copy. [`glue`]: fork, exec, exit.
 //!
 //! # Lock order
@@ -75,7 +75,8 @@
 //! | **T** | extract, mremap | each mapping as fork does, or for a move map (write) with pmap in it; then, unlocked, the target's map (write) with pmap in it | the source's busy token |
 //! | **I** | page-in: a pager puts busy pages in | object | nothing but the frame that nobody has yet |
 //! | **C** | page-in's completion | object | never awaits |
-//! | **E** | eviction | the owner's, tried; identity | nothing |
+//! | **E** | eviction | the owner's, tried; identity | for page-out: pages that it has made BUSY, with a reference to each one's owner |
+//! | **O** | page-out to swap, page-in from there ([`swap`]) | the owner's, at its start and its end | the same |
 //! | **L** | loan, to the kernel or to a process | as a fault by reading; the hold and the mark under the owner's lock | holds |
 //! | **X** | loan break: a write to a page on loan | as a fault by writing; the owner gets another frame under its lock | nothing |
 //! | **Z** | [`check`] | every one, one at a time | never awaits |
@@ -114,6 +115,10 @@
 //! 10. One request for each page, because it is BUSY: two completions meet in the object, not at a page.
 //! 11. There is one pagedaemon. Who evicts on request, from an object ([`object::UvmObject::evict_unused`]), has the owner locked, which
 //!     the pagedaemon tries.
+//!
+//! **O** stands in no row either: towards the others it is a page that is BUSY, from **E** or **I** to **C**, and what refers to its owner keeps
+//! frame and slot until then, whoever else lets go. An anon that it refers to seems to be shown once more: a write to it makes a copy that was
+//! not needed. Nobody can refer to an *amap* so, whose references are counted as entries.
 //!
 //! **T** stands in no row of its own: in its source it is a **K**, or a **U** if it moves, and in its target a **U** that needs no token
 //! there, as making a mapping does not.
@@ -161,6 +166,7 @@ pub mod pdaemon;
 pub mod policy;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
+pub mod swap;
 mod upper;
 
 use alloc::sync::Arc;
@@ -182,6 +188,8 @@ pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, Sync, Vm
 pub use object::UvmObject;
 pub use object::vnode::VnodeObject;
 pub use pdaemon::pagedaemon;
+pub use swap::pageout::{WORKERS, pageout_worker};
+pub use swap::{SwapDevice, SwapError};
 
 use executor::Executor;
 
@@ -228,7 +236,7 @@ impl Uvm {
             free: page::freelist::FreeList::new(&pages, cpus),
             uareas: uarea::Uareas::new(config.kva, pages.managed()),
             queues: page::queues::Queues::new(cpus),
-            upper: upper::Upper::new(cpus, config.executor.clone()),
+            upper: upper::Upper::new(cpus, pages.managed(), config.executor.clone()),
             machine: config.machine,
             executor: config.executor,
             cpus,

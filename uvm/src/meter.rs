@@ -76,7 +76,13 @@ named! {
     FltGet = "fltget",
     /// page-in operations
     Pageins = "pageins",
-    /// pages paged in
+    /// pages read from swap
+    Swapins = "swapins",
+    /// page-out operations
+    Pageouts = "pageouts",
+    /// pages written to swap
+    Swapouts = "swapouts",
+    /// pages of files paged in
     Pgswapin = "pgswapin",
     /// forks
     Forks = "forks",
@@ -102,6 +108,10 @@ named! {
     Pdbusy = "pdbusy",
     /// pages deactivated by the pagedaemon
     Pddeact = "pddeact",
+    /// pages that could not be written out
+    Pdpending = "pdpending",
+    /// swap slots found bad
+    Pdbadslot = "pdbadslot",
     /// frames allocated
     Pgalloc = "pgalloc",
     /// frames freed
@@ -167,6 +177,14 @@ named! {
     PagingInMax = "paging_in_max",
     /// pages being paged out
     Paging = "paging",
+    /// pages of swap
+    Swpages = "swpages",
+    /// pages of swap in use
+    Swpginuse = "swpginuse",
+    /// pages of swap in use for what is not in memory
+    Swpgonly = "swpgonly",
+    /// faults that are about to read from swap
+    SwapWaits = "swap_waits",
     /// pages wired
     Wired = "wired",
     /// pagedaemon wakes below so many free pages

@@ -1,12 +1,14 @@
 //! The pagedaemon: the task that turns pages into free frames before they are needed.
 //!
 //! # What this owns
-//! The decision that a page goes. As yet only clean file pages can: there is nowhere to write others to.
+//! The decision that a page goes. Clean ones can at once; those of anonymous memory are written to swap first ([`crate::swap::pageout`]).
+//! Dirty pages of files stay: nothing writes them back yet.
 //!
 //! # A pass
 //! 1. Scan the inactive queue, oldest first, until four times the free target is free: a page used since it became inactive is
-//!    active again (second chance); busy, held and wired ones are skipped; a clean one loses its translations
-//!    and its owner, and its frame is free.
+//!    active again (second chance); busy, held and wired ones are skipped; all others lose their translations. A clean one
+//!    loses its owner as well, and its frame is free. Dirty ones are handed to the page-out's workers, a cluster at a time, and are free
+//!    when they have been written: the pagedaemon does not wait for that, but for a worker, if all have something to do.
 //! 2. Refill the inactive queue from the active one.
 //! 3. Wake who waits for frames; drain pools and, in shortage, u-areas and page tables that map nothing any more.
 //!
@@ -16,7 +18,7 @@
 //! dozen pages.
 //!
 //! # When nothing can be freed
-//! A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
+//! While pages are being written it waits for them. A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
 //! end with out-of-memory. No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
 //! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
 //!
@@ -35,13 +37,17 @@ use executor::sync::WaitQueue;
 
 use crate::Uvm;
 use crate::addr::{Frame, Vpn};
+use crate::anon::Anon;
 use crate::lock;
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
 use crate::page::queues::Queue;
 use crate::page::{OwnerKind, PageFlags};
-use crate::pool::{OutOfMemory, Ref};
+use crate::pool::OutOfMemory;
 use crate::prot::Prot;
+use crate::swap::Owner;
+use crate::swap::owner::Held;
+use crate::swap::pageout::Cluster;
 
 /// Pages looked at between two looks at whether someone else should run.
 const BATCH: usize = 32;
@@ -75,7 +81,9 @@ enum Fate {
     Reactivated,
     /// Not now: busy, held, or its owner is locked.
     Later,
-    /// It cannot go: anonymous, dirty, wired.
+    /// On its way to swap.
+    Leaves,
+    /// It cannot go: wired, or dirty without a place to go to.
     Stays,
 }
 
@@ -103,7 +111,13 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         }
         uvm.count(Counter::Pdwoke);
         let kicks = uvm.pressure_kicks();
-        let pass = uvm.page_daemon_pass().await;
+        let (finished, freed) = (uvm.swap().out.finished(), uvm.meter().get(Counter::Pdfreed));
+        let mut pass = uvm.page_daemon_pass().await;
+        if pass.freed == 0 && uvm.meter().gauge(Gauge::Paging) > 0 {
+            uvm.swap().out.wait_finished(finished).await;
+            pass.freed = (uvm.meter().get(Counter::Pdfreed) - freed) as usize;
+            pass.later += 1;
+        }
         if pass.freed > 0 {
             (fruitless, heard) = (0, None);
             continue;
@@ -223,6 +237,7 @@ impl Uvm {
     }
 
     async fn scan_inactive(&self, pass: &mut Pass) {
+        let mut cluster = Cluster::new();
         let mut left = self.queue_counts().inactive;
         while left > 0 && self.should_scan() {
             let mut batch = ArrayVec::<Frame, BATCH>::new();
@@ -232,7 +247,9 @@ impl Uvm {
             }
             for &frame in batch.iter().take(left) {
                 self.count(Counter::Pdscans);
-                match self.evict(frame) {
+                match self.evict(frame, &mut cluster) {
+                    Fate::Leaves if cluster.is_full() => self.hand_over(&mut cluster).await,
+                    Fate::Leaves => {}
                     Fate::Freed => {
                         self.count(Counter::Pdfreed);
                         pass.freed += 1;
@@ -252,6 +269,7 @@ impl Uvm {
             left = left.saturating_sub(batch.len());
             self.executor().reschedule_if_asked().await;
         }
+        self.hand_over(&mut cluster).await;
     }
 
     /// Moves the oldest active pages that could be evicted to the inactive queue, up to the target.
@@ -276,77 +294,132 @@ impl Uvm {
         }
     }
 
-    /// Deactivates an active page, if it is one that could ever be evicted.
+    /// Deactivates an active page, if it is one that could be evicted.
     fn cool(&self, frame: Frame) {
         let page = self.page(frame);
-        let Some(object) = page.owner_ref::<UvmObject>() else {
-            return;
-        };
-        if object.is_anonymous() {
-            return;
-        }
-        let Some(pages) = object.try_lock() else {
-            return;
-        };
-        if page.is_owned_by(Ref::as_ptr(&object), page.index())
-            && !page.is_busy()
-            && self.queue_of(frame) == Some(Queue::Active)
-        {
-            self.deactivate(frame);
-            self.count(Counter::Pddeact);
-        }
-        drop(pages);
-    }
-
-    /// Looks at one inactive page.
-    fn evict(&self, frame: Frame) -> Fate {
-        let page = self.page(frame);
-        match page.owner_kind() {
-            OwnerKind::Anon => {
-                self.count(Counter::Pdanscan);
-                return Fate::Stays;
+        let deactivate = || {
+            if !page.is_busy() && self.queue_of(frame) == Some(Queue::Active) {
+                self.deactivate(frame);
+                self.count(Counter::Pddeact);
             }
-            OwnerKind::Object => self.count(Counter::Pdobscan),
-            _ => return Fate::Stays,
-        }
-        let Some(object) = page.owner_ref::<UvmObject>() else {
-            return Fate::Stays;
         };
-        let fate = {
-            let Some(mut pages) = object.try_lock() else {
-                return Fate::Later;
-            };
-            let index = page.index();
-            if pages.frames.get(index.0) != Some(&frame) {
-                return Fate::Stays;
-            }
-            if page.is_busy() || page.loan_count() > 0 {
-                Fate::Later
-            } else if object.is_anonymous() || page.wire_count() > 0 {
-                Fate::Stays
-            } else if self.clear_reference(frame) && !self.torture_evict() {
-                self.activate(frame);
-                Fate::Reactivated
-            } else {
-                self.page_protect(frame, Prot::empty());
-                if page.has(PageFlags::CLEAN) && !self.is_modified(frame) {
-                    object.remove(&mut pages, self, index);
-                    Fate::Freed
-                } else {
-                    self.activate(frame);
-                    Fate::Stays
+        match self.owner_of(frame) {
+            Some(Owner::Anon(anon)) => {
+                if let Some(inner) = anon.try_lock()
+                    && inner.frame == Some(frame)
+                    && (inner.slot.is_some() || self.swap_has_room())
+                {
+                    deactivate();
                 }
             }
-        };
-        // The last reference to an object may go here: not under its lock.
-        drop(object);
-        fate
+            Some(Owner::Object(object, index)) => {
+                if let Some(pages) = object.try_lock()
+                    && pages.frames.get(index.0) == Some(&frame)
+                    && (!object.is_anonymous()
+                        || pages.slot(index).is_some()
+                        || self.swap_has_room())
+                {
+                    deactivate();
+                }
+            }
+            None => {}
+        }
     }
 
-    /// Whether page-ins are under way that will bring evictable pages.
+    /// Who owns a page that could be evicted.
+    fn owner_of(&self, frame: Frame) -> Option<Owner> {
+        let page = self.page(frame);
+        match page.owner_kind() {
+            OwnerKind::Anon => page.owner_ref::<Anon>().map(Owner::Anon),
+            OwnerKind::Object => {
+                let object = page.owner_ref::<UvmObject>()?;
+                Some(Owner::Object(object, page.index()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Looks at one inactive page. The last reference to its owner may go here: not under its lock.
+    fn evict(&self, frame: Frame, cluster: &mut Cluster) -> Fate {
+        let Some(owner) = self.owner_of(frame) else {
+            return Fate::Stays;
+        };
+        let tried = match &owner {
+            Owner::Anon(anon) => {
+                self.count(Counter::Pdanscan);
+                let held = anon.try_lock();
+                held.map(|mut inner| {
+                    let mut held = Held::Anon(anon, &mut inner);
+                    self.evict_from(frame, &mut held, &owner, cluster)
+                })
+            }
+            Owner::Object(object, index) => {
+                self.count(Counter::Pdobscan);
+                let held = object.try_lock();
+                held.map(|mut pages| {
+                    let mut held = Held::Object(object, &mut pages, *index);
+                    self.evict_from(frame, &mut held, &owner, cluster)
+                })
+            }
+        };
+        tried.unwrap_or(Fate::Later)
+    }
+
+    /// The same with its owner locked.
+    fn evict_from(
+        &self,
+        frame: Frame,
+        held: &mut Held<'_>,
+        owner: &Owner,
+        cluster: &mut Cluster,
+    ) -> Fate {
+        let page = self.page(frame);
+        if held.frame() != Some(frame) {
+            return Fate::Stays;
+        }
+        if page.is_busy() || page.loan_count() > 0 {
+            return Fate::Later;
+        }
+        if page.wire_count() > 0 {
+            return Fate::Stays;
+        }
+        if self.clear_reference(frame) && !self.torture_evict() {
+            self.activate(frame);
+            return Fate::Reactivated;
+        }
+        let file = matches!(held, Held::Object(object, ..) if !object.is_anonymous());
+        if !file && held.slot().is_none() && !self.swap_has_room() {
+            self.activate(frame);
+            return Fate::Stays;
+        }
+        self.page_protect(frame, Prot::empty());
+        let clean = page.has(PageFlags::CLEAN) && !self.is_modified(frame);
+        match (held, file) {
+            (Held::Object(object, pages, index), true) if clean => {
+                object.remove(pages, self, *index);
+                Fate::Freed
+            }
+            (_, true) => {
+                self.activate(frame);
+                Fate::Stays
+            }
+            (held, false) if clean && held.slot().is_some() => {
+                held.evict(self);
+                Fate::Freed
+            }
+            (held, false) => {
+                self.send_off(cluster, owner.clone(), held, frame);
+                Fate::Leaves
+            }
+        }
+    }
+
+    /// Whether pages are on their way in or out.
     #[must_use]
-    pub fn is_paging_in(&self) -> bool {
-        self.meter().gauge(Gauge::PagingIn) > 0
+    pub fn is_paging(&self) -> bool {
+        let under_way = [Gauge::PagingIn, Gauge::Paging, Gauge::SwapWaits];
+        let meter = self.meter();
+        under_way.iter().any(|&gauge| meter.gauge(gauge) > 0)
     }
 }
 

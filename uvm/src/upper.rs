@@ -14,9 +14,10 @@ use crate::lock::{LEAF, SpinLock};
 use crate::map::MapEntry;
 use crate::map::VmSpace;
 use crate::map::tree::{Node, Span, Tree};
-use crate::object::{PageNodes, UvmObject};
+use crate::object::{PageNodes, SwapNodes, UvmObject};
 use crate::pdaemon::Hope;
 use crate::pool::{OutOfMemory, Pool};
+use crate::swap::Swap;
 
 /// The upper half's state.
 pub(crate) struct Upper {
@@ -29,12 +30,14 @@ pub(crate) struct Upper {
     pub(crate) page_nodes: PageNodes,
     pub(crate) io: IoSlots,
     pub(crate) hope: Hope,
+    pub(crate) swap: Swap,
+    pub(crate) swap_nodes: SwapNodes,
     pub(crate) listed: Pool<Node<Listed>>,
     pub(crate) spaces: SpinLock<Spaces, LEAF>,
 }
 
 impl Upper {
-    pub(crate) fn new(cpus: usize, executor: Arc<Executor>) -> Self {
+    pub(crate) fn new(cpus: usize, managed: usize, executor: Arc<Executor>) -> Self {
         Self {
             entries: Pool::new("map entries", cpus),
             amaps: Pool::new("amaps", cpus),
@@ -45,6 +48,8 @@ impl Upper {
             page_nodes: Pool::new("object nodes", cpus),
             io: IoSlots::new(executor),
             hope: Hope::new(),
+            swap: Swap::new(managed),
+            swap_nodes: Pool::new("swap nodes", cpus),
             listed: Pool::new("address spaces", cpus),
             spaces: SpinLock::new(Spaces(Tree::new())),
         }
@@ -129,6 +134,7 @@ impl Uvm {
             + u.anons.reclaim(self)
             + u.objects.reclaim(self)
             + u.page_nodes.reclaim(self)
+            + u.swap_nodes.reclaim(self)
             + u.listed.reclaim(self)
     }
 }

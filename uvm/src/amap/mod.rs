@@ -54,6 +54,8 @@ pub(crate) struct AmapInner {
     pub(crate) anons: Radix<Ref<Anon>, CHUNK>,
     /// The slots that entries have shown so far, used or not. Beyond them there is nothing.
     pub(crate) slots: Range<u64>,
+    /// The slot at which a reader in order will miss next on swap, and how far to read ahead then.
+    pub(crate) ahead: (u64, u64),
     pub(crate) runs: Runs,
 }
 
@@ -78,6 +80,7 @@ impl Amap {
                 inner: SpinLock::new(AmapInner {
                     anons: Radix::new(),
                     slots,
+                    ahead: (u64::MAX, 0),
                     runs: Runs::Uniform,
                 }),
                 shared: AtomicBool::new(false),

@@ -4,7 +4,7 @@
 
 use alloc::sync::Arc;
 
-use super::{Attempt, Pass};
+use super::{Attempt, Missing, Pass};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
 use crate::amap::{Amap, AmapInner};
@@ -19,6 +19,8 @@ use crate::page::{PageAttrs, PageFlags};
 use crate::pmap::EnterFlags;
 use crate::pool::{OutOfMemory, Ref};
 use crate::prot::{Access, Prot};
+use crate::swap::owner::Held;
+use crate::swap::{Owner, SwapSlot};
 
 const fn enter_flags(access: Access) -> EnterFlags {
     match access {
@@ -67,6 +69,10 @@ pub(super) struct Fault<'a> {
     pub(super) prot: Prot,
     pub(super) access: Access,
     pub(super) pass: Pass,
+}
+
+fn missing(anon: &Ref<Anon>, slot: SwapSlot) -> Missing {
+    Missing::Anon(Ref::as_ptr(anon).addr().get(), slot)
 }
 
 impl Fault<'_> {
@@ -149,11 +155,16 @@ impl Fault<'_> {
     fn anon(&self, amap: &Amap, slots: &mut AmapInner, anon: &Ref<Anon>) -> Attempt {
         let mut inner = anon.lock();
         let Some(old) = inner.frame else {
-            return Attempt::NeedMemory;
+            return self.need_swap(anon, inner.slot);
         };
         let page = self.uvm.page(old);
         if page.is_busy() {
-            return Attempt::NeedBusy(PageHold::new(self.uvm, old), None);
+            let missing = inner.slot.map(|slot| missing(anon, slot));
+            return Attempt::NeedBusy(PageHold::new(self.uvm, old), missing);
+        }
+        if self.pass == Pass::Wire && inner.slot.is_some() {
+            // What is wired stays in memory.
+            Held::Anon(anon, &mut inner).give_slot_up(self.uvm);
         }
         // A wired page is its slot's alone (W2), even if someone just looks at the anon.
         let alone = Ref::count(anon) == 2 || page.wire_count() > 0;
@@ -197,6 +208,20 @@ impl Fault<'_> {
         attempt
     }
 
+    /// Case 1 of a page that is not in memory.
+    #[cold]
+    #[inline(never)]
+    fn need_swap(&self, anon: &Ref<Anon>, slot: Option<SwapSlot>) -> Attempt {
+        let Some(slot) = slot else {
+            return Attempt::NeedMemory;
+        };
+        Attempt::NeedSwap(
+            Owner::Anon(anon.clone()),
+            self.entry.advice,
+            missing(anon, slot),
+        )
+    }
+
     /// Cases 2A and 2B over an object. `over`: the entry's amap, which has nothing in this slot.
     fn object(
         &self,
@@ -212,7 +237,14 @@ impl Fault<'_> {
             Resident::Valid(frame) => frame,
             Resident::Busy(frame) => {
                 let hold = PageHold::new(self.uvm, frame);
-                return Attempt::NeedBusy(hold, Some((object.clone(), index)));
+                return Attempt::NeedBusy(hold, Some(Missing::Object(object.clone(), index)));
+            }
+            Resident::Swapped => {
+                return Attempt::NeedSwap(
+                    Owner::Object(object.clone(), index),
+                    self.entry.advice,
+                    Missing::Object(object.clone(), index),
+                );
             }
             Resident::Missing => match object.behind() {
                 Behind::Pager(_) => {
@@ -227,6 +259,10 @@ impl Fault<'_> {
         };
         let page = self.uvm.page(frame);
         self.uvm.activate(frame);
+        if self.pass == Pass::Wire {
+            // What is wired stays in memory. (A page that is only copied gives up nothing that it needs.)
+            Held::Object(object, &mut pages, index).give_slot_up(self.uvm);
+        }
         if !self.entry.copy_on_write {
             let mut usable = Usable {
                 frame,

@@ -44,7 +44,8 @@ impl VmSpace {
         if let Some(amap) = &entry.amap
             && let Some(anon) = amap.lock().anons.get(entry.slot_of(va))
         {
-            return anon.lock().frame.is_some();
+            let frame = anon.lock().frame;
+            return frame.is_some_and(|frame| !self.uvm.page(frame).has(PageFlags::FAKE));
         }
         entry.object.as_ref().is_some_and(|object| {
             if object.is_device() {

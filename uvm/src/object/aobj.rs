@@ -1,7 +1,7 @@
 //! Anonymous objects: memory that several spaces share, with zeroes behind it.
 //!
 //! Owns nothing beyond the object. A page is made, zeroed, by the first one that touches it, under the object's lock and
-//! without waiting; it stays until the object goes.
+//! without waiting. It stays until the object goes, in memory or on swap.
 
 use crate::Uvm;
 use crate::addr::{Frame, PageIndex, Pages};
@@ -28,6 +28,7 @@ pub(crate) fn zero_page(
     uvm: &Uvm,
     index: PageIndex,
 ) -> Result<Frame, OutOfMemory> {
+    pages.make_slot(uvm, index)?;
     let frame = uvm
         .alloc_frame(AllocFor::User, Zero::Yes)
         .ok_or(OutOfMemory)?;

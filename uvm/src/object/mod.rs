@@ -50,11 +50,14 @@ use crate::meter::{Counter, Gauge};
 use crate::page::{OwnerKind, PageFlags, PageOwner};
 use crate::pdaemon::Demand;
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
+use crate::swap::pagein::Around;
+use crate::swap::{Owner, SwapSlot};
 
 /// Fan-out of an object's page array.
 const FANOUT: usize = 64;
 
 pub(crate) type PageNodes = NodePool<Frame, FANOUT>;
+pub(crate) type SwapNodes = NodePool<Option<SwapSlot>, FANOUT>;
 
 /// What stands behind an object.
 pub(crate) enum Behind {
@@ -68,6 +71,9 @@ pub(crate) enum Behind {
 
 pub(crate) struct ObjectPages {
     pub(crate) frames: Radix<Frame, FANOUT>,
+    /// Of an anonymous object: for each page that was ever made the slot that it has, if any. Its place is there before it needs one, so
+    /// that page-out allocates nothing.
+    slots: Radix<Option<SwapSlot>, FANOUT>,
     /// The index at which a sequential reader will miss next, and how far to read ahead then.
     pub(crate) ahead: (PageIndex, u16),
     /// Pages of the last cluster that could not be read. Only a hint: they are read one by one from then on, so that one bad block
@@ -97,7 +103,17 @@ unsafe impl Counted for UvmObject {
         while let Some((index, &frame)) = pages.frames.next_from(0) {
             pages.frames.remove(index);
             uvm.meter().lower(resident_gauge(anonymous), 1);
+            if let Some(slot) = pages.set_slot(PageIndex(index), None) {
+                uvm.swap().free(uvm, slot);
+            }
             uvm.disown(frame);
+        }
+        while let Some((index, &slot)) = pages.slots.next_from(0) {
+            pages.slots.remove(index);
+            if let Some(slot) = slot {
+                uvm.swap().free(uvm, slot);
+                uvm.meter().lower(Gauge::Swpgonly, 1);
+            }
         }
     }
 }
@@ -129,6 +145,8 @@ pub(crate) enum Resident {
     Busy(Frame),
     /// A valid page.
     Valid(Frame),
+    /// A page on swap only.
+    Swapped,
 }
 
 impl UvmObject {
@@ -140,6 +158,7 @@ impl UvmObject {
                 count: RefCount::new(),
                 pages: SpinLock::new(ObjectPages {
                     frames: Radix::new(),
+                    slots: Radix::new(),
                     ahead: (PageIndex(0), 0),
                     doubted: 0..0,
                 }),
@@ -274,6 +293,7 @@ impl UvmObject {
             if index.0 >= this.pages() {
                 return Err(PagerError::BeyondEnd);
             }
+            let mut swapped = false;
             let busy = {
                 let mut pages = this.lock();
                 match pages.at(uvm, index) {
@@ -282,6 +302,10 @@ impl UvmObject {
                         return Ok(PageHold::new(uvm, frame));
                     }
                     Resident::Busy(frame) => Some(PageHold::new(uvm, frame)),
+                    Resident::Swapped => {
+                        swapped = true;
+                        None
+                    }
                     Resident::Missing => match &this.behind {
                         Behind::Pager(_) => None,
                         Behind::Device(_) => return Err(IoError::Device.into()),
@@ -297,6 +321,10 @@ impl UvmObject {
                 (None, Behind::Pager(pager)) => {
                     uvm.count(Counter::FltGet);
                     pager.get(uvm, this, index, advice).await?
+                }
+                (None, _) if swapped => {
+                    let owner = Owner::Object(this.clone(), index);
+                    uvm.swap_in(owner, Around::Object, advice).await?
                 }
                 (None, _) => {
                     demand.wait(uvm).await?;
@@ -319,10 +347,48 @@ impl ObjectPages {
     #[inline]
     pub(crate) fn at(&self, uvm: &Uvm, index: PageIndex) -> Resident {
         match self.frames.get(index.0) {
+            None if self.slot(index).is_some() => Resident::Swapped,
             None => Resident::Missing,
             Some(&frame) if uvm.page(frame).is_busy() => Resident::Busy(frame),
             Some(&frame) => Resident::Valid(frame),
         }
+    }
+
+    /// The swap slot of the page at `index`.
+    pub(crate) fn slot(&self, index: PageIndex) -> Option<SwapSlot> {
+        self.slots.get(index.0).copied().flatten()
+    }
+
+    /// Gives the page at `index`, which has been made once, another slot, or none; returns that of before.
+    pub(crate) fn set_slot(
+        &mut self,
+        index: PageIndex,
+        slot: Option<SwapSlot>,
+    ) -> Option<SwapSlot> {
+        let place = self.slots.get_mut(index.0);
+        debug_assert!(place.is_some() || slot.is_none(), "a page without a place");
+        place.and_then(|place| core::mem::replace(place, slot))
+    }
+
+    /// Makes a place for the slot of the page at `index`.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    fn make_slot(&mut self, uvm: &Uvm, index: PageIndex) -> Result<(), OutOfMemory> {
+        if self.slots.get(index.0).is_none() {
+            self.slots
+                .insert(index.0, None, uvm, &uvm.upper.swap_nodes)?;
+        }
+        Ok(())
+    }
+
+    /// The slots of pages that are on swap only, or in memory as well, from `index` on. For `check` and swapoff.
+    pub(crate) fn slots_from(
+        &self,
+        index: PageIndex,
+    ) -> impl Iterator<Item = (PageIndex, SwapSlot)> {
+        let slots = self.slots.iter_from(index.0);
+        slots.filter_map(|(index, &slot)| Some((PageIndex(index), slot?)))
     }
 
     /// How many of `count` pages from `first` on one read should ask for.

@@ -105,6 +105,24 @@ impl<V, const N: usize> Radix<V, N> {
         }
     }
 
+    /// The element at `index`, to be changed.
+    pub fn get_mut(&mut self, index: u64) -> Option<&mut V> {
+        if !self.fits(index) {
+            return None;
+        }
+        let mut level = self.height;
+        let mut node = self.root.as_deref_mut()?;
+        loop {
+            match &mut node.slots {
+                Slots::Inner(children) => {
+                    node = children[Self::digit(index, level)].as_deref_mut()?;
+                }
+                Slots::Leaf(values) => return values[Self::digit(index, 0)].as_mut(),
+            }
+            level -= 1;
+        }
+    }
+
     /// Puts `value` at `index`; returns what was there.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ use crate::meter::{Counter, Gauge};
 use crate::object::{Behind, PageHold, Pager, PagerError, Resident, UvmObject};
 use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
+use crate::page::fresh::Fresh;
 use crate::pdaemon::Demand;
 use crate::pool::{OutOfMemory, Ref};
 
@@ -188,7 +189,7 @@ impl Pager for VnodePager {
         let (next, hold) = loop {
             if let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) {
                 // The frame is nobody's yet: freed by whatever ends this before it has an owner.
-                let frame = Fresh { uvm, frame };
+                let frame = Fresh::new(uvm, frame);
                 let claim = match extent {
                     Extent::Hole { .. } => None,
                     _ => Some(uvm.io().claim().await),
@@ -227,24 +228,6 @@ impl Pager for VnodePager {
     }
 }
 
-/// A frame without owner, freed unless it is used.
-struct Fresh<'a> {
-    uvm: &'a Uvm,
-    frame: Frame,
-}
-
-impl Fresh<'_> {
-    fn keep(self) {
-        core::mem::forget(self);
-    }
-}
-
-impl Drop for Fresh<'_> {
-    fn drop(&mut self) {
-        self.uvm.free_frame(self.frame);
-    }
-}
-
 impl VnodePager {
     /// Puts pages in from `wanted` on, as far as `extent` goes, and starts to read them. `frame` is for the first.
     /// Returns the index after the last, and the first page unless another has brought it meanwhile. It is held from before the
@@ -274,8 +257,8 @@ impl VnodePager {
                 return Ok((wanted + 1, None));
             }
             let limit = pages.undoubted(wanted, limit);
-            UvmObject::insert(object, &mut pages, uvm, wanted, frame.frame)?;
-            frames.push(frame.frame);
+            UvmObject::insert(object, &mut pages, uvm, wanted, frame.frame())?;
+            frames.push(frame.frame());
             frame.keep();
             while (frames.len() as u64) < limit {
                 let index = wanted + frames.len() as u64;
@@ -427,7 +410,7 @@ impl VnodePager {
             let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) else {
                 break;
             };
-            let frame = Fresh { uvm, frame };
+            let frame = Fresh::new(uvm, frame);
             match self.start(uvm, object, at, max, &extent, Some(claim), frame) {
                 Ok((next, _)) => at = next,
                 Err(OutOfMemory) => break,

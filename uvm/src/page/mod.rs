@@ -25,6 +25,7 @@
 
 mod array;
 pub mod freelist;
+pub(crate) mod fresh;
 pub mod queues;
 
 pub use array::{MAX_RANGES, PageArray};

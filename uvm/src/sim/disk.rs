@@ -1,11 +1,11 @@
 //! A disk that completes when told, late, or with an error; and a file on it.
 //!
-//! Contents are computed, not stored: byte `n` of the disk is always [`byte_at`]`(n)`. Requests wait in order of arrival until
+//! Contents are computed, not stored: byte `n` of the disk is [`byte_at`]`(n)`, until it is written. Requests wait in order of arrival until
 //! [`SimDisk::complete`] ends them, or, in automatic mode, a task does after a delay.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-use alloc::sync::Arc;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
@@ -19,6 +19,7 @@ use crate::addr::{PAGE_SIZE, PageIndex};
 use crate::io::{BlockDevice, IoError, Op, PageIo};
 use crate::object::vnode::{Extent, FileMap};
 use crate::sim::random::Random;
+use crate::swap;
 
 /// What the disk holds at byte `n`.
 #[must_use]
@@ -47,26 +48,53 @@ pub enum Mode {
 
 /// The disk.
 pub struct SimDisk {
-    uvm: Arc<Uvm>,
+    /// Not kept alive: as swap space the disk is a part of it.
+    uvm: Weak<Uvm>,
     size: u64,
-    mode: Mode,
+    mode: Mutex<Mode>,
     waiting: Mutex<VecDeque<PageIo>>,
     bad: Mutex<Vec<(u64, u64)>>,
     random: Mutex<Random>,
     delayed: AtomicUsize,
+    /// Whether it may be written, and the pages that were.
+    writable: bool,
+    written: Mutex<BTreeMap<u64, Vec<u8>>>,
     reads: AtomicUsize,
+    writes: AtomicUsize,
     bytes: AtomicU64,
     most: AtomicUsize,
 }
 
 impl SimDisk {
-    /// A disk of `size` bytes.
+    /// A disk of `size` bytes that can only be read.
     #[must_use]
     pub fn new(uvm: &Arc<Uvm>, size: u64, mode: Mode) -> Arc<Self> {
-        Arc::new(Self {
-            uvm: uvm.clone(),
+        Arc::new(Self::make(uvm, size, mode, false))
+    }
+
+    /// A disk of so many pages with the signature of swap space.
+    #[must_use]
+    pub fn swap(uvm: &Arc<Uvm>, pages: u32, mode: Mode) -> Arc<Self> {
+        let disk = Self::make(uvm, u64::from(pages) * PAGE_SIZE as u64, mode, true);
+        let header = swap::header::Header::page(pages).to_vec();
+        disk.written.lock().expect("not poisoned").insert(0, header);
+        Arc::new(disk)
+    }
+
+    /// It, as uvm sees it.
+    #[must_use]
+    pub fn device(self: &Arc<Self>) -> Arc<dyn BlockDevice> {
+        Arc::new(Device {
+            disk: self.clone(),
+            executor: self.uvm().executor().clone(),
+        })
+    }
+
+    fn make(uvm: &Arc<Uvm>, size: u64, mode: Mode, writable: bool) -> Self {
+        Self {
+            uvm: Arc::downgrade(uvm),
             size,
-            mode,
+            mode: Mutex::new(mode),
             waiting: Mutex::new(VecDeque::new()),
             bad: Mutex::new(Vec::new()),
             random: Mutex::new(Random::new(match mode {
@@ -74,10 +102,24 @@ impl SimDisk {
                 _ => 0,
             })),
             delayed: AtomicUsize::new(0),
+            writable,
+            written: Mutex::new(BTreeMap::new()),
             reads: AtomicUsize::new(0),
+            writes: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             most: AtomicUsize::new(0),
-        })
+        }
+    }
+
+    /// How requests end from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        *self.mode.lock().expect("not poisoned") = mode;
+    }
+
+    /// Requests to write that have ended well.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        self.writes.load(Relaxed)
     }
 
     /// Requests started since it was made.
@@ -144,6 +186,10 @@ impl SimDisk {
         (Duration::from_micros(micros), random.below(1000) < failing)
     }
 
+    fn uvm(&self) -> Arc<Uvm> {
+        self.uvm.upgrade().expect("the machine of the disk")
+    }
+
     fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<PageIo>> {
         self.waiting.lock().expect("not poisoned")
     }
@@ -151,18 +197,35 @@ impl SimDisk {
     fn finish(&self, io: PageIo) {
         let request = io.request();
         let end = request.offset + request.len;
-        if self.is_bad(request.offset, end) || request.op != Op::Read {
+        if self.is_bad(request.offset, end) {
             io.complete(Err(IoError::Device));
             return;
         }
+        let uvm = self.uvm();
+        let mut written = self.written.lock().expect("not poisoned");
         let mut at = request.offset;
         for segment in &request.segments {
-            let data: Vec<u8> = (at..at + u64::from(segment.len)).map(byte_at).collect();
-            self.uvm
-                .bytes(segment.frame)
-                .write(segment.offset as usize, &data);
+            let (bytes, first) = (uvm.bytes(segment.frame), segment.offset as usize);
+            let page = at / PAGE_SIZE as u64;
+            let data = match (request.op, written.get(&page)) {
+                (Op::Read, Some(page)) => {
+                    page.get(at as usize % PAGE_SIZE..).unwrap_or(&[]).to_vec()
+                }
+                (Op::Read, None) => (at..at + u64::from(segment.len)).map(byte_at).collect(),
+                _ => {
+                    // Whole pages: nobody else writes.
+                    let mut data = alloc::vec![0; PAGE_SIZE];
+                    bytes.read(0, &mut data);
+                    written.insert(page, data);
+                    Vec::new()
+                }
+            };
+            bytes.write(first, &data[..data.len().min(segment.len as usize)]);
             at += u64::from(segment.len);
         }
+        drop(written);
+        self.writes
+            .fetch_add(usize::from(request.op == Op::Write), Relaxed);
         io.complete(Ok(()));
     }
 }
@@ -179,7 +242,7 @@ impl BlockDevice for Device {
     }
 
     fn read_only(&self) -> bool {
-        true
+        !self.disk.writable
     }
 
     fn start(&self, io: PageIo) {
@@ -193,7 +256,8 @@ impl BlockDevice for Device {
                 end(&disk);
             });
         };
-        if let Mode::Chance { failing, .. } = disk.mode {
+        let mode = *disk.mode.lock().expect("not poisoned");
+        if let Mode::Chance { failing, .. } = mode {
             let (delay, fails) = disk.chance(failing);
             disk.delayed.fetch_add(1, Relaxed);
             let end = move |disk: &SimDisk| {
@@ -213,7 +277,7 @@ impl BlockDevice for Device {
             disk.queue().push_back(io);
         }
         disk.most.fetch_max(disk.pending(), Relaxed);
-        match disk.mode {
+        match mode {
             Mode::Told | Mode::Chance { .. } => {}
             Mode::AtOnce => {
                 disk.complete(1);
@@ -252,12 +316,8 @@ impl SimFile {
     /// A file that lies so.
     #[must_use]
     pub fn new(disk: &Arc<SimDisk>, layout: Layout) -> Arc<Self> {
-        let executor = disk.uvm.executor().clone();
         Arc::new(Self {
-            device: Arc::new(Device {
-                disk: disk.clone(),
-                executor,
-            }),
+            device: disk.device(),
             layout,
         })
     }

@@ -42,8 +42,9 @@ use crate::fault::FaultError;
 use crate::map::VmSpace;
 use crate::object::vnode::{FileMap, VnodeObject};
 use crate::prot::Access;
+use crate::sim::disk::SimDisk;
 use crate::testing::{Host, HostConfig, HostMachine, PageFault};
-use crate::{Uvm, pagedaemon};
+use crate::{Uvm, WORKERS, pagedaemon, pageout_worker};
 
 /// Faults in a row after which an access is taken to make no progress.
 const PATIENCE: usize = 10_000;
@@ -97,6 +98,22 @@ impl World {
         VmSpace::new(&self.uvm).expect("memory for an address space")
     }
 
+    /// Starts the page-out's workers, and uses a disk as swap space.
+    ///
+    /// # Panics
+    /// If that cannot be.
+    pub fn swapon(&self, disk: &Arc<SimDisk>, name: &'static str, priority: i16) {
+        if self.uvm.swap_devices().is_empty() {
+            for _ in 0..WORKERS {
+                let worker = pageout_worker(self.uvm.clone());
+                self.executor.spawn(Class::Daemon, "page-out", worker);
+            }
+        }
+        let (uvm, device) = (self.uvm.clone(), disk.device());
+        let result = self.run(async move { uvm.swapon(device, name, priority).await });
+        result.expect("a good swap disk");
+    }
+
     /// A file of `size` bytes as an object.
     ///
     /// # Panics
@@ -142,7 +159,7 @@ impl World {
             (0, 0),
             "under way: {report:?}"
         );
-        assert!(!self.uvm.is_paging_in(), "reads are under way");
+        assert!(!self.uvm.is_paging(), "transfers are under way");
         report
     }
 }

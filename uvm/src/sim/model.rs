@@ -309,15 +309,15 @@ impl Model {
         !self.unsettled.contains_key(&page)
     }
 
-    /// Whether a mapped page is surely in memory, and whether it cannot be: there is nowhere to write anonymous memory to yet.
+    /// Whether a mapped page is surely in memory, and whether it cannot be. `swap`: anonymous memory may have been written out.
     #[must_use]
-    pub fn residency(&self, page: u64) -> (bool, bool) {
+    pub fn residency(&self, page: u64, swap: bool) -> (bool, bool) {
         let Some(found) = self.pages.get(&page) else {
             return (false, false);
         };
         let (anonymous, _) = found.content.is_anonymous();
         let never = matches!(found.content, Content::Beyond) || found.risk() == Risk::Bad;
-        (found.wired > 0 || anonymous, never)
+        (found.wired > 0 || (anonymous && !swap), never)
     }
 
     /// Pages mapped.

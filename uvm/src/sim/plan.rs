@@ -45,6 +45,8 @@ pub struct Plan {
     pub speculates: u64,
     /// Frames beyond what is always needed, where memory is meant to be short.
     pub spare: usize,
+    /// Pages of swap; 0: there is none.
+    pub swap: u32,
     /// How often each kind of operation is done, as parts of [`Self::total`].
     pub weights: [u64; KINDS.len()],
     /// Sum of the weights.
@@ -104,6 +106,7 @@ impl Plan {
             rests: random.pick(&[10, 30, 60]),
             speculates: random.pick(&[0, 10, 40]),
             spare: 20 + random.below(120) as usize,
+            swap: random.pick(&[0, 120, 400, 2000]),
             total: weights.iter().sum(),
             weights,
         }

@@ -244,6 +244,16 @@ fn finish(shared: Arc<Shared>) -> Result<(), String> {
         ("listed spaces", upper.listed.in_use()),
         ("pmaps", uvm.pmap_pool.in_use()),
         ("reverse mappings", uvm.pv_pool.in_use()),
+        ("swap nodes", upper.swap_nodes.in_use()),
+        ("swap slots", uvm.meter().gauge(Gauge::Swpginuse) as usize),
+        (
+            "pages on swap only",
+            uvm.meter().gauge(Gauge::Swpgonly) as usize,
+        ),
+        (
+            "pages on their way out",
+            uvm.meter().gauge(Gauge::Paging) as usize,
+        ),
         ("deferred flushes", uvm.deferred_flushes()),
         ("I/O slots", IO_SLOTS - uvm.io().free()),
         (

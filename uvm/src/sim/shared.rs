@@ -118,6 +118,21 @@ impl Shared {
                 }
             }
         }
+        let mut disks = disks;
+        if plan.swap > 0 {
+            let swap = SimDisk::swap(&world.uvm, plan.swap, disk::Mode::AtOnce);
+            world.swapon(&swap, "swap", 0);
+            if faulty {
+                // Not the signature; what was written can be read again.
+                for _ in 0..4 {
+                    let page = 1 + random.below(u64::from(plan.swap) - 1);
+                    swap.spoil(page * PAGE_SIZE as u64, page * PAGE_SIZE as u64 + 1);
+                }
+            }
+            let seed = random.draw();
+            swap.set_mode(disk::Mode::Chance { seed, failing: 0 });
+            disks.push(swap);
+        }
         let size = OBJECT_PAGES * PAGE_SIZE as u64;
         let layouts: [_; FILES] = [
             (Layout::Contiguous(0), size),
@@ -126,7 +141,7 @@ impl Shared {
             (Layout::Contiguous(1 << 20), size - PAGE_SIZE as u64 + 1024),
         ];
         let file = |(i, (layout, size)): (usize, (Layout, u64))| {
-            let disk = &disks[i % disks.len()];
+            let disk = &disks[i % 2];
             let file = SimFile::new(disk, layout);
             let risk = |index| match faulty {
                 false => Risk::None,
@@ -276,7 +291,7 @@ impl Shared {
     pub(super) fn is_running(&self) -> bool {
         self.spaces.load(Relaxed) > 0
             || self.disks.iter().any(|disk| disk.pending() > 0)
-            || self.world.uvm.is_paging_in()
+            || self.world.uvm.is_paging()
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

@@ -184,7 +184,9 @@ impl Lwp {
             )),
         }
         for (page, byte) in pages.zip(out) {
-            let (surely, never) = self.process.with(|m| m.residency(page));
+            let (surely, never) = self
+                .process
+                .with(|m| m.residency(page, self.shared.plan.swap > 0));
             if byte > 1 || (byte == 0 && surely) || (byte == 1 && never) {
                 self.fail(format_args!(
                     "mincore of page {page:#x}: {byte}; surely there: {surely}, never: {never}"

@@ -1,0 +1,375 @@
+//! Swap: where anonymous memory goes when it does not fit into RAM.
+//!
+//! # What this owns
+//! The swap devices and their slots ([`slots`]). A slot holds one page of one anon, or of one anonymous object, which notes it; while the
+//! page is in memory as well and nobody has written to it, its frame can be had back without a write.
+//!
+//! | a page of anonymous memory has | it is |
+//! |---|---|
+//! | a frame | in memory, nowhere else |
+//! | a frame, CLEAN, and a slot | in memory and on the device |
+//! | a frame, not CLEAN, and a slot | in memory; what the slot holds is old, and the slot is given up at the next write |
+//! | a slot | on the device: *swap-only* |
+//!
+//! # In and out
+//! [`pagein`] reads clusters of slots for faults; [`pageout`] writes what the pagedaemon has chosen, by worker tasks; [`off`] takes a device
+//! away. A page in transfer is BUSY, and the transfer has a counted reference to its owner: so nothing frees a frame, or gives a slot to
+//! someone else, under it (row 17), whatever is unmapped meanwhile.
+//!
+//! # How it synchronises
+//! A spin lock for each device, and one for their order: all last in the order of locks, never two at once. Which slot a page has is its
+//! owner's to know, under the owner's lock.
+
+pub(crate) mod header;
+mod off;
+pub(crate) mod owner;
+pub(crate) mod pagein;
+pub mod pageout;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use alloc::sync::Arc;
+use core::num::NonZeroU32;
+
+use arrayvec::{ArrayString, ArrayVec};
+
+pub use header::BadHeader;
+pub(crate) use owner::Owner;
+pub(crate) use pagein::SwapIn;
+
+use self::header::Header;
+use self::pageout::Pageout;
+use self::slots::SlotMap;
+use crate::Uvm;
+use crate::addr::PAGE_SIZE;
+use crate::io::{BlockDevice, IoError, Op, Request, Segment};
+use crate::lock::{LEAF, SpinLock};
+use crate::meter::Gauge;
+use crate::page::freelist::{AllocFor, Zero};
+use crate::page::fresh::Fresh;
+use crate::pool::OutOfMemory;
+
+/// Most devices at once.
+pub const MAX_DEVICES: usize = 16;
+/// Longest name of one, in bytes.
+pub const MAX_NAME: usize = 32;
+/// Bits of a slot number that say which page of the device it is.
+const PAGE_BITS: u32 = 27;
+/// Most pages of one device: 512 GiB.
+const MAX_PAGES: u64 = 1 << PAGE_BITS;
+
+const _: () = assert!(MAX_DEVICES <= 1 << (u32::BITS - PAGE_BITS));
+
+/// Why something cannot be done with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SwapError {
+    /// It is swap space already.
+    #[error("already in use as swap space")]
+    Exists,
+    /// It is no swap space.
+    #[error("not in use as swap space")]
+    Unknown,
+    /// Somebody is taking it away just now.
+    #[error("being removed")]
+    Busy,
+    /// There are as many as can be.
+    #[error("too many swap devices")]
+    TooMany,
+    /// Its name is longer than [`MAX_NAME`].
+    #[error("name too long")]
+    NameTooLong,
+    /// It cannot be written.
+    #[error("device is read-only")]
+    ReadOnly,
+    /// It has no proper signature.
+    #[error("{0}")]
+    Header(#[from] BadHeader),
+    /// The device failed.
+    #[error("{0}")]
+    Io(#[from] IoError),
+    /// There is no memory: to describe it, or for what is on it.
+    #[error("out of memory")]
+    OutOfMemory,
+}
+
+impl From<OutOfMemory> for SwapError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+/// A page of a swap device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SwapSlot(NonZeroU32);
+
+impl SwapSlot {
+    fn new(device: usize, page: usize) -> Option<Self> {
+        NonZeroU32::new((device as u32) << PAGE_BITS | page as u32).map(Self)
+    }
+
+    pub(crate) const fn device(self) -> usize {
+        (self.0.get() >> PAGE_BITS) as usize
+    }
+
+    pub(crate) const fn page(self) -> usize {
+        (self.0.get() & (MAX_PAGES as u32 - 1)) as usize
+    }
+
+    /// The slot `n` further on, on the same device.
+    pub(crate) fn offset(self, n: isize) -> Option<Self> {
+        let page = self.page().checked_add_signed(n)?;
+        ((page as u64) < MAX_PAGES).then_some(())?;
+        Self::new(self.device(), page)
+    }
+}
+
+/// What is known of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwapDevice {
+    /// Its name.
+    pub name: ArrayString<MAX_NAME>,
+    /// Those of lower number are used first.
+    pub priority: i16,
+    /// Pages that it has room for.
+    pub pages: usize,
+    /// Pages in use.
+    pub used: usize,
+    /// Pages that could not be written, or that the signature calls bad.
+    pub bad: usize,
+}
+
+struct Device {
+    disk: Arc<dyn BlockDevice>,
+    what: SwapDevice,
+    map: SlotMap,
+    /// It is being taken away: nothing new goes there.
+    leaving: bool,
+}
+
+/// All devices.
+pub(crate) struct Swap {
+    devices: [SpinLock<Option<Device>, LEAF>; MAX_DEVICES],
+    /// Numbers of the devices in use with their priorities, in the order in which they are asked.
+    order: SpinLock<ArrayVec<(i16, u8), MAX_DEVICES>, LEAF>,
+    pub(crate) out: Pageout,
+}
+
+impl Swap {
+    pub(crate) fn new(managed: usize) -> Self {
+        Self {
+            devices: [const { SpinLock::new(None) }; MAX_DEVICES],
+            order: SpinLock::new(ArrayVec::new()),
+            out: Pageout::new(managed),
+        }
+    }
+
+    /// Takes up to `want` slots in a row: the first, and how many. `None`: all are in use.
+    fn take_run(&self, uvm: &Uvm, want: usize) -> Option<(SwapSlot, usize)> {
+        let order = self.order.lock().clone();
+        for (priority, number) in order {
+            let number = usize::from(number);
+            let run = {
+                let mut device = self.devices[number].lock();
+                let device = device.as_mut().filter(|device| !device.leaving);
+                device.and_then(|device| {
+                    let run = device.map.take_run(want)?;
+                    device.what.used += run.1;
+                    Some(run)
+                })
+            };
+            if let Some((page, len)) = run {
+                self.move_back(priority, number);
+                uvm.meter().raise(Gauge::Swpginuse, len as u64);
+                return Some((SwapSlot::new(number, page)?, len));
+            }
+        }
+        None
+    }
+
+    /// Round robin: the next run comes from another device of the same priority.
+    fn move_back(&self, priority: i16, number: usize) {
+        let mut order = self.order.lock();
+        let at = order.iter().position(|&(_, n)| usize::from(n) == number);
+        let last = order.iter().rposition(|&(p, _)| p == priority);
+        if let (Some(at), Some(last)) = (at, last)
+            && at < last
+        {
+            order[at..=last].rotate_left(1);
+        }
+    }
+
+    /// Gives a slot back; the page that it held is nobody's any more.
+    pub(crate) fn free(&self, uvm: &Uvm, slot: SwapSlot) {
+        if let Some(device) = self.devices[slot.device()].lock().as_mut() {
+            device.map.give(slot.page());
+            device.what.used -= 1;
+        }
+        uvm.meter().lower(Gauge::Swpginuse, 1);
+    }
+
+    /// Never uses a slot again: it cannot be written. It held nothing.
+    fn condemn(&self, uvm: &Uvm, slot: SwapSlot) {
+        if let Some(device) = self.devices[slot.device()].lock().as_mut() {
+            device.what.used -= 1;
+            device.what.bad += 1;
+            device.what.pages -= 1;
+        }
+        uvm.meter().lower(Gauge::Swpginuse, 1);
+        uvm.meter().lower(Gauge::Swpages, 1);
+    }
+
+    /// The device of a slot, and where on it the slot begins, in bytes.
+    fn place(&self, slot: SwapSlot) -> Option<(Arc<dyn BlockDevice>, u64)> {
+        let device = self.devices[slot.device()].lock();
+        let disk = device.as_ref()?.disk.clone();
+        Some((disk, (slot.page() * PAGE_SIZE) as u64))
+    }
+
+    fn find(&self, name: &str) -> Result<usize, SwapError> {
+        let named = |device: &SpinLock<Option<Device>, LEAF>| {
+            let device = device.lock();
+            device
+                .as_ref()
+                .is_some_and(|device| &device.what.name == name)
+        };
+        self.devices
+            .iter()
+            .position(named)
+            .ok_or(SwapError::Unknown)
+    }
+}
+
+impl Uvm {
+    #[inline]
+    pub(crate) fn swap(&self) -> &Swap {
+        &self.upper.swap
+    }
+
+    /// Uses a device as swap space from now on. Of several the one of the lowest `priority` number is filled first; those of the same take
+    /// turns. Awaits a frame, and that the signature is read.
+    ///
+    /// # Errors
+    /// [`SwapError`]. Nothing has changed then.
+    pub async fn swapon(
+        &self,
+        disk: Arc<dyn BlockDevice>,
+        name: &str,
+        priority: i16,
+    ) -> Result<(), SwapError> {
+        let name = ArrayString::from(name).map_err(|_| SwapError::NameTooLong)?;
+        if self.swap().find(&name).is_ok() {
+            return Err(SwapError::Exists);
+        }
+        if disk.read_only() {
+            return Err(SwapError::ReadOnly);
+        }
+        let header = self.read_header(&disk).await?;
+        let pages = header.pages.min(MAX_PAGES) as usize;
+        let mut map = SlotMap::new(pages)?;
+        let mut bad = 0;
+        for page in header.bad {
+            bad += usize::from(map.take(page as usize));
+        }
+        let free = map.free();
+        let device = Device {
+            disk,
+            what: SwapDevice {
+                name,
+                priority,
+                pages: free,
+                used: 0,
+                bad,
+            },
+            map,
+            leaving: false,
+        };
+        self.add_device(device)?;
+        self.meter().raise(Gauge::Swpages, free as u64);
+        // What could not go anywhere may go now.
+        self.wake_pagedaemon();
+        Ok(())
+    }
+
+    async fn read_header(&self, disk: &Arc<dyn BlockDevice>) -> Result<Header, SwapError> {
+        let frame = self.alloc_frame(AllocFor::User, Zero::No);
+        let frame = Fresh::new(self, frame.ok_or(OutOfMemory)?);
+        let segments = [Segment::page(frame.frame())].into_iter().collect();
+        let request = Request::transfer(Op::Read, 0, segments);
+        self.io().transfer(disk, request).await?;
+        let mut page = [0; PAGE_SIZE];
+        self.bytes(frame.frame()).read(0, &mut page);
+        Ok(Header::parse(&page, disk.size() / PAGE_SIZE as u64)?)
+    }
+
+    fn add_device(&self, device: Device) -> Result<(), SwapError> {
+        let (priority, swap) = (device.what.priority, self.swap());
+        let mut free = swap.devices.iter().enumerate();
+        let mut device = Some(device);
+        let number = free.find_map(|(number, place)| {
+            let mut place = place.lock();
+            place.is_none().then(|| {
+                *place = device.take();
+                number
+            })
+        });
+        let number = number.ok_or(SwapError::TooMany)?;
+        swap.line_up(number, priority);
+        Ok(())
+    }
+
+    /// The devices in use, in the order in which they are asked for slots.
+    #[must_use]
+    pub fn swap_devices(&self) -> ArrayVec<SwapDevice, MAX_DEVICES> {
+        let swap = self.swap();
+        let order = swap.order.lock().clone();
+        let what = |(_, number): (i16, u8)| {
+            let device = swap.devices[usize::from(number)].lock();
+            device.as_ref().map(|device| device.what.clone())
+        };
+        order.into_iter().filter_map(what).collect()
+    }
+
+    /// Changes a device's priority.
+    ///
+    /// # Errors
+    /// [`SwapError::Unknown`], [`SwapError::Busy`].
+    pub fn set_swap_priority(&self, name: &str, priority: i16) -> Result<(), SwapError> {
+        let swap = self.swap();
+        let number = swap.find(name)?;
+        {
+            let mut device = swap.devices[number].lock();
+            let device = device.as_mut().ok_or(SwapError::Unknown)?;
+            if device.leaving {
+                return Err(SwapError::Busy);
+            }
+            device.what.priority = priority;
+        }
+        swap.order
+            .lock()
+            .retain(|&mut (_, n)| usize::from(n) != number);
+        swap.line_up(number, priority);
+        Ok(())
+    }
+
+    /// Whether a page could be written to swap now.
+    pub(crate) fn swap_has_room(&self) -> bool {
+        let swap = self.swap();
+        let order = swap.order.lock().clone();
+        order.into_iter().any(|(_, number)| {
+            let device = swap.devices[usize::from(number)].lock();
+            let room = |device: &Device| !device.leaving && device.map.free() > 0;
+            device.as_ref().is_some_and(room)
+        })
+    }
+}
+
+impl Swap {
+    /// Puts a device behind those of its priority.
+    fn line_up(&self, number: usize, priority: i16) {
+        let mut order = self.order.lock();
+        let at = order.partition_point(|&(p, _)| p <= priority);
+        // There are never more than the list has room for.
+        let _ = order.try_insert(at, (priority, number as u8));
+    }
+}

@@ -1,0 +1,274 @@
+//! Which slots of a device are free: a bitmap with summaries, so that runs of free slots are found without a walk over all of it.
+//!
+//! Owns the bits. A slot is a page of the device; slot 0 holds the signature and is never free. No synchronisation: the device's lock.
+//!
+//! Slots are given out in *runs*: a whole aligned cluster of [`CLUSTER`] slots if there is one, since clusters are what is written and
+//! read at once, else what is left in between. The search goes round (next fit), so that clusters written one after the other lie
+//! one after the other.
+
+use alloc::vec::Vec;
+
+use crate::object::vnode::CLUSTER;
+use crate::pool::OutOfMemory;
+
+/// Bits in a word.
+const WORD: usize = u64::BITS as usize;
+/// Words in a chunk: 2 KiB, since a heap block has to fit into a page.
+const CHUNK: usize = 256;
+
+const _: () = assert!(CLUSTER == 16, "clusters are quarters of a word");
+
+/// A growable array of words in blocks of less than a page.
+struct Words(Vec<Vec<u64>>);
+
+impl Words {
+    /// `len` words of zero.
+    fn zeroes(len: usize) -> Result<Self, OutOfMemory> {
+        let mut chunks = Vec::new();
+        chunks
+            .try_reserve_exact(len.div_ceil(CHUNK))
+            .map_err(|_| OutOfMemory)?;
+        for at in (0..len).step_by(CHUNK) {
+            let size = CHUNK.min(len - at);
+            let mut chunk = Vec::new();
+            chunk.try_reserve_exact(size).map_err(|_| OutOfMemory)?;
+            chunk.resize(size, 0);
+            chunks.push(chunk);
+        }
+        Ok(Self(chunks))
+    }
+
+    fn get(&self, word: usize) -> u64 {
+        let chunk = self.0.get(word / CHUNK);
+        chunk
+            .and_then(|chunk| chunk.get(word % CHUNK))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn set(&mut self, word: usize, value: u64) {
+        let chunk = self.0.get_mut(word / CHUNK);
+        if let Some(found) = chunk.and_then(|chunk| chunk.get_mut(word % CHUNK)) {
+            *found = value;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    fn put(&mut self, bit: usize, on: bool) {
+        let word = self.get(bit / WORD);
+        let mask = 1 << (bit % WORD);
+        self.set(bit / WORD, if on { word | mask } else { word & !mask });
+    }
+
+    /// The first bit set at `from` or later, and then from the start on.
+    fn find_round(&self, from: usize) -> Option<usize> {
+        let words = self.len();
+        (0..=words).find_map(|i| {
+            let at = (from / WORD + i) % words.max(1);
+            let mask = match i {
+                0 => u64::MAX << (from % WORD),
+                _ if i == words => !(u64::MAX << (from % WORD)),
+                _ => u64::MAX,
+            };
+            let found = self.get(at) & mask;
+            (found != 0).then(|| at * WORD + found.trailing_zeros() as usize)
+        })
+    }
+}
+
+/// A map of the slots of one device.
+pub(super) struct SlotMap {
+    /// Bit by slot: it is free.
+    free: Words,
+    /// Bit by word of `free`: it has a whole free cluster.
+    with_cluster: Words,
+    /// Bit by word of `free`: it has a free slot.
+    with_any: Words,
+    /// The slot to begin the next search at.
+    next: usize,
+    slots: usize,
+    count: usize,
+}
+
+impl SlotMap {
+    /// `slots` slots, all free but slot 0.
+    pub(super) fn new(slots: usize) -> Result<Self, OutOfMemory> {
+        let words = slots.div_ceil(WORD);
+        let mut map = Self {
+            free: Words::zeroes(words)?,
+            with_cluster: Words::zeroes(words.div_ceil(WORD))?,
+            with_any: Words::zeroes(words.div_ceil(WORD))?,
+            next: 0,
+            slots,
+            count: 0,
+        };
+        for word in 0..words {
+            let bits = (slots - word * WORD).min(WORD);
+            map.free.set(word, u64::MAX >> (WORD - bits));
+            map.count += bits;
+            map.sum_up(word);
+        }
+        map.take(0);
+        Ok(map)
+    }
+
+    /// Free slots.
+    pub(super) fn free(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn is_free(&self, slot: usize) -> bool {
+        slot < self.slots && self.free.get(slot / WORD) >> (slot % WORD) & 1 != 0
+    }
+
+    fn sum_up(&mut self, word: usize) {
+        let free = self.free.get(word);
+        let cluster = (0..WORD / CLUSTER).any(|i| free >> (i * CLUSTER) & 0xffff == 0xffff);
+        self.with_cluster.put(word, cluster);
+        self.with_any.put(word, free != 0);
+    }
+
+    /// Takes one slot, if it is free.
+    pub(super) fn take(&mut self, slot: usize) -> bool {
+        let free = self.is_free(slot);
+        if free {
+            self.free.put(slot, false);
+            self.count -= 1;
+            self.sum_up(slot / WORD);
+        }
+        free
+    }
+
+    /// Gives one back.
+    pub(super) fn give(&mut self, slot: usize) {
+        debug_assert!(
+            slot != 0 && slot < self.slots && !self.is_free(slot),
+            "slot {slot} is free already"
+        );
+        self.free.put(slot, true);
+        self.count += 1;
+        self.sum_up(slot / WORD);
+    }
+
+    /// Takes up to `want` slots (at most [`CLUSTER`]) in a row: its first and how many. `None`: none is free.
+    pub(super) fn take_run(&mut self, want: usize) -> Option<(usize, usize)> {
+        let want = want.clamp(1, CLUSTER);
+        let (start, len) = self.find_cluster(want).or_else(|| self.find_any(want))?;
+        for slot in start..start + len {
+            self.free.put(slot, false);
+        }
+        self.count -= len;
+        self.sum_up(start / WORD);
+        self.next = (start + len) % self.slots;
+        Some((start, len))
+    }
+
+    /// The first whole cluster that is free, or what goes on where the last run ended.
+    fn find_cluster(&self, want: usize) -> Option<(usize, usize)> {
+        // The rest of the cluster that the last run began, if all of that is free.
+        let rest = self.next.next_multiple_of(CLUSTER) - self.next;
+        if rest >= want && (self.next..self.next + want).all(|slot| self.is_free(slot)) {
+            return Some((self.next, want));
+        }
+        let clusters = |word: usize, from: usize| {
+            let free = self.free.get(word);
+            (from..WORD / CLUSTER).find(|i| free >> (i * CLUSTER) & 0xffff == 0xffff)
+        };
+        let word = self.next / WORD;
+        let here = clusters(word, self.next % WORD / CLUSTER).map(|i| (word, i));
+        let (word, i) = here.or_else(|| {
+            let word = self.with_cluster.find_round(word + 1)?;
+            clusters(word, 0).map(|i| (word, i))
+        })?;
+        Some((word * WORD + i * CLUSTER, want))
+    }
+
+    /// Some free slots, in a row, of the next word that has any.
+    fn find_any(&self, want: usize) -> Option<(usize, usize)> {
+        let word = self.with_any.find_round(self.next / WORD)?;
+        let free = self.free.get(word);
+        let (mut at, mut best) = (0, (0, 0));
+        while at < WORD {
+            let start = at + (free >> at).trailing_zeros() as usize;
+            if start >= WORD {
+                break;
+            }
+            let len = (free >> start).trailing_ones() as usize;
+            if len > best.1 {
+                best = (start, len);
+            }
+            at = start + len;
+        }
+        Some((word * WORD + best.0, best.1.min(want)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+
+    use super::*;
+    use crate::sim::random::Random;
+
+    #[test]
+    fn runs_are_whole_clusters_as_long_as_there_are_any() {
+        let mut map = SlotMap::new(200).unwrap();
+        assert_eq!(map.free(), 199);
+        // Slot 0 spoils the first cluster.
+        assert_eq!(map.take_run(16), Some((16, 16)));
+        assert_eq!(map.take_run(4), Some((32, 4)));
+        assert_eq!(map.take_run(4), Some((36, 4)));
+        assert_eq!(map.take_run(16), Some((48, 16)));
+        let mut runs = 0;
+        while let Some((start, len)) = map.take_run(16) {
+            assert!(start > 0 && start + len <= 200 && len <= 16);
+            runs += 1;
+        }
+        assert_eq!((map.free(), runs), (0, 8 + 3));
+        map.give(100);
+        assert_eq!(map.take_run(16), Some((100, 1)));
+        assert_eq!(map.take_run(1), None);
+    }
+
+    #[test]
+    fn no_slot_is_given_twice_and_none_is_lost() {
+        for seed in 0..20 {
+            let mut random = Random::new(seed);
+            let slots = 20 + random.below(1_000) as usize;
+            let mut map = SlotMap::new(slots).unwrap();
+            let mut taken = BTreeSet::new();
+            for _ in 0..2_000 {
+                if random.percent(60) {
+                    let want = 1 + random.below(16) as usize;
+                    let run = map.take_run(want);
+                    assert_eq!(run.is_none(), taken.len() == slots - 1);
+                    let (start, len) = run.unwrap_or((0, 0));
+                    assert!(len <= want);
+                    assert!((start..start + len).all(|slot| slot != 0 && taken.insert(slot)));
+                } else {
+                    for _ in 0..random.below(20) {
+                        let at = random.below(slots as u64) as usize;
+                        if let Some(&slot) = taken.range(at..).next() {
+                            taken.remove(&slot);
+                            map.give(slot);
+                        }
+                    }
+                }
+                assert_eq!(map.free(), slots - 1 - taken.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_is_found_far_away() {
+        let mut map = SlotMap::new(200_000).unwrap();
+        while map.take_run(16).is_some() {}
+        for slot in 160_000..160_016 {
+            map.give(slot);
+        }
+        assert_eq!(map.take_run(16), Some((160_000, 16)));
+    }
+}
