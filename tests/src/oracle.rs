@@ -56,34 +56,47 @@ struct Result {
 /// # Panics
 /// They differ; or auvm had other troubles.
 pub fn compare(run: Run) {
-    let kinds: Vec<&Program> = programs()
-        .iter()
-        .filter(|program| program.name == run.program)
-        .collect();
-    assert_eq!(kinds.len(), 2, "no program {}", run.program);
+    compare_all(&[run]);
+}
+
+/// As [`compare`], for several runs on one machine, one after the other.
+///
+/// # Panics
+/// One differs; or auvm had other troubles.
+pub fn compare_all(runs: &[Run]) {
     let mut machine = Auvm::new();
-    for file in run.files {
-        machine = machine.option("--add", *file);
+    let mut pairs = Vec::new();
+    for run in runs {
+        for file in run.files {
+            machine = machine.option("--add", *file);
+        }
+        let kinds = programs()
+            .iter()
+            .filter(|program| program.name == run.program);
+        let before = pairs.len();
+        pairs.extend(kinds.map(|program| (run, program)));
+        assert_eq!(pairs.len() - before, 2, "no program {}", run.program);
     }
-    let commands = kinds.iter().map(|program| {
+    let commands = pairs.iter().map(|(run, program)| {
         let line = run.line(&program.guest(), |file| format!("/data/{file}"));
         format!("echo '{BEGIN}'; run {line}; echo '{END}' $?")
     });
     let outcome = machine.exec(&commands.collect::<Vec<_>>().join("; "));
     let mut rest = outcome.stdout.as_str();
-    for program in kinds {
+    for (run, program) in pairs {
         let linux = run.on_this_host(program);
         let Some((auvm, after)) = parted(rest) else {
             panic!(
-                "{} ({:?}) did not come to its end: {outcome}",
-                program.name, program.linking
+                "{} {:?} ({:?}) did not come to its end: {outcome}",
+                program.name, run.arguments, program.linking
             );
         };
         rest = after;
         assert!(
             auvm == linux,
-            "{} ({:?})\n--- Linux, status {}\n{}\n--- auvm, status {}\n{}\n--- log\n{}",
+            "{} {:?} ({:?})\n--- Linux, status {}\n{}\n--- auvm, status {}\n{}\n--- log\n{}",
             program.name,
+            run.arguments,
             program.linking,
             linux.status,
             linux.output,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tests::oracle::{Run, assert_kinds, compare, programs};
+use tests::oracle::{Run, assert_kinds, compare, compare_all, programs};
 
 /// Makes a test of each program, and a list of those that have one.
 macro_rules! programs {
@@ -83,6 +83,32 @@ fn coldread() {
 }
 
 #[test]
+fn hog() {
+    let load = |options: &'static str| format!("--procs 3 --size 1M --rounds 2 --verify {options}");
+    let lines = [
+        load("--pattern sequential"),
+        load("--pattern random"),
+        load("--pattern zipf --seed 7"),
+        load("--pattern moving"),
+        load("--pattern random --shared"),
+        "--procs 2 --size 100k --pattern zipf".to_owned(),
+        "--pattern none".to_owned(),
+        "--size 1Q".to_owned(),
+    ];
+    let words: Vec<Vec<&str>> = lines.iter().map(|line| line.split(' ').collect()).collect();
+    let runs: Vec<Run> = words
+        .iter()
+        .map(|words| Run {
+            program: "hog",
+            arguments: words,
+            environment: &[],
+            files: &[],
+        })
+        .collect();
+    compare_all(&runs);
+}
+
+#[test]
 fn a_program_that_fails_says_so() {
     compare(Run {
         program: "coldread",
@@ -102,7 +128,7 @@ fn a_program_that_fails_says_so() {
 #[test]
 fn every_program_has_a_test() {
     let tested = |name: &str| {
-        SIMPLE.contains(&name) || ["args", "files", "coldread", "cost"].contains(&name)
+        SIMPLE.contains(&name) || ["args", "files", "coldread", "cost", "hog"].contains(&name)
     };
     let forgotten: Vec<_> = programs()
         .iter()

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 
 use crate::add::Add;
-use crate::compile::Program;
+use crate::compile::{Linking, Program};
 use crate::ext2;
 use crate::packages::BUSYBOX;
 use crate::ramdisk::{Carries, RamDisk};
@@ -29,6 +29,9 @@ const VERSION: u32 = 1;
 
 /// Room for what is written later.
 const SLACK: u64 = 16 << 20;
+
+/// Programs that are commands too, below `/bin`: people run them, not only tests.
+const COMMANDS: &[&str] = &["hog"];
 
 /// Images that are kept at least, and the age up to which all are.
 const KEEP: usize = 12;
@@ -107,6 +110,12 @@ impl FileSystems {
         }
         for program in programs.iter().filter(|program| program.host.exists()) {
             root.host(&program.guest(), &program.host)?;
+            if program.linking == Linking::StaticPie && COMMANDS.contains(&program.name.as_str()) {
+                root.symlink(
+                    &format!("/bin/{}", program.name),
+                    format!("..{}", program.guest()),
+                );
+            }
         }
         for add in added {
             root.host(&add.guest, &add.host)?;
@@ -267,6 +276,33 @@ mod tests {
         let mut root = systems.root;
         assert_eq!(root.split_off("/ram1").len(), 1);
         assert_eq!(root.split_off("/ram0").len(), 0);
+    }
+
+    #[test]
+    fn programs_that_people_run_are_commands() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = |name: &str, linking| {
+            let host = dir.path().join(name);
+            fs::write(&host, name).unwrap();
+            Program {
+                name: name.to_owned(),
+                linking,
+                host,
+            }
+        };
+        let programs = [
+            program("hog", Linking::StaticPie),
+            program("hog", Linking::Fixed),
+            program("hello", Linking::StaticPie),
+        ];
+        let tree = FileSystems::new(&programs, &[], &[]).unwrap().root;
+        let root = tempfile::tempdir().unwrap();
+        tree.write(root.path()).unwrap();
+        let command = root.path().join("bin/hog");
+        assert!(command.is_symlink());
+        assert_eq!(fs::read_to_string(command).unwrap(), "hog");
+        assert!(root.path().join("programs/static/hog").exists());
+        assert!(!root.path().join("bin/hello").exists());
     }
 
     #[test]

@@ -1,13 +1,21 @@
-//! What the programs share: children and how they ended, raw mappings, and a checksum.
+//! What the programs share: children and how they ended, raw mappings, a checksum; and what makes up a load:
+//! patterns of touches, and stamps that tell whether a page is still what it was.
 //!
 //! Everything here is plain Linux through `libc`; nothing knows about auvm.
 
 use std::ffi::c_int;
-use std::io::Write;
+use std::io::{self, Write};
 use std::ptr::NonNull;
+
+pub mod pattern;
+pub mod size;
+pub mod stamp;
 
 /// Bytes in a page.
 pub const PAGE: usize = 4096;
+
+/// Words of 64 bits in a page.
+pub const WORDS_PER_PAGE: usize = PAGE / size_of::<u64>();
 
 /// Runs `body` in a forked child and returns its process id. A child that comes to the end of `body`
 /// exits with what it answers.
@@ -15,13 +23,21 @@ pub const PAGE: usize = 4096;
 /// # Panics
 /// When fork fails.
 pub fn spawn(body: impl FnOnce() -> i32) -> c_int {
+    try_spawn(body).unwrap_or_else(|error| panic!("fork: {error}"))
+}
+
+/// As [`spawn`], for a program that goes on without the child.
+///
+/// # Errors
+/// Those of fork.
+pub fn try_spawn(body: impl FnOnce() -> i32) -> io::Result<c_int> {
     // What is buffered would come out twice.
     std::io::stdout()
         .flush()
         .expect("standard output can be written");
     // SAFETY: the programs have one thread, so the child may do all that the parent may.
     match unsafe { libc::fork() } {
-        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        -1 => Err(io::Error::last_os_error()),
         0 => {
             let status = body();
             std::io::stdout()
@@ -30,7 +46,7 @@ pub fn spawn(body: impl FnOnce() -> i32) -> c_int {
             // SAFETY: ends the process; no destructor of the parent's is to run twice.
             unsafe { libc::_exit(status) }
         }
-        child => child,
+        child => Ok(child),
     }
 }
 
@@ -92,6 +108,16 @@ impl Mapping {
     /// When the kernel refuses.
     pub fn anonymous(len: usize, prot: c_int, flags: c_int) -> Mapping {
         Mapping::new(len, prot, flags | libc::MAP_ANONYMOUS, -1)
+            .unwrap_or_else(|error| panic!("mmap: {error}"))
+    }
+
+    /// Maps anonymous memory to read and write, for a program that can say that there is not so much.
+    ///
+    /// # Errors
+    /// Those of mmap.
+    pub fn try_anonymous(len: usize, flags: c_int) -> io::Result<Mapping> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        Mapping::new(len, prot, flags | libc::MAP_ANONYMOUS, -1)
     }
 
     /// Maps `len` bytes of an open file from its beginning.
@@ -100,19 +126,17 @@ impl Mapping {
     /// When the kernel refuses.
     pub fn file(file: &std::fs::File, len: usize, prot: c_int, flags: c_int) -> Mapping {
         Mapping::new(len, prot, flags, std::os::fd::AsRawFd::as_raw_fd(file))
+            .unwrap_or_else(|error| panic!("mmap: {error}"))
     }
 
-    fn new(len: usize, prot: c_int, flags: c_int, file: c_int) -> Mapping {
+    fn new(len: usize, prot: c_int, flags: c_int, file: c_int) -> io::Result<Mapping> {
         // SAFETY: without MAP_FIXED the kernel chooses a place that nothing else uses.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, file, 0) };
-        assert_ne!(
-            base,
-            libc::MAP_FAILED,
-            "mmap: {}",
-            std::io::Error::last_os_error()
-        );
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
         let base = NonNull::new(base.cast()).expect("a mapping is never at address 0");
-        Mapping { base, len }
+        Ok(Mapping { base, len })
     }
 
     /// Its first byte.
@@ -128,6 +152,13 @@ impl Mapping {
     /// Whether it has no bytes; never so.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Its whole pages, as words.
+    pub fn pages(&self) -> &[stamp::Page] {
+        // SAFETY: the mapping begins at a page, is as long as this says, and goes away only with `self`; any bytes
+        // are words, and atomic ones may change under others' hands. A fault is what the programs are about.
+        unsafe { std::slice::from_raw_parts(self.base().cast(), self.len / PAGE) }
     }
 
     /// Reads one byte. The compiler does not know what it is, nor leaves the access out.
@@ -216,7 +247,16 @@ impl Checksum {
     }
 }
 
+/// A permutation of all numbers that leaves no trace of their order (the finaliser of SplitMix64).
+#[must_use]
+pub fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
 /// Pseudo-random numbers (xorshift64*), the same everywhere.
+#[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {
