@@ -55,8 +55,8 @@ pub struct Images {
 pub struct FileSystems {
     /// The root.
     pub root: Tree,
-    /// One for each RAM disk that carries a file system.
-    pub ram: Vec<Tree>,
+    /// One for each RAM disk, if it carries a file system.
+    pub ram: Vec<Option<Tree>>,
 }
 
 impl FileSystems {
@@ -111,13 +111,12 @@ impl FileSystems {
         for add in added {
             root.host(&add.guest, &add.host)?;
         }
-        let carriers = disks
-            .iter()
-            .filter(|disk| disk.carries == Carries::FileSystem);
-        let ram = carriers.enumerate().map(|(index, _)| {
-            let mount_point = format!("/ram{index}");
-            root.directory(&mount_point);
-            root.split_off(&mount_point)
+        let ram = disks.iter().enumerate().map(|(index, disk)| {
+            (disk.carries == Carries::FileSystem).then(|| {
+                let mount_point = format!("/ram{index}");
+                root.directory(&mount_point);
+                root.split_off(&mount_point)
+            })
         });
         let ram = ram.collect();
         Ok(FileSystems { root, ram })
@@ -261,12 +260,14 @@ mod tests {
         let disks = ["1M".parse().unwrap(), "1M,fs".parse().unwrap()];
         let systems =
             FileSystems::new(&[], &[add("/ram0/cold"), add("/ram1/cold")], &disks).unwrap();
-        assert_eq!(systems.ram.len(), 1);
-        assert_eq!(systems.ram[0].len(), 1);
-        // There is no second RAM disk with a file system: /ram1 is an ordinary directory.
+        let [None, Some(ram1)] = &systems.ram[..] else {
+            panic!("only the second disk carries a file system");
+        };
+        assert_eq!(ram1.len(), 1);
+        // Nothing is mounted at /ram0: it is an ordinary directory.
         let mut root = systems.root;
-        assert_eq!(root.split_off("/ram1").len(), 1);
-        assert_eq!(root.split_off("/ram0").len(), 0);
+        assert_eq!(root.split_off("/ram0").len(), 1);
+        assert_eq!(root.split_off("/ram1").len(), 0);
     }
 
     #[test]

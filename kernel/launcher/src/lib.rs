@@ -34,7 +34,7 @@ use crate::compile::{Profile, Warnings};
 use crate::image::{FileSystems, Image, Images};
 use crate::options::Options;
 use crate::outcome::{Next, Status, Traces};
-use crate::qemu::{Machine, RootDisk};
+use crate::qemu::{LoadedRamDisk, Machine, RootDisk};
 use crate::session::Console;
 use crate::steps::Steps;
 use crate::toolchain::{KernelCompiler, Toolchain};
@@ -160,13 +160,17 @@ fn build(options: &Options, workspace: &Workspace, steps: &Steps) -> Result<Buil
         None if options.icount => RootDisk::Memory(images.root(&systems.root)?),
         None => RootDisk::Scratch(images.root(&systems.root)?),
     };
-    let carriers = options
-        .ramdisk
-        .iter()
-        .filter(|disk| disk.carries == ramdisk::Carries::FileSystem);
-    let ram = carriers.zip(&systems.ram).enumerate();
-    let ram = ram
-        .map(|(index, (disk, tree))| images.file_system(&format!("ram{index}"), disk.size, tree));
+    let ram = options.ramdisk.iter().zip(&systems.ram).enumerate();
+    let ram = ram.map(|(index, (disk, tree))| {
+        let image = tree
+            .as_ref()
+            .map(|tree| images.file_system(&format!("ram{index}"), disk.size, tree))
+            .transpose()?;
+        Ok(LoadedRamDisk {
+            disk: disk.clone(),
+            image,
+        })
+    });
     let machine = Machine {
         root,
         ram: ram.collect::<Result<_>>()?,

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::image::Image;
 use crate::options::{Accel, Options};
 use crate::packages::window_backend;
-use crate::ramdisk::{Carries, RamDisk};
+use crate::ramdisk::RamDisk;
 use crate::session::Console;
 use crate::units::Bytes;
 use crate::words::{Root, Words};
@@ -27,13 +27,22 @@ pub enum RootDisk {
     Memory(Image),
 }
 
+/// A RAM disk with what is on it at boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedRamDisk {
+    /// What was asked for.
+    pub disk: RamDisk,
+    /// Its contents, which travel in memory; zeroes without.
+    pub image: Option<Image>,
+}
+
 /// Everything that the machine is made of.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// The root.
     pub root: RootDisk,
-    /// The images of RAM disks that carry file systems, in the order of their options.
-    pub ram: Vec<Image>,
+    /// The RAM disks, in the order of their numbers.
+    pub ram: Vec<LoadedRamDisk>,
 }
 
 impl Machine {
@@ -43,7 +52,8 @@ impl Machine {
             RootDisk::Memory(image) => Some(image),
             RootDisk::Scratch(_) | RootDisk::Kept(_) => None,
         };
-        root.into_iter().chain(&self.ram).cloned().collect()
+        let ram = self.ram.iter().filter_map(|ram| ram.image.as_ref());
+        root.into_iter().chain(ram).cloned().collect()
     }
 
     /// The kernel's command line.
@@ -57,9 +67,8 @@ impl Machine {
         });
         words.modules(&self.modules());
         let mut modules = usize::from(in_memory)..;
-        for (index, disk) in options.ramdisk.iter().enumerate() {
-            let module =
-                (disk.carries == Carries::FileSystem).then(|| modules.next().expect("endless"));
+        for (index, LoadedRamDisk { disk, image }) in self.ram.iter().enumerate() {
+            let module = image.as_ref().and_then(|_| modules.next());
             words.ramdisk(index, disk, module);
         }
         if options.icount {
@@ -78,11 +87,7 @@ impl Machine {
             RootDisk::Memory(image) => image.size.0,
             RootDisk::Scratch(_) | RootDisk::Kept(_) => 0,
         };
-        let disks: u64 = options
-            .ramdisk
-            .iter()
-            .map(|RamDisk { size, .. }| size.0)
-            .sum();
+        let disks: u64 = self.ram.iter().map(|ram| ram.disk.size.0).sum();
         Bytes((options.memory.0 + root + disks).next_multiple_of(MEMORY_STEP))
     }
 
@@ -256,12 +261,18 @@ mod tests {
     fn a_run_that_repeats_has_no_disk_of_the_host() {
         let machine = Machine {
             root: RootDisk::Memory(image(8)),
-            ram: vec![image(64)],
+            ram: vec![
+                LoadedRamDisk {
+                    disk: "1M".parse().unwrap(),
+                    image: None,
+                },
+                LoadedRamDisk {
+                    disk: "64M:10ms:16,fs".parse().unwrap(),
+                    image: Some(image(64)),
+                },
+            ],
         };
-        let text = line(
-            &["--icount", "--ramdisk", "1M", "--ramdisk", "64M:10ms:16,fs"],
-            &machine,
-        );
+        let text = line(&["--icount"], &machine);
         assert!(!text.contains("virtio-blk"), "{text}");
         assert!(
             text.contains("-icount shift=0,sleep=off") && text.contains("-cpu qemu64"),

@@ -14,7 +14,7 @@ pub const MAX_DEPTH: u32 = 256;
 pub enum Carries {
     /// Nothing: zeroes.
     Raw,
-    /// An ext2 file system, mounted at `/ramN`.
+    /// An ext2 file system, mounted at `/ramN` for the N-th RAM disk, counted from 0.
     FileSystem,
     /// Swap space.
     Swap,
