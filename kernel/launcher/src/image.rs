@@ -3,7 +3,8 @@
 //!
 //! Images live in `target/images`, named by a hash of all that goes into them, and are made once. They
 //! are never written to: a root disk that changes is a copy, or QEMU's own scratch file. Making one
-//! happens under a lock between processes.
+//! happens under a lock between processes. The files of swap disks lie there too, and are written to:
+//! each belongs to one run.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,6 +21,8 @@ use crate::ext2;
 use crate::packages::BUSYBOX;
 use crate::ramdisk::{Carries, RamDisk};
 use crate::steps::Steps;
+use crate::swap::{self, SwapArea};
+use crate::swapfile::{self, SwapFile};
 use crate::tree::Tree;
 use crate::units::Bytes;
 use crate::workspace::{FileLock, Workspace};
@@ -158,6 +161,38 @@ impl Images {
         self.cached(label, size, hasher, title, |path| {
             ext2::make(path, label, size, tree, &self.steps)
         })
+    }
+
+    /// The first page of a disk with the swap area `area`; all other pages may be zeroes.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn swap_header(&self, area: SwapArea) -> Result<Image> {
+        let header = area.header();
+        let mut hasher = DefaultHasher::new();
+        header.hash(&mut hasher);
+        let title = format!("making the header of a swap area ({})", area.size());
+        self.cached("swap", Bytes(swap::PAGE), hasher, title, |path| {
+            Ok(fs::write(path, header)?)
+        })
+    }
+
+    /// The disk with the `index`-th swap area of this run, and what keeps its file: nothing in a dry run. The
+    /// files of runs that were killed are removed.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn swap_disk(&self, index: usize, area: SwapArea) -> Result<(Image, Option<SwapFile>)> {
+        let (run, size) = (std::process::id(), area.size());
+        let path = self
+            .directory
+            .join(format!("{run}-{index}.{}", swapfile::EXTENSION));
+        let _lock = FileLock::take(&self.directory.join("lock"))?;
+        let file = self.steps.act(format!("making a swap disk ({size})"), || {
+            swapfile::remove_abandoned(&self.directory)?;
+            SwapFile::create(&path, area)
+        })?;
+        Ok((Image { path, size }, file))
     }
 
     /// One image with all `parts`, each beginning at a multiple of 4 KiB, in order. A single part is its own.
