@@ -116,7 +116,8 @@ impl RamDisk {
             executor: executor.clone(),
             queue: SpinLock::new(Queue {
                 serving: VecDeque::with_capacity(config.depth),
-                waiting: VecDeque::with_capacity(MAX_IN_FLIGHT),
+                // Nobody waits while fewer than `depth` are in service.
+                waiting: VecDeque::with_capacity(MAX_IN_FLIGHT - config.depth),
             }),
             arrival: AtomicWaker::new(),
             counters: Counters::default(),

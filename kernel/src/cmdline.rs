@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `exec=COMMANDS` | run these and power off |
 //! | `root=virtio0`, `root=module0` | where the root file system is |
+//! | `swap=virtio1` | a disk with a swap area; may be repeated |
 //! | `module=K,OFFSET,SIZE` | bytes of the loaded file that make up image K |
 //! | `ramdisk=INDEX,SIZE,LATENCY,DEPTH,USE,IMAGE` | a RAM disk: bytes, ns, requests at once; `swap`, `fs` or `raw`; `moduleK` or `-` |
 //! | `torture=evict` | the pagedaemon evicts all the time |
@@ -113,14 +114,25 @@ impl<'a> CommandLine<'a> {
         let Some(value) = self.value("root")? else {
             return Ok(Root::Virtio(0));
         };
-        let numbered = |prefix: &str| value.strip_prefix(prefix)?.parse().ok();
-        if let Some(index) = numbered("virtio") {
+        if let Some(index) = numbered(&value, "virtio") {
             Ok(Root::Virtio(index))
-        } else if let Some(index) = numbered("module") {
+        } else if let Some(index) = numbered(&value, "module") {
             Ok(Root::Module(index))
         } else {
             Err(BadWord(value))
         }
+    }
+
+    /// The numbers of the virtio disks with swap areas, in order, as often as they are named. A word that is wrong does
+    /// not spoil the others.
+    pub fn swaps(&self) -> impl Iterator<Item = Result<usize, BadWord>> {
+        self.raw_values("swap")
+            .map(|value| numbered(value, "virtio").ok_or_else(|| BadWord(value.into())))
+    }
+
+    /// How many words ask for a disk beside the root's, whether or not they make sense. Allocates nothing.
+    pub fn more_disks(&self) -> usize {
+        self.raw_values("swap").count() + self.raw_values("ramdisk").count()
     }
 
     /// The images in the loaded file.
@@ -136,6 +148,11 @@ impl<'a> CommandLine<'a> {
             .map(|value| ramdisk(value).ok_or_else(|| BadWord(value.into())))
             .collect()
     }
+}
+
+/// The number behind `prefix`.
+fn numbered(value: &str, prefix: &str) -> Option<usize> {
+    value.strip_prefix(prefix)?.parse().ok()
 }
 
 fn module(value: &str) -> Option<ModuleSpec> {
@@ -166,7 +183,7 @@ fn ramdisk(value: &str) -> Option<RamDiskSpec> {
         },
         module: match fields.next()? {
             "-" => None,
-            name => Some(name.strip_prefix("module")?.parse().ok()?),
+            name => Some(numbered(name, "module")?),
         },
     };
     fields.next().is_none().then_some(spec)
@@ -232,10 +249,29 @@ mod tests {
     }
 
     #[test]
+    fn swap_disks() {
+        let line =
+            CommandLine::new("swap=virtio2 root=virtio0 swap=ram0 swap=virtio swap=virtio1 swap");
+        let swaps: Vec<_> = line.swaps().collect();
+        assert_eq!(
+            swaps,
+            [
+                Ok(2),
+                Err(BadWord("ram0".into())),
+                Err(BadWord("virtio".into())),
+                Ok(1)
+            ]
+        );
+        assert_eq!(line.more_disks(), 4);
+        assert_eq!(CommandLine::new("swapper=virtio1").swaps().count(), 0);
+    }
+
+    #[test]
     fn disks_and_modules() {
         let line = CommandLine::new(
             "ramdisk=0,1048576,10000000,16,fs,module1 ramdisk=1,4096,0ns,1,swap,- module=1,8192,100",
         );
+        assert_eq!(line.more_disks(), 2);
         assert_eq!(
             line.ramdisks().unwrap(),
             [

@@ -57,9 +57,12 @@ mod sequence {
         }
         // SAFETY: the one call; what the loader left is read through the direct map from here on.
         let root = unsafe { paging::init(&mut memory) };
-        heap::init(&mut memory);
         // SAFETY: the loader's structures are in reserved memory, which the direct map covers.
         let start = unsafe { start.through_direct_map() };
+        // Disks live on the first piece of the heap, so they are counted before there is one.
+        let more_disks = str::from_utf8(start.command_line())
+            .map_or(0, |words| CommandLine::new(words).more_disks());
+        heap::init(&mut memory, more_disks);
         let words: &'static str = Box::leak(String::from_utf8_lossy(start.command_line()).into());
         let words = CommandLine::new(words);
         log::info!("command line: {}", words.as_str());

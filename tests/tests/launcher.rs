@@ -28,16 +28,6 @@ fn what_cannot_work_yet_says_so() {
             ".",
             "--share . is not supported yet: there is no 9p file system",
         ),
-        (
-            "--swap",
-            "256M",
-            "--swap 256M is not supported yet: anonymous memory is not paged out",
-        ),
-        (
-            "--ramdisk",
-            "64M,swap",
-            "--ramdisk ..,swap is not supported yet: anonymous memory is not paged out",
-        ),
     ] {
         assert_refused(&Auvm::new().option(name, value).launch(), line);
     }
@@ -61,6 +51,11 @@ fn wrong_values_say_what_is_wrong() {
             "/nosuch",
             "invalid value '/nosuch' for '--add <HOSTPATH[:GUESTPATH]>': there is no file /nosuch",
         ),
+        (
+            "--swap",
+            "39k",
+            "invalid value '39k' for '--swap <SIZE>': a swap area has at least 40k",
+        ),
         ("--wings", "2", "unexpected argument '--wings' found"),
     ] {
         assert_refused(&Auvm::new().option(name, value).launch(), line);
@@ -77,6 +72,40 @@ fn a_dry_run_shows_the_command_and_boots_nothing() {
     let last = text.lines().last().unwrap_or_default();
     assert!(last.starts_with("qemu-system-x86_64 "), "{text}");
     assert!(last.contains("exec=run%20/bin/busybox%20true"), "{text}");
+}
+
+#[test]
+fn swap_disks_reach_the_kernel() {
+    let outcome = Auvm::new()
+        .option("--swap", "64M")
+        .option("--swap", "43k")
+        .option("--ramdisk", "1M:100us,swap")
+        .option("--append", "swap=virtio1 swap=virtio9 swap=ram0")
+        .exec("check");
+    for line in [
+        "swap disk virtio1, 65536 KiB",
+        "swap disk virtio2, 40 KiB",
+        "swap disk ram0, 1024 KiB",
+        "the disk virtio1 is in use already",
+        "there is no disk virtio9",
+        "bad word on the command line: ram0",
+    ] {
+        assert_eq!(outcome.log.matches(line).count(), 1, "{line}: {outcome}");
+    }
+    outcome.success();
+}
+
+#[test]
+fn swap_is_in_memory_when_a_run_must_repeat() {
+    let outcome = Auvm::new()
+        .flag("--icount")
+        .option("--swap", "64M")
+        .option("--ramdisk", "1M:100us,swap")
+        .exec("check");
+    for line in ["swap disk ram0, 1024 KiB", "swap disk ram1, 65536 KiB"] {
+        assert_eq!(outcome.log.matches(line).count(), 1, "{line}: {outcome}");
+    }
+    outcome.success();
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! Images live in `target/images`, named by a hash of all that goes into them, and are made once. They
 //! are never written to: a root disk that changes is a copy, or QEMU's own scratch file. Making one
-//! happens under a lock between processes.
+//! happens under a lock between processes. The files of swap disks lie there too, and are written to:
+//! each belongs to one run.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,6 +21,8 @@ use crate::ext2;
 use crate::packages::BUSYBOX;
 use crate::ramdisk::{Carries, RamDisk};
 use crate::steps::Steps;
+use crate::swap::{self, SwapArea};
+use crate::swapfile::{self, SwapFile};
 use crate::tree::Tree;
 use crate::units::Bytes;
 use crate::workspace::{FileLock, Workspace};
@@ -58,8 +61,8 @@ pub struct Images {
 pub struct FileSystems {
     /// The root.
     pub root: Tree,
-    /// One for each RAM disk that carries a file system.
-    pub ram: Vec<Tree>,
+    /// One for each RAM disk, if it carries a file system.
+    pub ram: Vec<Option<Tree>>,
 }
 
 impl FileSystems {
@@ -120,13 +123,12 @@ impl FileSystems {
         for add in added {
             root.host(&add.guest, &add.host)?;
         }
-        let carriers = disks
-            .iter()
-            .filter(|disk| disk.carries == Carries::FileSystem);
-        let ram = carriers.enumerate().map(|(index, _)| {
-            let mount_point = format!("/ram{index}");
-            root.directory(&mount_point);
-            root.split_off(&mount_point)
+        let ram = disks.iter().enumerate().map(|(index, disk)| {
+            (disk.carries == Carries::FileSystem).then(|| {
+                let mount_point = format!("/ram{index}");
+                root.directory(&mount_point);
+                root.split_off(&mount_point)
+            })
         });
         let ram = ram.collect();
         Ok(FileSystems { root, ram })
@@ -168,6 +170,38 @@ impl Images {
         self.cached(label, size, hasher, title, |path| {
             ext2::make(path, label, size, tree, &self.steps)
         })
+    }
+
+    /// The first page of a disk with the swap area `area`; all other pages may be zeroes.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn swap_header(&self, area: SwapArea) -> Result<Image> {
+        let header = area.header();
+        let mut hasher = DefaultHasher::new();
+        header.hash(&mut hasher);
+        let title = format!("making the header of a swap area ({})", area.size());
+        self.cached("swap", Bytes(swap::PAGE), hasher, title, |path| {
+            Ok(fs::write(path, header)?)
+        })
+    }
+
+    /// The disk with the `index`-th swap area of this run, and what keeps its file: nothing in a dry run. The
+    /// files of runs that were killed are removed.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn swap_disk(&self, index: usize, area: SwapArea) -> Result<(Image, Option<SwapFile>)> {
+        let (run, size) = (std::process::id(), area.size());
+        let path = self
+            .directory
+            .join(format!("{run}-{index}.{}", swapfile::EXTENSION));
+        let _lock = FileLock::take(&self.directory.join("lock"))?;
+        let file = self.steps.act(format!("making a swap disk ({size})"), || {
+            swapfile::remove_abandoned(&self.directory)?;
+            SwapFile::create(&path, area)
+        })?;
+        Ok((Image { path, size }, file))
     }
 
     /// One image with all `parts`, each beginning at a multiple of 4 KiB, in order. A single part is its own.
@@ -270,12 +304,14 @@ mod tests {
         let disks = ["1M".parse().unwrap(), "1M,fs".parse().unwrap()];
         let systems =
             FileSystems::new(&[], &[add("/ram0/cold"), add("/ram1/cold")], &disks).unwrap();
-        assert_eq!(systems.ram.len(), 1);
-        assert_eq!(systems.ram[0].len(), 1);
-        // There is no second RAM disk with a file system: /ram1 is an ordinary directory.
+        let [None, Some(ram1)] = &systems.ram[..] else {
+            panic!("only the second disk carries a file system");
+        };
+        assert_eq!(ram1.len(), 1);
+        // Nothing is mounted at /ram0: it is an ordinary directory.
         let mut root = systems.root;
-        assert_eq!(root.split_off("/ram1").len(), 1);
-        assert_eq!(root.split_off("/ram0").len(), 0);
+        assert_eq!(root.split_off("/ram0").len(), 1);
+        assert_eq!(root.split_off("/ram1").len(), 0);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub mod qemu;
 pub mod ramdisk;
 pub mod session;
 pub mod steps;
+pub mod swap;
+pub mod swapfile;
 pub mod terminal;
 pub mod toolchain;
 pub mod tree;
@@ -34,9 +36,12 @@ use crate::compile::{Profile, Warnings};
 use crate::image::{FileSystems, Image, Images};
 use crate::options::Options;
 use crate::outcome::{Next, Status, Traces};
-use crate::qemu::{Machine, RootDisk};
+use crate::qemu::{LoadedRamDisk, Machine, RootDisk};
+use crate::ramdisk::Carries;
 use crate::session::Console;
 use crate::steps::Steps;
+use crate::swap::SwapArea;
+use crate::swapfile::SwapFile;
 use crate::toolchain::{KernelCompiler, Toolchain};
 use crate::workspace::{FileLock, Workspace};
 
@@ -107,6 +112,8 @@ struct Built {
     kernel: PathBuf,
     machine: Machine,
     container: Option<Image>,
+    /// The machine's swap disks last as long as these.
+    _swap_files: Vec<SwapFile>,
 }
 
 impl Built {
@@ -143,7 +150,8 @@ fn build(options: &Options, workspace: &Workspace, steps: &Steps) -> Result<Buil
     };
     let kernel = compile::kernel(workspace, &toolchain, &compiler, profile, warnings, steps)?;
     let programs = compile::programs(workspace, &toolchain, steps)?;
-    let systems = FileSystems::new(&programs, &options.add, &options.ramdisk)?;
+    let ram_disks = options.ram_disks();
+    let systems = FileSystems::new(&programs, &options.add, &ram_disks)?;
     let images = Images::new(workspace, *steps)?;
     let root = match &options.disk {
         Some(disk) if disk.exists() => kept(disk)?,
@@ -160,17 +168,26 @@ fn build(options: &Options, workspace: &Workspace, steps: &Steps) -> Result<Buil
         None if options.icount => RootDisk::Memory(images.root(&systems.root)?),
         None => RootDisk::Scratch(images.root(&systems.root)?),
     };
-    let carriers = options
-        .ramdisk
-        .iter()
-        .filter(|disk| disk.carries == ramdisk::Carries::FileSystem);
-    let ram = carriers.zip(&systems.ram).enumerate();
-    let ram = ram
-        .map(|(index, (disk, tree))| images.file_system(&format!("ram{index}"), disk.size, tree));
-    let machine = Machine {
-        root,
-        ram: ram.collect::<Result<_>>()?,
-    };
+    let ram = ram_disks.into_iter().zip(&systems.ram).enumerate();
+    let ram = ram.map(|(index, (disk, tree))| {
+        let image = match tree {
+            Some(tree) => Some(images.file_system(&format!("ram{index}"), disk.size, tree)?),
+            None if disk.carries == Carries::Swap => {
+                Some(images.swap_header(SwapArea::new(disk.size)?)?)
+            }
+            None => None,
+        };
+        Ok(LoadedRamDisk { disk, image })
+    });
+    let ram = ram.collect::<Result<_>>()?;
+    let mut swaps = Vec::new();
+    let mut swap_files = Vec::new();
+    for (index, area) in options.swap_files().iter().enumerate() {
+        let (image, file) = images.swap_disk(index, *area)?;
+        swaps.push(image);
+        swap_files.extend(file);
+    }
+    let machine = Machine { root, swaps, ram };
     let modules = machine.modules();
     let container = (!modules.is_empty())
         .then(|| images.container(&modules))
@@ -179,6 +196,7 @@ fn build(options: &Options, workspace: &Workspace, steps: &Steps) -> Result<Buil
         kernel,
         machine,
         container,
+        _swap_files: swap_files,
     })
 }
 

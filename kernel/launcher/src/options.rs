@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::add::Add;
-use crate::ramdisk::{Carries, RamDisk};
+use crate::ramdisk::RamDisk;
+use crate::swap::SwapArea;
 use crate::units::Bytes;
 
 /// Least memory that kernel and one program fit into.
@@ -31,9 +32,9 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cpus: u32,
 
-    /// Add a swap disk of this size (may be given several times)
+    /// Add a disk with a swap area of this size, forgotten at the end; with --icount a RAM disk (may be repeated)
     #[arg(long, value_name = "SIZE")]
-    pub swap: Vec<Bytes>,
+    pub swap: Vec<SwapArea>,
 
     /// Run these shell commands without a terminal, print what they print, and power off
     #[arg(long, value_name = "CMD; CMD")]
@@ -141,6 +142,19 @@ impl Options {
         Ok(options)
     }
 
+    /// The swap areas on disks of the host. With `icount` there are none: such a run has no disk of the host.
+    pub fn swap_files(&self) -> &[SwapArea] {
+        if self.icount { &[] } else { &self.swap }
+    }
+
+    /// The machine's RAM disks: those that were asked for, and behind them the swap areas that are on no disk of
+    /// the host.
+    pub fn ram_disks(&self) -> Vec<RamDisk> {
+        let swap = if self.icount { &self.swap[..] } else { &[] };
+        let swap = swap.iter().copied().map(RamDisk::with_swap);
+        self.ramdisk.iter().cloned().chain(swap).collect()
+    }
+
     /// Refuses what does not exist yet and what contradicts itself.
     fn check(&self) -> Result<(), String> {
         if self.cpus > 1 {
@@ -154,21 +168,6 @@ impl Options {
                 "--share {} is not supported yet: there is no 9p file system",
                 dir.display()
             ));
-        }
-        if let Some(size) = self.swap.first() {
-            return Err(format!(
-                "--swap {size} is not supported yet: anonymous memory is not paged out"
-            ));
-        }
-        if self
-            .ramdisk
-            .iter()
-            .any(|disk| disk.carries == Carries::Swap)
-        {
-            return Err(
-                "--ramdisk ..,swap is not supported yet: anonymous memory is not paged out"
-                    .to_owned(),
-            );
         }
         if self.memory < MIN_MEMORY {
             return Err(format!(
@@ -212,6 +211,7 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ramdisk::Carries;
 
     fn parse(words: &[&str]) -> Result<Options, String> {
         Options::from_words(["auvm"].iter().chain(words))
@@ -233,6 +233,8 @@ mod tests {
             "--append",
             "torture=evict",
             "--icount",
+            "--swap",
+            "256M",
             "--ramdisk",
             "64M:10ms:16,fs",
             "--ramdisk",
@@ -254,6 +256,24 @@ mod tests {
         assert_eq!(options.ramdisk.len(), 2);
         assert_eq!(options.qemu, ["-monitor", "none"]);
         parse(&["--display", "--dry-run", "--disk", "/nosuch/disk.img"]).unwrap();
+    }
+
+    #[test]
+    fn swap_is_on_the_host_unless_a_run_must_repeat() {
+        let words = ["--swap", "1M", "--ramdisk", "2M,swap", "--swap", "3M"];
+        let sizes = |disks: Vec<RamDisk>| disks.iter().map(|disk| disk.size.0 >> 20).collect();
+        let options = parse(&words).unwrap();
+        let sizes_then: Vec<u64> = sizes(options.ram_disks());
+        assert_eq!((options.swap_files().len(), sizes_then), (2, vec![2]));
+        let options = parse(&[&words[..], &["--icount"]].concat()).unwrap();
+        let sizes_then: Vec<u64> = sizes(options.ram_disks());
+        assert_eq!((options.swap_files().len(), sizes_then), (0, vec![2, 1, 3]));
+        assert!(
+            options
+                .ram_disks()
+                .iter()
+                .all(|disk| disk.carries == Carries::Swap)
+        );
     }
 
     #[test]
@@ -280,12 +300,12 @@ mod tests {
                 "--share . is not supported yet: there is no 9p file system",
             ),
             (
-                &["--swap", "256M"],
-                "--swap 256M is not supported yet: anonymous memory is not paged out",
+                &["--swap", "8k"],
+                "invalid value '8k' for '--swap <SIZE>': a swap area has at least 40k",
             ),
             (
-                &["--ramdisk", "1M,swap"],
-                "--ramdisk ..,swap is not supported yet: anonymous memory is not paged out",
+                &["--ramdisk", "8k,swap"],
+                "invalid value '8k,swap' for '--ramdisk <SIZE[:LATENCY[:DEPTH]][,swap|,fs]>': size: a swap area has at least 40k",
             ),
             (
                 &["--icount", "--accel", "kvm"],

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::image::Image;
 use crate::options::{Accel, Options};
 use crate::packages::window_backend;
-use crate::ramdisk::{Carries, RamDisk};
+use crate::ramdisk::RamDisk;
 use crate::session::Console;
 use crate::units::Bytes;
 use crate::words::{Root, Words};
@@ -27,13 +27,24 @@ pub enum RootDisk {
     Memory(Image),
 }
 
+/// A RAM disk with what is on it at boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedRamDisk {
+    /// What was asked for.
+    pub disk: RamDisk,
+    /// Its contents, which travel in memory; zeroes without.
+    pub image: Option<Image>,
+}
+
 /// Everything that the machine is made of.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// The root.
     pub root: RootDisk,
-    /// The images of RAM disks that carry file systems, in the order of their options.
-    pub ram: Vec<Image>,
+    /// The disks with swap areas, behind the root disk. They are written to, and nobody keeps them.
+    pub swaps: Vec<Image>,
+    /// The RAM disks, in the order of their numbers.
+    pub ram: Vec<LoadedRamDisk>,
 }
 
 impl Machine {
@@ -43,7 +54,8 @@ impl Machine {
             RootDisk::Memory(image) => Some(image),
             RootDisk::Scratch(_) | RootDisk::Kept(_) => None,
         };
-        root.into_iter().chain(&self.ram).cloned().collect()
+        let ram = self.ram.iter().filter_map(|ram| ram.image.as_ref());
+        root.into_iter().chain(ram).cloned().collect()
     }
 
     /// The kernel's command line.
@@ -55,11 +67,15 @@ impl Machine {
         } else {
             Root::Disk
         });
+        // Virtio disks are numbered in the order of QEMU's command line.
+        let first = usize::from(!in_memory);
+        for disk in first..first + self.swaps.len() {
+            words.swap(disk);
+        }
         words.modules(&self.modules());
         let mut modules = usize::from(in_memory)..;
-        for (index, disk) in options.ramdisk.iter().enumerate() {
-            let module =
-                (disk.carries == Carries::FileSystem).then(|| modules.next().expect("endless"));
+        for (index, LoadedRamDisk { disk, image }) in self.ram.iter().enumerate() {
+            let module = image.as_ref().and_then(|_| modules.next());
             words.ramdisk(index, disk, module);
         }
         if options.icount {
@@ -72,18 +88,18 @@ impl Machine {
         words
     }
 
-    /// Memory of the whole machine: images and RAM disks come on top of what the kernel is to have.
+    /// Memory of the whole machine: images and RAM disks come on top of what the kernel is to have. An image as large as
+    /// its RAM disk is the disk, a smaller one is copied there.
     fn memory(&self, options: &Options) -> Bytes {
         let root = match &self.root {
             RootDisk::Memory(image) => image.size.0,
             RootDisk::Scratch(_) | RootDisk::Kept(_) => 0,
         };
-        let disks: u64 = options
-            .ramdisk
-            .iter()
-            .map(|RamDisk { size, .. }| size.0)
-            .sum();
-        Bytes((options.memory.0 + root + disks).next_multiple_of(MEMORY_STEP))
+        let ram = self.ram.iter().map(|LoadedRamDisk { disk, image }| {
+            let copied = image.as_ref().filter(|image| image.size < disk.size);
+            disk.size.0 + copied.map_or(0, |image| image.size.0)
+        });
+        Bytes((options.memory.0 + root + ram.sum::<u64>()).next_multiple_of(MEMORY_STEP))
     }
 
     /// The command that boots `kernel`. `container` holds the modules, if there are some.
@@ -136,6 +152,17 @@ impl Machine {
                 "id=root,if=none,format=raw,snapshot={snapshot},discard=unmap,file={file}"
             ));
             qemu.args(["-device", "virtio-blk-pci,drive=root,disable-legacy=on"]);
+        }
+        for (index, Image { path, .. }) in self.swaps.iter().enumerate() {
+            let file = escaped(path);
+            // Nothing there outlives the run, so nothing need reach the host's disk. When that is full the guest is to
+            // see an error: QEMU would stop the machine and wait.
+            qemu.arg("-drive").arg(format!(
+                "id=swap{index},if=none,format=raw,cache=unsafe,discard=unmap,werror=report,file={file}"
+            ));
+            qemu.arg("-device").arg(format!(
+                "virtio-blk-pci,drive=swap{index},disable-legacy=on"
+            ));
         }
         qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         qemu.arg("-chardev")
@@ -236,6 +263,7 @@ mod tests {
     fn disks_are_scratch_unless_kept() {
         let scratch = Machine {
             root: RootDisk::Scratch(image(8)),
+            swaps: vec![],
             ram: vec![],
         };
         let text = line(&["--accel", "tcg"], &scratch);
@@ -247,35 +275,73 @@ mod tests {
         assert!(text.contains("-m 256M"), "{text}");
         let kept = Machine {
             root: RootDisk::Kept(image(8)),
+            swaps: vec![],
             ram: vec![],
         };
         assert!(line(&["--accel", "tcg"], &kept).contains("snapshot=off"));
     }
 
     #[test]
+    fn swap_disks_come_after_the_root_disk() {
+        let machine = Machine {
+            root: RootDisk::Scratch(image(8)),
+            swaps: vec![image(1), image(2)],
+            ram: vec![],
+        };
+        let text = line(&["--accel", "tcg"], &machine);
+        assert!(
+            text.contains("-append 'root=virtio0 swap=virtio1 swap=virtio2' "),
+            "{text}"
+        );
+        let device = |drive| text.find(&format!("virtio-blk-pci,drive={drive},"));
+        let places = ["root", "swap0", "swap1"].map(device);
+        assert!(places[0].is_some() && places.is_sorted(), "{text}");
+        assert_eq!(text.matches("cache=unsafe").count(), 2, "{text}");
+        // They are no part of its memory.
+        assert!(text.contains("-m 256M"), "{text}");
+    }
+
+    #[test]
     fn a_run_that_repeats_has_no_disk_of_the_host() {
         let machine = Machine {
             root: RootDisk::Memory(image(8)),
-            ram: vec![image(64)],
+            swaps: vec![],
+            ram: vec![
+                LoadedRamDisk {
+                    disk: "1M".parse().unwrap(),
+                    image: None,
+                },
+                LoadedRamDisk {
+                    disk: "64M:10ms:16,fs".parse().unwrap(),
+                    image: Some(image(64)),
+                },
+                LoadedRamDisk {
+                    disk: "2M,swap".parse().unwrap(),
+                    image: Some(Image {
+                        size: Bytes(4096),
+                        ..image(0)
+                    }),
+                },
+            ],
         };
-        let text = line(
-            &["--icount", "--ramdisk", "1M", "--ramdisk", "64M:10ms:16,fs"],
-            &machine,
-        );
+        let text = line(&["--icount"], &machine);
         assert!(!text.contains("virtio-blk"), "{text}");
         assert!(
             text.contains("-icount shift=0,sleep=off") && text.contains("-cpu qemu64"),
             "{text}"
         );
-        // 256 for the kernel, 8 for the root, 65 for the RAM disks.
-        assert!(text.contains("-m 329M"), "{text}");
+        // 256 for the kernel, 8 for the root, 67 for the RAM disks, and the header that is copied.
+        assert!(text.contains("-m 332M"), "{text}");
         assert!(
-            text.contains("root=module0 module=0,0,8388608 module=1,8388608,67108864 "),
+            text.contains(
+                "root=module0 module=0,0,8388608 module=1,8388608,67108864 module=2,75497472,4096 "
+            ),
             "{text}"
         );
         assert!(
             text.contains(
-                "ramdisk=0,1048576,0,256,raw,- ramdisk=1,67108864,10000000,16,fs,module1 icount"
+                "ramdisk=0,1048576,0,256,raw,- ramdisk=1,67108864,10000000,16,fs,module1 \
+                 ramdisk=2,2097152,0,256,swap,module2 icount"
             ),
             "{text}"
         );

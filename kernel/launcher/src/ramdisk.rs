@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::swap::{BadSwapArea, SwapArea};
 use crate::units::{BadQuantity, Bytes, Latency};
 
 /// Requests that a RAM disk holds at once; a depth beyond it would never be used.
@@ -14,9 +15,9 @@ pub const MAX_DEPTH: u32 = 256;
 pub enum Carries {
     /// Nothing: zeroes.
     Raw,
-    /// An ext2 file system, mounted at `/ramN`.
+    /// An ext2 file system, mounted at `/ramN` for the N-th RAM disk, counted from 0.
     FileSystem,
-    /// Swap space.
+    /// A swap area that fills the disk.
     Swap,
 }
 
@@ -40,6 +41,8 @@ pub enum BadRamDisk {
     Size(BadQuantity),
     /// The size is zero or not a multiple of 4 KiB.
     SizeNotPages,
+    /// There can be no swap area of that size.
+    SwapArea(BadSwapArea),
     /// The latency is not one.
     Latency(BadQuantity),
     /// The depth is not within `1..=MAX_DEPTH`.
@@ -55,6 +58,7 @@ impl fmt::Display for BadRamDisk {
         match self {
             BadRamDisk::Size(why) => write!(f, "size: {why}"),
             BadRamDisk::SizeNotPages => f.write_str("size: must be a multiple of 4k and not zero"),
+            BadRamDisk::SwapArea(why) => write!(f, "size: {why}"),
             BadRamDisk::Latency(why) => write!(f, "latency: {why}"),
             BadRamDisk::Depth => write!(f, "depth: must be from 1 to {MAX_DEPTH}"),
             BadRamDisk::Carries(word) => {
@@ -86,6 +90,9 @@ impl FromStr for RamDisk {
         if size.0 == 0 || !size.0.is_multiple_of(4096) {
             return Err(BadRamDisk::SizeNotPages);
         }
+        if carries == Carries::Swap {
+            SwapArea::new(size).map_err(BadRamDisk::SwapArea)?;
+        }
         let latency = match parts.next() {
             None => Duration::ZERO,
             Some(text) => text.parse::<Latency>().map_err(BadRamDisk::Latency)?.0,
@@ -106,6 +113,18 @@ impl FromStr for RamDisk {
                 carries,
             }),
             Some(_) => Err(BadRamDisk::TooManyParts),
+        }
+    }
+}
+
+impl RamDisk {
+    /// A disk with nothing but a swap area, as fast as a RAM disk can be.
+    pub fn with_swap(area: SwapArea) -> RamDisk {
+        RamDisk {
+            size: area.size(),
+            latency: Duration::ZERO,
+            depth: MAX_DEPTH,
+            carries: Carries::Swap,
         }
     }
 }
@@ -139,6 +158,8 @@ mod tests {
             (disk.latency, disk.carries),
             (Duration::from_micros(100), Carries::Swap)
         );
+        let disk: RamDisk = "1G,swap".parse().unwrap();
+        assert_eq!(RamDisk::with_swap("1G".parse().unwrap()), disk);
     }
 
     #[test]
@@ -147,6 +168,7 @@ mod tests {
             ("", "size: expected a number with a unit"),
             ("0", "size: must be a multiple of 4k and not zero"),
             ("1000", "size: must be a multiple of 4k and not zero"),
+            ("36k,swap", "size: a swap area has at least 40k"),
             ("64M:10", "latency: a unit is missing (ns, us, ms or s)"),
             ("64M:10ms:0", "depth: must be from 1 to 256"),
             ("64M:10ms:many", "depth: must be from 1 to 256"),

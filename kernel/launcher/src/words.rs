@@ -51,6 +51,11 @@ impl Words {
         });
     }
 
+    /// `swap=virtioN`: the virtio disk with this number has a swap area.
+    pub fn swap(&mut self, disk: usize) {
+        self.verbatim(&format!("swap=virtio{disk}"));
+    }
+
     /// `module=K,OFFSET,SIZE` for every part of the container, in bytes.
     pub fn modules(&mut self, parts: &[Image]) {
         let mut offset = 0;
@@ -121,13 +126,14 @@ mod tests {
         let mut words = Words::default();
         words.exec("run /bin/a; echo 100%\n");
         words.root(Root::Module(0));
+        words.swap(1);
         words.modules(&[part(2), part(3)]);
         words.ramdisk(0, &"8k:10ms:16,fs".parse().unwrap(), Some(1));
         words.ramdisk(1, &"4k".parse().unwrap(), None);
         words.verbatim(" torture=evict  x ");
         assert_eq!(
             words.line().unwrap(),
-            "exec=run%20/bin/a;%20echo%20100%25%0A root=module0 module=0,0,8192 module=1,8192,12288 \
+            "exec=run%20/bin/a;%20echo%20100%25%0A root=module0 swap=virtio1 module=0,0,8192 module=1,8192,12288 \
              ramdisk=0,8192,10000000,16,fs,module1 ramdisk=1,4096,0,256,raw,- torture=evict x"
         );
     }

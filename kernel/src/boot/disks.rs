@@ -1,6 +1,8 @@
 //! Which disks there are: virtio's, RAM disks that the command line asks for, and the root file system's image where it
-//! came as a boot module.
+//! came as a boot module. Each has one use: the root file system, swap, or what the command line says of a RAM disk.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -9,10 +11,11 @@ use drivers::pci::Function;
 use drivers::ramdisk::{RamDisk, RamDiskConfig};
 use drivers::virtio;
 use executor::Executor;
+use uvm::io::BlockDevice;
 
 use crate::arch::boot::RawModule;
 use crate::arch::devices::Hardware;
-use crate::cmdline::{BadWord, CommandLine, ModuleSpec, RamDiskSpec, Root};
+use crate::cmdline::{BadWord, CommandLine, ModuleSpec, RamDiskSpec, RamDiskUse, Root};
 use crate::disk::DiskDevice;
 
 /// Requests that the root image in memory serves at once: it is as good as resident.
@@ -24,9 +27,12 @@ pub enum DiskError {
     /// A word that cannot be understood.
     #[error(transparent)]
     BadWord(#[from] BadWord),
-    /// The root file system should be on a disk that is not there.
+    /// A virtio disk is named that is not there.
     #[error("there is no disk virtio{0}")]
     NoDisk(usize),
+    /// A virtio disk is named for a second use.
+    #[error("the disk virtio{0} is in use already")]
+    InUse(usize),
     /// An image should be in a boot module that is not there.
     #[error("there is no boot module {0}")]
     NoModule(usize),
@@ -43,12 +49,22 @@ pub struct SpecifiedDisk {
     pub device: Arc<DiskDevice>,
 }
 
+/// A disk that should have a swap area. Nobody has looked at it yet.
+pub struct SwapDisk {
+    /// `virtioN` or `ramN`.
+    pub name: String,
+    /// The disk, which is used for nothing else.
+    pub device: Arc<DiskDevice>,
+}
+
 /// What was found.
 #[derive(Default)]
 pub struct Disks {
     /// The disk with the root file system.
     pub root: Option<Arc<DiskDevice>>,
-    /// RAM disks, in the command line's order.
+    /// Disks for swap: virtio's in the command line's order, then RAM disks in theirs.
+    pub swaps: Vec<SwapDisk>,
+    /// Other RAM disks, in the command line's order.
     pub ramdisks: Vec<SpecifiedDisk>,
 }
 
@@ -69,35 +85,48 @@ pub struct Sources<'a> {
 impl Sources<'_> {
     /// Starts all disks. What is wrong is logged, and the disk in question left out.
     pub fn start(&self) -> Disks {
-        let virtio =
-            virtio::blk::probe(self.functions, self.hardware, self.hardware, self.executor);
-        let root = self.root(
-            virtio
-                .into_iter()
-                .map(|disk| disk as Arc<dyn Disk>)
-                .collect(),
-        );
+        let mut virtio = VirtioDisks::new(virtio::blk::probe(
+            self.functions,
+            self.hardware,
+            self.hardware,
+            self.executor,
+        ));
         let mut disks = Disks {
-            root: logged(root),
-            ramdisks: Vec::new(),
+            root: logged(self.root(&mut virtio)),
+            ..Disks::default()
         };
+        for index in self.words.swaps() {
+            let swap = index.map_err(DiskError::from).and_then(|index| {
+                Ok(SwapDisk {
+                    name: format!("virtio{index}"),
+                    device: virtio.take(index)?,
+                })
+            });
+            disks.swaps.extend(logged(swap));
+        }
         for spec in logged(self.words.ramdisks().map_err(DiskError::from)).unwrap_or_default() {
-            if let Some(device) = logged(self.ramdisk(&spec)) {
-                disks.ramdisks.push(SpecifiedDisk { spec, device });
+            let Some(device) = logged(self.ramdisk(&spec)) else {
+                continue;
+            };
+            match spec.purpose {
+                RamDiskUse::Swap => disks.swaps.push(SwapDisk {
+                    name: ramdisk_name(&spec),
+                    device,
+                }),
+                RamDiskUse::FileSystem | RamDiskUse::Raw => {
+                    disks.ramdisks.push(SpecifiedDisk { spec, device });
+                }
             }
+        }
+        for SwapDisk { name, device } in &disks.swaps {
+            log::info!("swap disk {name}, {} KiB", device.size() / 1024);
         }
         disks
     }
 
-    fn root(&self, virtio: Vec<Arc<dyn Disk>>) -> Result<Arc<DiskDevice>, DiskError> {
+    fn root(&self, virtio: &mut VirtioDisks) -> Result<Arc<DiskDevice>, DiskError> {
         match self.words.root()? {
-            Root::Virtio(index) => {
-                let disk = virtio
-                    .into_iter()
-                    .nth(index)
-                    .ok_or(DiskError::NoDisk(index))?;
-                Ok(DiskDevice::new(disk))
-            }
+            Root::Virtio(index) => virtio.take(index),
             Root::Module(index) => {
                 let (phys, size) = self.module(index)?;
                 let config = RamDiskConfig {
@@ -134,8 +163,7 @@ impl Sources<'_> {
             depth: spec.depth,
             read_only: false,
         };
-        let name = alloc::format!("ram{}", spec.index);
-        self.in_memory(&name, phys, spec.size, config)
+        self.in_memory(&ramdisk_name(spec), phys, spec.size, config)
             .ok_or(DiskError::NoMemory(spec.index))
     }
 
@@ -193,6 +221,34 @@ impl Sources<'_> {
             _ => Err(missing),
         }
     }
+}
+
+/// The virtio disks that have no use yet.
+struct VirtioDisks {
+    /// By number; `None` for those in use.
+    disks: Vec<Option<Arc<dyn Disk>>>,
+}
+
+impl VirtioDisks {
+    fn new(disks: Vec<Arc<virtio::blk::VirtioBlk>>) -> VirtioDisks {
+        VirtioDisks {
+            disks: disks
+                .into_iter()
+                .map(|disk| Some(disk as Arc<dyn Disk>))
+                .collect(),
+        }
+    }
+
+    /// The device around a disk. There can be only one: the disk is in use from then on.
+    fn take(&mut self, index: usize) -> Result<Arc<DiskDevice>, DiskError> {
+        let disk = self.disks.get_mut(index).ok_or(DiskError::NoDisk(index))?;
+        let disk = disk.take().ok_or(DiskError::InUse(index))?;
+        Ok(DiskDevice::new(disk))
+    }
+}
+
+fn ramdisk_name(spec: &RamDiskSpec) -> String {
+    format!("ram{}", spec.index)
 }
 
 fn logged<T>(result: Result<T, DiskError>) -> Option<T> {
