@@ -8,6 +8,7 @@
 //! either moves requests on (`DiskDevice::pump`), so none is left while a slot is free. A driver's disk
 //! must have only one such device around it.
 
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
@@ -22,6 +23,14 @@ pub struct DiskDevice {
     slots: Vec<Slot>,
     free: ArrayQueue<usize>,
     waiting: ArrayQueue<PageIo>,
+}
+
+/// A disk with the name that users know it by.
+pub struct NamedDisk {
+    /// `virtioN` or `ramN`.
+    pub name: String,
+    /// The disk.
+    pub device: Arc<DiskDevice>,
 }
 
 /// What a driver's completion token points to.

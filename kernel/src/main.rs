@@ -26,7 +26,7 @@ mod sequence {
     use kernel::arch::time::TimeKind;
     use kernel::arch::{cpu, devices, heap, paging, time};
     use kernel::boot::console::Devices;
-    use kernel::boot::{disks, files, memory, shell};
+    use kernel::boot::{disks, files, memory, shell, swap};
     use kernel::cmdline::CommandLine;
     use kernel::console::Audience;
     use kernel::fs::mount::Vfs;
@@ -88,7 +88,7 @@ mod sequence {
         // Devices, then all memory that they left.
         let functions = pci_functions(&firmware, hardware);
         let console = Devices::find(&functions, hardware);
-        let disks = disks::Sources {
+        let mut disks = disks::Sources {
             words,
             modules: start.modules(),
             functions: &functions,
@@ -114,9 +114,11 @@ mod sequence {
             };
             let commands = commands.unwrap_or_else(|error| fail(&error));
             let vfs = Arc::new(Vfs::new());
+            let swap_disks = core::mem::take(&mut disks.swaps);
             if let Err(why) = files::mount(uvm, &vfs, disks, console.tty().clone()).await {
                 fail(&why);
             }
+            swap::start(uvm, &running, &swap_disks).await;
             let processes = Processes::new(Resources {
                 executor: running.clone(),
                 uvm: uvm.clone(),
@@ -135,6 +137,7 @@ mod sequence {
                 processes,
                 vfs,
                 console,
+                swap_disks,
                 command_line: words.as_str().into(),
                 exit: shell::exit,
             });

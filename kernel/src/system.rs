@@ -4,12 +4,13 @@
 //! parts do.
 
 use crate::console::Console;
+use crate::disk::NamedDisk;
 use crate::fs::FsError;
 use crate::fs::mount::Vfs;
 use crate::fs::namei::Follow;
 use crate::fs::vnode::Kind;
 use crate::proc::Processes;
-use alloc::{collections::BTreeMap, string::String, sync::Arc};
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 use core::ops::ControlFlow;
 use executor::Executor;
@@ -32,6 +33,8 @@ pub struct System {
     pub vfs: Arc<Vfs>,
     /// The console.
     pub console: Arc<Console>,
+    /// Disks that the machine was started with for swap.
+    pub swap_disks: Vec<NamedDisk>,
     /// The words that the launcher gave the kernel.
     pub command_line: String,
     /// Ends the machine.

@@ -16,7 +16,7 @@ use uvm::io::BlockDevice;
 use crate::arch::boot::RawModule;
 use crate::arch::devices::Hardware;
 use crate::cmdline::{BadWord, CommandLine, ModuleSpec, RamDiskSpec, RamDiskUse, Root};
-use crate::disk::DiskDevice;
+use crate::disk::{DiskDevice, NamedDisk};
 
 /// Requests that the root image in memory serves at once: it is as good as resident.
 const ROOT_DEPTH: usize = 256;
@@ -49,21 +49,13 @@ pub struct SpecifiedDisk {
     pub device: Arc<DiskDevice>,
 }
 
-/// A disk that should have a swap area. Nobody has looked at it yet.
-pub struct SwapDisk {
-    /// `virtioN` or `ramN`.
-    pub name: String,
-    /// The disk, which is used for nothing else.
-    pub device: Arc<DiskDevice>,
-}
-
 /// What was found.
 #[derive(Default)]
 pub struct Disks {
     /// The disk with the root file system.
     pub root: Option<Arc<DiskDevice>>,
     /// Disks for swap: virtio's in the command line's order, then RAM disks in theirs.
-    pub swaps: Vec<SwapDisk>,
+    pub swaps: Vec<NamedDisk>,
     /// Other RAM disks, in the command line's order.
     pub ramdisks: Vec<SpecifiedDisk>,
 }
@@ -97,7 +89,7 @@ impl Sources<'_> {
         };
         for index in self.words.swaps() {
             let swap = index.map_err(DiskError::from).and_then(|index| {
-                Ok(SwapDisk {
+                Ok(NamedDisk {
                     name: format!("virtio{index}"),
                     device: virtio.take(index)?,
                 })
@@ -109,7 +101,7 @@ impl Sources<'_> {
                 continue;
             };
             match spec.purpose {
-                RamDiskUse::Swap => disks.swaps.push(SwapDisk {
+                RamDiskUse::Swap => disks.swaps.push(NamedDisk {
                     name: ramdisk_name(&spec),
                     device,
                 }),
@@ -118,7 +110,7 @@ impl Sources<'_> {
                 }
             }
         }
-        for SwapDisk { name, device } in &disks.swaps {
+        for NamedDisk { name, device } in &disks.swaps {
             log::info!("swap disk {name}, {} KiB", device.size() / 1024);
         }
         disks

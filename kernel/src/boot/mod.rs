@@ -7,3 +7,4 @@ pub mod disks;
 pub mod files;
 pub mod memory;
 pub mod shell;
+pub mod swap;

@@ -1,7 +1,7 @@
 //! Swap: where anonymous memory goes when it does not fit into RAM.
 //!
 //! # What this owns
-//! The swap devices and their slots ([`slots`]). A slot holds one page of one anon, or of one anonymous object, which notes it; while the
+//! The swap devices and their slots (`slots`). A slot holds one page of one anon, or of one anonymous object, which notes it; while the
 //! page is in memory as well and nobody has written to it, its frame can be had back without a write.
 //!
 //! | a page of anonymous memory has | it is |
@@ -12,7 +12,7 @@
 //! | a slot | on the device: *swap-only* |
 //!
 //! # In and out
-//! [`pagein`] reads clusters of slots for faults; [`pageout`] writes what the pagedaemon has chosen, by worker tasks; [`off`] takes a device
+//! `pagein` reads clusters of slots for faults; [`pageout`] writes what the pagedaemon has chosen, by worker tasks; `off` takes a device
 //! away. A page in transfer is BUSY, and the transfer has a counted reference to its owner: so nothing frees a frame, or gives a slot to
 //! someone else, under it (row 17), whatever is unmapped meanwhile.
 //!

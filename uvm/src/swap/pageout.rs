@@ -1,6 +1,6 @@
 //! Page-out to swap: the pagedaemon chooses pages, worker tasks write them.
 //!
-//! Owns the pages of a [`Cluster`] from the moment at which the pagedaemon has made them BUSY until they are free frames, or are as they
+//! Owns the pages of a cluster from the moment at which the pagedaemon has made them BUSY until they are free frames, or are as they
 //! were. All its memory is reserved at boot: clusters lie in fixed places, request slots are kept for it, and nothing on the way
 //! out asks for a frame (rule 5 of awaiting).
 //!

@@ -23,8 +23,8 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "show paging activity",
         details: "With no argument: one line of totals since boot. INTERVAL (seconds) prints a line of differences each time, COUNT \
                   times or until Ctrl-C. -s prints every counter with its meaning.\n\
-                  free, act, inact: pages. flt, pi, fr, sr: faults, pages in, pages freed and scanned by the pagedaemon. io: page I/O in \
-                  flight now. calls, polls: system calls, polls of tasks.",
+                  free, act, inact: pages. flt, pi, si, so: faults, pages of files in, pages from swap and to swap. fr, sr: pages freed \
+                  and scanned by the pagedaemon. io: page I/O in flight now. calls, polls: system calls, polls of tasks.",
         run: run!(vmstat),
     },
     Command {
@@ -103,8 +103,8 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
         );
     }
     shell.say(format_args!(
-        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>10}",
-        "free", "act", "inact", "flt", "pi", "fr", "sr", "io", "calls", "polls"
+        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>10}",
+        "free", "act", "inact", "flt", "pi", "si", "so", "fr", "sr", "io", "calls", "polls"
     ));
     let system = shell.system();
     let mut before = (system.uvm.uvmexp(), system.executor.switches());
@@ -131,12 +131,14 @@ fn vmstat_line(shell: &Context, (now, polls): &Activity, before: Option<&Activit
     let grown = |counter| now.get(counter) - before.map_or(0, |before| before.0.get(counter));
     let polls_before = before.map_or(0, |before| before.1);
     shell.say(format_args!(
-        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>10}",
+        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>10}",
         now.free,
         now.active,
         now.inactive,
         grown(Counter::Faults),
         grown(Counter::Pgswapin),
+        grown(Counter::Swapins),
+        grown(Counter::Swapouts),
         grown(Counter::Pdfreed),
         grown(Counter::Pdscans),
         now.io,

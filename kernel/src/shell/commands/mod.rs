@@ -9,6 +9,7 @@ mod files;
 mod jobs;
 mod memory;
 mod processes;
+mod swap;
 mod system;
 mod tasks;
 
@@ -52,6 +53,7 @@ const FAMILIES: &[&[Command]] = &[
     processes::COMMANDS,
     jobs::COMMANDS,
     memory::COMMANDS,
+    swap::COMMANDS,
     tasks::COMMANDS,
     files::COMMANDS,
     bench::COMMANDS,
@@ -107,7 +109,7 @@ mod tests {
         for name in [
             "help", "run", "ps", "kill", "wait", "free", "vmstat", "pmap", "tasks", "top",
             "sysctl", "ls", "cat", "time", "dmesg", "uptime", "check", "bench", "poweroff",
-            "reboot",
+            "reboot", "swapctl",
         ] {
             assert!(names.contains(&name), "{name} is missing");
         }
