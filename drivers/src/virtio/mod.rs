@@ -8,6 +8,7 @@
 //! for doorbells, interrupt status and a final reset, each of which is one register.
 
 pub mod blk;
+mod fence;
 mod memory;
 #[cfg(test)]
 mod model;

@@ -23,6 +23,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use super::fence::Fence;
 use super::memory::SharedMemory;
 use crate::Dma;
 
@@ -95,6 +96,7 @@ pub(crate) struct Queue {
     layout: Layout,
     rings: SharedMemory,
     tables: Option<SharedMemory>,
+    fence: Fence,
     /// Per slot: the device has it.
     lent: Vec<bool>,
     in_flight: u16,
@@ -135,6 +137,7 @@ impl Queue {
             layout,
             rings,
             tables,
+            fence: Fence::new(),
             lent,
             in_flight: 0,
             available: 0,
@@ -198,7 +201,7 @@ impl Queue {
         self.rings
             .index(self.available_ring() + 2)
             .store(self.available, Release);
-        full_fence();
+        self.fence.full();
         if self.layout.event_index {
             let event = self.rings.index(self.available_event()).load(Relaxed);
             passed(event, before, self.available)
@@ -256,7 +259,7 @@ impl Queue {
         } else {
             self.rings.index(self.available_ring()).store(0, Relaxed);
         }
-        full_fence();
+        self.fence.full();
         self.rings
             .index(used_ring(self.layout.size) + 2)
             .load(Relaxed)
@@ -286,22 +289,6 @@ impl Queue {
     fn available_event(&self) -> usize {
         used_ring(self.layout.size) + 4 + 8 * usize::from(self.layout.size)
     }
-}
-
-/// Orders every store before it against every load after it, for the device as well.
-///
-/// Not `atomic::fence`: on a target without SSE2 that is a locked instruction on the stack, which orders the same on a processor, but
-/// QEMU's emulation of a single CPU makes it a plain load and store, and its devices run in other threads. Then the device misses
-/// the wish, the driver misses the entry, and the request never comes back. `mfence` is a fence there too.
-#[inline]
-fn full_fence() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has the instruction, and it changes nothing.
-    unsafe {
-        core::arch::asm!("mfence", options(nostack, preserves_flags));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
 /// Offset of the used ring behind the descriptors and the available ring, aligned to 4.
