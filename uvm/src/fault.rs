@@ -31,6 +31,7 @@ use alloc::boxed::Box;
 use crate::Uvm;
 use crate::addr::{PageIndex, VirtAddr};
 use crate::amap::Amap;
+use crate::anon::Anon;
 use crate::map::grow::Grown;
 use crate::map::{Advice, MapEntry, VmSpace};
 use crate::meter::Counter;
@@ -92,12 +93,13 @@ pub(crate) enum Attempt {
     /// The page is a hole of the object and must get a place in the backing store before it is written.
     NeedBlock(PageHold, Ref<UvmObject>, PageIndex),
     /// The page is on swap.
-    NeedSwap(Owner, Advice, Missing),
+    NeedSwap(Owner, SwapSlot, Advice),
     /// There was no frame, or no memory for a structure.
     NeedMemory,
 }
 
 /// A page that is not there.
+#[derive(Clone)]
 pub(crate) enum Missing {
     /// An object's.
     Object(Ref<UvmObject>, PageIndex),
@@ -107,7 +109,28 @@ pub(crate) enum Missing {
 }
 
 impl Missing {
-    /// Whether both are the same page.
+    /// An anon's page, which is, or was written, in `slot`.
+    pub(crate) fn anon(anon: &Ref<Anon>, slot: SwapSlot) -> Self {
+        Self::Anon(Ref::as_ptr(anon).addr().get(), slot)
+    }
+
+    /// A page in `slot`.
+    fn on_swap(owner: &Owner, slot: SwapSlot) -> Self {
+        match owner {
+            Owner::Anon(anon) => Self::anon(anon, slot),
+            Owner::Object(object, index) => Self::Object(object.clone(), *index),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Object(object, index), other) => other.is(object, *index),
+            (Self::Anon(at, slot), Self::Anon(a, s)) => at == a && slot == s,
+            (Self::Anon(..), Self::Object(..)) => false,
+        }
+    }
+
+    /// Whether it is that page of an object.
     fn is(&self, object: &Ref<UvmObject>, index: PageIndex) -> bool {
         matches!(self, Self::Object(o, i) if Ref::ptr_eq(o, object) && *i == index)
     }
@@ -120,13 +143,8 @@ impl Attempt {
             (Self::NeedIo(object, index, _) | Self::NeedBlock(_, object, index), page) => {
                 page.is(object, *index)
             }
-            (Self::NeedBusy(_, Some(missing)) | Self::NeedSwap(.., missing), page) => {
-                match (missing, page) {
-                    (Missing::Object(object, index), page) => page.is(object, *index),
-                    (Missing::Anon(at, slot), Missing::Anon(a, s)) => at == a && slot == s,
-                    (Missing::Anon(..), Missing::Object(..)) => false,
-                }
-            }
+            (Self::NeedBusy(_, Some(missing)), page) => page.is_same(missing),
+            (Self::NeedSwap(owner, slot, _), page) => page.is_same(&Missing::on_swap(owner, *slot)),
             _ => false,
         }
     }
@@ -269,7 +287,8 @@ impl VmSpace {
                         (Settled::Failed, None) => {}
                     }
                 }
-                Attempt::NeedSwap(owner, advice, page) => {
+                Attempt::NeedSwap(owner, slot, advice) => {
+                    let page = Missing::on_swap(&owner, slot);
                     let advice = narrowed.unwrap_or(advice);
                     let around = match page {
                         Missing::Anon(..) => Around::Space(self, va),

@@ -225,7 +225,7 @@ impl VmSpace {
         let pages = object.lock();
         match pages.at(uvm, entry.index_of(va)) {
             Resident::Valid(frame) => Ok(Some(f(Found::Object(frame)))),
-            Resident::Missing | Resident::Swapped | Resident::Busy(_) => Ok(None),
+            Resident::Missing | Resident::Swapped(_) | Resident::Busy(_) => Ok(None),
         }
     }
 

@@ -71,10 +71,6 @@ pub(super) struct Fault<'a> {
     pub(super) pass: Pass,
 }
 
-fn missing(anon: &Ref<Anon>, slot: SwapSlot) -> Missing {
-    Missing::Anon(Ref::as_ptr(anon).addr().get(), slot)
-}
-
 impl Fault<'_> {
     /// Looks at the amap, then at the object. The map is locked.
     #[inline]
@@ -159,7 +155,7 @@ impl Fault<'_> {
         };
         let page = self.uvm.page(old);
         if page.is_busy() {
-            let missing = inner.slot.map(|slot| missing(anon, slot));
+            let missing = inner.slot.map(|slot| Missing::anon(anon, slot));
             return Attempt::NeedBusy(PageHold::new(self.uvm, old), missing);
         }
         if self.pass == Pass::Wire && inner.slot.is_some() {
@@ -215,11 +211,7 @@ impl Fault<'_> {
         let Some(slot) = slot else {
             return Attempt::NeedMemory;
         };
-        Attempt::NeedSwap(
-            Owner::Anon(anon.clone()),
-            self.entry.advice,
-            missing(anon, slot),
-        )
+        Attempt::NeedSwap(Owner::Anon(anon.clone()), slot, self.entry.advice)
     }
 
     /// Cases 2A and 2B over an object. `over`: the entry's amap, which has nothing in this slot.
@@ -239,12 +231,9 @@ impl Fault<'_> {
                 let hold = PageHold::new(self.uvm, frame);
                 return Attempt::NeedBusy(hold, Some(Missing::Object(object.clone(), index)));
             }
-            Resident::Swapped => {
-                return Attempt::NeedSwap(
-                    Owner::Object(object.clone(), index),
-                    self.entry.advice,
-                    Missing::Object(object.clone(), index),
-                );
+            Resident::Swapped(slot) => {
+                let owner = Owner::Object(object.clone(), index);
+                return Attempt::NeedSwap(owner, slot, self.entry.advice);
             }
             Resident::Missing => match object.behind() {
                 Behind::Pager(_) => {

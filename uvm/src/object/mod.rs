@@ -146,7 +146,7 @@ pub(crate) enum Resident {
     /// A valid page.
     Valid(Frame),
     /// A page on swap only.
-    Swapped,
+    Swapped(SwapSlot),
 }
 
 impl UvmObject {
@@ -302,7 +302,7 @@ impl UvmObject {
                         return Ok(PageHold::new(uvm, frame));
                     }
                     Resident::Busy(frame) => Some(PageHold::new(uvm, frame)),
-                    Resident::Swapped => {
+                    Resident::Swapped(_) => {
                         swapped = true;
                         None
                     }
@@ -347,8 +347,9 @@ impl ObjectPages {
     #[inline]
     pub(crate) fn at(&self, uvm: &Uvm, index: PageIndex) -> Resident {
         match self.frames.get(index.0) {
-            None if self.slot(index).is_some() => Resident::Swapped,
-            None => Resident::Missing,
+            None => self
+                .slot(index)
+                .map_or(Resident::Missing, Resident::Swapped),
             Some(&frame) if uvm.page(frame).is_busy() => Resident::Busy(frame),
             Some(&frame) => Resident::Valid(frame),
         }
