@@ -287,6 +287,13 @@ impl VmSpace {
                         (Settled::Failed, None) => {}
                     }
                 }
+                Attempt::NeedIo(..) | Attempt::NeedBlock(..) | Attempt::NeedSwap(..)
+                    if !uvm.can_allocate(AllocFor::User, 1) =>
+                {
+                    // A read needs a frame anyway, and the pager's future a block of the heap, which must not be asked in vain.
+                    drop(attempt);
+                    self.await_memory(&mut demand).await?;
+                }
                 Attempt::NeedSwap(owner, slot, advice) => {
                     let page = Missing::on_swap(&owner, slot);
                     let advice = narrowed.unwrap_or(advice);
@@ -301,15 +308,8 @@ impl VmSpace {
                             Settled::ClusterFailed => narrowed = Some(Advice::Random),
                             Settled::Failed => failed = Some((page, FaultError::Io)),
                         },
-                        Err(OutOfMemory) => failed = Some((page, FaultError::OutOfMemory)),
+                        Err(OutOfMemory) => self.await_memory(&mut demand).await?,
                     }
-                }
-                Attempt::NeedIo(..) | Attempt::NeedBlock(..)
-                    if !uvm.can_allocate(AllocFor::User, 1) =>
-                {
-                    // A read needs a frame anyway, and the pager's future a block of the heap, which must not be asked in vain.
-                    drop(attempt);
-                    self.await_memory(&mut demand).await?;
                 }
                 Attempt::NeedIo(object, index, advice) => {
                     uvm.count(Counter::FltGet);
@@ -324,6 +324,7 @@ impl VmSpace {
                                     failed = Some((Missing::Object(object, index), FaultError::Io));
                                 }
                             },
+                            Err(PagerError::OutOfMemory) => self.await_memory(&mut demand).await?,
                             Err(error) => {
                                 failed = Some((Missing::Object(object, index), error.into()));
                             }
@@ -352,9 +353,13 @@ impl VmSpace {
     async fn await_memory(&self, demand: &mut Demand) -> Result<(), FaultError> {
         let uvm = self.uvm();
         uvm.count(Counter::FltNoram);
-        demand.wait(uvm).await.map_err(|OutOfMemory| {
+        let waited = demand.wait_unless(uvm, || self.is_doomed()).await;
+        waited.map_err(|OutOfMemory| {
             uvm.count(Counter::FaultErrors);
-            FaultError::OutOfMemory
+            match self.is_doomed() {
+                true => FaultError::Killed,
+                false => FaultError::OutOfMemory,
+            }
         })
     }
 

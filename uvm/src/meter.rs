@@ -110,6 +110,8 @@ named! {
     Pddeact = "pddeact",
     /// pages that could not be written out
     Pdpending = "pdpending",
+    /// processes killed for memory
+    Pdkills = "pdkills",
     /// swap slots found bad
     Pdbadslot = "pdbadslot",
     /// frames allocated

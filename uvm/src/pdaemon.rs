@@ -19,11 +19,13 @@
 //!
 //! # When nothing can be freed
 //! While pages are being written it waits for them. A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
-//! end with out-of-memory. No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
+//! end with out-of-memory, unless there is somebody whose death helps ([`victim`]). No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
 //! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
 //!
 //! What a fault lacks may be more than a frame: structures and page tables come from the same free list, and none of it is kept
 //! when one of them cannot be had. So who tries again waits for more each time (`Demand`).
+
+pub(crate) mod victim;
 
 use alloc::sync::Arc;
 use core::future::poll_fn;
@@ -39,6 +41,8 @@ use crate::Uvm;
 use crate::addr::{Frame, Vpn};
 use crate::anon::Anon;
 use crate::lock;
+#[cfg(doc)]
+use crate::map::VmSpace;
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
 use crate::page::queues::Queue;
@@ -70,6 +74,11 @@ impl Hope {
             lost: AtomicU64::new(0),
             waiting: WaitQueue::new("free memory"),
         }
+    }
+
+    /// Has all who wait look whether they still should.
+    fn wake_all(&self) {
+        self.waiting.wake_all();
     }
 }
 
@@ -130,9 +139,12 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         };
         if fruitless >= PATIENCE || (fruitless > 0 && pass.later == 0) {
             fruitless = 0;
+            if uvm.kill_somebody().await {
+                continue;
+            }
             let hope = &uvm.upper.hope;
             hope.lost.fetch_add(1, Relaxed);
-            hope.waiting.wake_all();
+            hope.wake_all();
         }
         if !uvm.torture_evict() {
             uvm.executor().sleep(PAUSE).await;
@@ -160,10 +172,22 @@ impl Demand {
     /// # Errors
     /// [`OutOfMemory`] when none does.
     pub(crate) async fn wait(&mut self, uvm: &Uvm) -> Result<(), OutOfMemory> {
-        if self.hopeless {
+        self.wait_unless(uvm, || false).await
+    }
+
+    /// The same, until `given_up`; who changes the answer to that has all who wait look again ([`VmSpace::doom`]).
+    pub(crate) async fn wait_unless(
+        &mut self,
+        uvm: &Uvm,
+        given_up: impl Fn() -> bool,
+    ) -> Result<(), OutOfMemory> {
+        if self.hopeless || given_up() {
             return Err(OutOfMemory);
         }
-        self.hopeless = uvm.wait_for_memory(self.pages).await.is_err();
+        self.hopeless = uvm
+            .wait_for_memory_unless(self.pages, given_up)
+            .await
+            .is_err();
         self.pages = self.pages.saturating_mul(2).min(uvm.pages().managed());
         Ok(())
     }
@@ -176,6 +200,14 @@ impl Uvm {
     /// # Errors
     /// [`OutOfMemory`] when there is no hope.
     pub async fn wait_for_memory(&self, pages: usize) -> Result<(), OutOfMemory> {
+        self.wait_for_memory_unless(pages, || false).await
+    }
+
+    async fn wait_for_memory_unless(
+        &self,
+        pages: usize,
+        given_up: impl Fn() -> bool,
+    ) -> Result<(), OutOfMemory> {
         lock::assert_none_held("waiting for memory");
         let hope = &self.upper.hope;
         let before = hope.lost.load(Relaxed);
@@ -183,7 +215,7 @@ impl Uvm {
         let mut free = pin!(self.wait_for_free(pages));
         let mut lost = pin!(
             hope.waiting
-                .wait_until(|| (hope.lost.load(Relaxed) != before).then_some(()))
+                .wait_until(|| (hope.lost.load(Relaxed) != before || given_up()).then_some(()))
         );
         poll_fn(|cx| {
             if free.as_mut().poll(cx).is_ready() {
@@ -383,11 +415,15 @@ impl Uvm {
         if page.wire_count() > 0 {
             return Fate::Stays;
         }
+        let file = matches!(held, Held::Object(object, ..) if !object.is_anonymous());
         if self.clear_reference(frame) && !self.torture_evict() {
+            if !file && !self.swap_has_room() {
+                // It stays in memory: others need its slot more.
+                held.give_slot_up(self);
+            }
             self.activate(frame);
             return Fate::Reactivated;
         }
-        let file = matches!(held, Held::Object(object, ..) if !object.is_anonymous());
         if !file && held.slot().is_none() && !self.swap_has_room() {
             self.activate(frame);
             return Fate::Stays;

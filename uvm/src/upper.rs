@@ -16,6 +16,7 @@ use crate::map::VmSpace;
 use crate::map::tree::{Node, Span, Tree};
 use crate::object::{PageNodes, SwapNodes, UvmObject};
 use crate::pdaemon::Hope;
+use crate::pdaemon::victim::Victims;
 use crate::pool::{OutOfMemory, Pool};
 use crate::swap::Swap;
 
@@ -30,6 +31,7 @@ pub(crate) struct Upper {
     pub(crate) page_nodes: PageNodes,
     pub(crate) io: IoSlots,
     pub(crate) hope: Hope,
+    pub(crate) victims: Victims,
     pub(crate) swap: Swap,
     pub(crate) swap_nodes: SwapNodes,
     pub(crate) listed: Pool<Node<Listed>>,
@@ -48,6 +50,7 @@ impl Upper {
             page_nodes: Pool::new("object nodes", cpus),
             io: IoSlots::new(executor),
             hope: Hope::new(),
+            victims: Victims::new(),
             swap: Swap::new(managed),
             swap_nodes: Pool::new("swap nodes", cpus),
             listed: Pool::new("address spaces", cpus),

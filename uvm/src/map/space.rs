@@ -73,6 +73,8 @@ pub struct VmSpace {
     pub(crate) wires_future: AtomicBool,
     /// In the middle of [`VmSpace::teardown`].
     pub(crate) dying: AtomicBool,
+    /// Its process is being killed ([`VmSpace::doom`]).
+    pub(crate) doomed: AtomicBool,
     /// How many [`SpaceRef`](crate::glue::SpaceRef)s have it. Raised only by one of them, or by who makes the first.
     pub(crate) holders: AtomicU32,
     /// Last: what is above lies in its memory.
@@ -102,6 +104,7 @@ impl VmSpace {
             has_recent: AtomicBool::new(false),
             wires_future: AtomicBool::new(false),
             dying: AtomicBool::new(false),
+            doomed: AtomicBool::new(false),
             holders: AtomicU32::new(0),
         });
         uvm.list_space(&space)?;

@@ -320,11 +320,23 @@ impl UvmObject {
                 (Some(hold), _) => Some(hold),
                 (None, Behind::Pager(pager)) => {
                     uvm.count(Counter::FltGet);
-                    pager.get(uvm, this, index, advice).await?
+                    match pager.get(uvm, this, index, advice).await {
+                        Err(PagerError::OutOfMemory) => {
+                            demand.wait(uvm).await?;
+                            None
+                        }
+                        got => got?,
+                    }
                 }
                 (None, _) if swapped => {
                     let owner = Owner::Object(this.clone(), index);
-                    uvm.swap_in(owner, Around::Object, advice).await?
+                    match uvm.swap_in(owner, Around::Object, advice).await {
+                        Ok(started) => started,
+                        Err(OutOfMemory) => {
+                            demand.wait(uvm).await?;
+                            None
+                        }
+                    }
                 }
                 (None, _) => {
                     demand.wait(uvm).await?;

@@ -44,7 +44,8 @@ pub trait Pager: Send + Sync + 'static {
     /// to find; the caller looks again.
     ///
     /// # Errors
-    /// [`PagerError`] when no read could be started. The error of a read reaches those who hold the page.
+    /// [`PagerError`] when no read could be started; [`PagerError::OutOfMemory`] when there was no frame: the caller waits for one, and
+    /// asks again. The error of a read reaches those who hold the page.
     async fn get(
         &self,
         uvm: &Arc<Uvm>,

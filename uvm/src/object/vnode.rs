@@ -32,7 +32,6 @@ use crate::object::{Behind, PageHold, Pager, PagerError, Resident, UvmObject};
 use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::fresh::Fresh;
-use crate::pdaemon::Demand;
 use crate::pool::{OutOfMemory, Ref};
 
 /// Most pages in one read.
@@ -185,21 +184,14 @@ impl Pager for VnodePager {
     ) -> Result<Option<PageHold>, PagerError> {
         let max = if advice == Advice::Random { 1 } else { CLUSTER };
         let extent = self.file.bmap(wanted, max).await?;
-        let mut demand = Demand::new();
-        let (next, hold) = loop {
-            if let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) {
-                // The frame is nobody's yet: freed by whatever ends this before it has an owner.
-                let frame = Fresh::new(uvm, frame);
-                let claim = match extent {
-                    Extent::Hole { .. } => None,
-                    _ => Some(uvm.io().claim().await),
-                };
-                if let Ok(started) = self.start(uvm, object, wanted, max, &extent, claim, frame) {
-                    break started;
-                }
-            }
-            demand.wait(uvm).await?;
+        // The frame is nobody's yet: freed by whatever ends this before it has an owner.
+        let frame = uvm.alloc_frame(AllocFor::User, Zero::No);
+        let frame = Fresh::new(uvm, frame.ok_or(OutOfMemory)?);
+        let claim = match extent {
+            Extent::Hole { .. } => None,
+            _ => Some(uvm.io().claim().await),
         };
+        let (next, hold) = self.start(uvm, object, wanted, max, &extent, claim, frame)?;
         self.read_ahead(uvm, object, wanted, next, advice).await;
         Ok(hold)
     }

@@ -1,12 +1,16 @@
 //! What the pagedaemon does when nothing can go, and what those hear who wait.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use executor::{Class, Executor};
+
 use super::Demand;
+use super::victim::{Gain, Killer};
 use crate::addr::{Frame, PAGE_SIZE, PageIndex, Pages, VirtAddr};
 use crate::fault::FaultError;
-use crate::map::{Advice, MapRequest, Placement};
+use crate::map::{Advice, MapRequest, Placement, VmSpace};
 use crate::meter::Counter;
 use crate::object::{PagerError, UvmObject};
 use crate::page::freelist::{AllocFor, Zero};
@@ -211,4 +215,85 @@ fn page_tables_that_evictions_have_emptied_are_freed_in_shortage() {
     let byte = world.run(async move { program.load(AT + 3 * FAR).await });
     assert_eq!(byte, Ok(crate::sim::disk::byte_at(3 * PAGE_SIZE as u64)));
     free(&world, frames);
+}
+
+/// Tears down whatever it is told to kill.
+struct Executioner {
+    world: Arc<Executor>,
+    killed: std::sync::Mutex<Vec<(usize, Gain)>>,
+    spaces: Vec<Arc<VmSpace>>,
+}
+
+impl Killer for Executioner {
+    fn kill(&self, space: &Arc<VmSpace>, gain: Gain) -> bool {
+        let Some(at) = self.spaces.iter().position(|s| Arc::ptr_eq(s, space)) else {
+            return false;
+        };
+        self.killed.lock().unwrap().push((at, gain));
+        let space = space.clone();
+        self.world.spawn(Class::User, "death", async move {
+            space.deactivate();
+            space.teardown().await;
+        });
+        true
+    }
+}
+
+#[test]
+fn when_all_is_full_the_largest_dies_and_the_others_go_on() {
+    let world = World::new(256, 1);
+    let disk = SimDisk::swap(&world.uvm, 65, Mode::After(Duration::from_micros(50)));
+    world.swapon(&disk, "swap", 0);
+    let sizes = [60, 170, 60, 60];
+    let spaces: Vec<_> = sizes.iter().map(|_| world.space()).collect();
+    let killer = Arc::new(Executioner {
+        world: world.executor.clone(),
+        killed: std::sync::Mutex::new(Vec::new()),
+        spaces: spaces.clone(),
+    });
+    world.uvm.set_killer(killer.clone());
+    let programs: Vec<_> = spaces
+        .iter()
+        .zip(sizes)
+        .map(|(space, pages)| {
+            let request = MapRequest::anonymous(pages * PAGE_SIZE, Prot::RW);
+            space
+                .map(request.at(Placement::Fixed(VirtAddr::new(AT))))
+                .unwrap();
+            let program = world.program(space);
+            let fill = async move {
+                program.touch(AT, pages, pages as u8).await?;
+                program.peek(AT, pages).await
+            };
+            world.executor.spawn(Class::User, "program", fill)
+        })
+        .collect();
+    for (program, (i, pages)) in programs.into_iter().zip(sizes.into_iter().enumerate()) {
+        let seen = world.run(program);
+        match i {
+            // It may have come to its end before.
+            1 if seen == Err(FaultError::Killed) => {}
+            _ => assert_eq!(seen, Ok(alloc::vec![pages as u8; pages]), "program {i}"),
+        }
+    }
+    let killed = killer.killed.lock().unwrap().clone();
+    assert_eq!(killed.len(), 1, "{killed:?}");
+    assert!(killed[0].0 == 1 && killed[0].1.total() > 60, "{killed:?}");
+    assert_eq!(world.uvm.meter().get(Counter::Pdkills), 1);
+    let all = spaces.clone();
+    world.run(async move {
+        for space in all {
+            space.deactivate();
+            space.teardown().await;
+        }
+    });
+    // What the killer refers to, the machine refers to.
+    world.uvm.set_killer(Arc::new(Executioner {
+        world: world.executor.clone(),
+        killed: std::sync::Mutex::default(),
+        spaces: Vec::new(),
+    }));
+    drop((killer, spaces));
+    world.driver.run_until_stalled();
+    world.check_quiet();
 }

@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::pagein::Around;
+use super::pagein::{Around, UnderWay};
 use super::{Owner, SwapError, SwapSlot};
 use crate::Uvm;
 use crate::addr::PAGE_SIZE;
@@ -14,10 +14,12 @@ use crate::io::IoError;
 use crate::map::{Advice, VmSpace};
 use crate::meter::Gauge;
 use crate::object::Settled;
+use crate::pool::OutOfMemory;
 
 /// Pages looked at in one hold of a map's lock.
 const BUDGET: usize = 512;
-/// Rounds in which nothing was found although slots are in use, after which whatever they are of is taken to be out of reach.
+/// Rounds in which nothing was found although slots are in use, after which whatever they are of is taken to be out of reach; and looks
+/// for a frame, after which there is taken to be none.
 const PATIENCE: u32 = 1000;
 /// Between two rounds: what is in use may be in a transfer.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -64,6 +66,7 @@ impl Uvm {
     }
 
     async fn empty_device(self: &Arc<Self>, number: usize) -> Result<(), SwapError> {
+        let _under_way = UnderWay::new(self);
         let mut idle = 0;
         while self.used_on(number) > 0 {
             let mut found = 0;
@@ -99,6 +102,7 @@ impl Uvm {
     }
 
     async fn bring_back(self: &Arc<Self>, owner: Owner) -> Result<(), SwapError> {
+        let mut patience = PATIENCE;
         loop {
             let busy = owner.with(|held| {
                 let frame = held.frame()?;
@@ -113,10 +117,17 @@ impl Uvm {
                 Some(Some(hold)) => hold,
                 None => match self
                     .swap_in(owner.clone(), Around::Object, Advice::Random)
-                    .await?
+                    .await
                 {
-                    Some(hold) => hold,
-                    None => continue,
+                    Ok(Some(hold)) => hold,
+                    Ok(None) => continue,
+                    Err(OutOfMemory) => {
+                        // Not among those who wait for frames: for their sake processes are killed.
+                        patience = patience.checked_sub(1).ok_or(OutOfMemory)?;
+                        self.wake_pagedaemon();
+                        self.executor().sleep(PAUSE).await;
+                        continue;
+                    }
                 },
             };
             if hold.settled().await == Settled::Failed {

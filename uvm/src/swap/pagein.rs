@@ -24,7 +24,6 @@ use crate::object::{PageHold, UvmObject};
 use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::fresh::Fresh;
-use crate::pdaemon::Demand;
 use crate::pool::{OutOfMemory, Ref};
 
 /// Largest read-ahead, in pages.
@@ -100,10 +99,10 @@ struct Reading {
 }
 
 /// Tells `check` that somebody refers to an anon besides its amaps.
-struct UnderWay<'a>(&'a Uvm);
+pub(super) struct UnderWay<'a>(&'a Uvm);
 
 impl<'a> UnderWay<'a> {
-    fn new(uvm: &'a Uvm) -> Self {
+    pub(super) fn new(uvm: &'a Uvm) -> Self {
         uvm.meter().raise(Gauge::SwapWaits, 1);
         Self(uvm)
     }
@@ -116,11 +115,11 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Uvm {
-    /// Starts to read a page from swap, unless somebody has brought it meanwhile (`None`). Awaits a frame and a request slot. The page that
-    /// is returned is busy: the caller awaits it, and learns from it what became of the read.
+    /// Starts to read a page from swap, unless somebody has brought it meanwhile (`None`). Awaits a request slot. The page that is returned
+    /// is busy: the caller awaits it, and learns from it what became of the read.
     ///
     /// # Errors
-    /// [`OutOfMemory`].
+    /// [`OutOfMemory`]: there is no frame now.
     pub(crate) async fn swap_in(
         self: &Arc<Self>,
         owner: Owner,
@@ -128,22 +127,16 @@ impl Uvm {
         advice: Advice,
     ) -> Result<Option<PageHold>, OutOfMemory> {
         let _under_way = UnderWay::new(self);
-        let mut demand = Demand::new();
-        loop {
-            if let Some(frame) = self.alloc_frame(AllocFor::User, Zero::No) {
-                let frame = Fresh::new(self, frame);
-                let claim = self.io().claim().await;
-                if let Ok(read) = self.start_swap_in(&owner, around, advice, frame, claim) {
-                    let Some((hold, end)) = read else {
-                        return Ok(None);
-                    };
-                    drop(owner);
-                    self.swap_ahead(around, end, advice);
-                    return Ok(Some(hold));
-                }
-            }
-            demand.wait(self).await?;
-        }
+        let frame = self.alloc_frame(AllocFor::User, Zero::No);
+        let frame = Fresh::new(self, frame.ok_or(OutOfMemory)?);
+        let claim = self.io().claim().await;
+        let read = self.start_swap_in(&owner, around, advice, frame, claim)?;
+        let Some((hold, end)) = read else {
+            return Ok(None);
+        };
+        drop(owner);
+        self.swap_ahead(around, end, advice);
+        Ok(Some(hold))
     }
 
     /// Puts frames in, `frame` for the page of `owner` and others for those that come along, and starts the read. Returns the page, held
