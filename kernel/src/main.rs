@@ -31,6 +31,7 @@ mod sequence {
     use kernel::console::Audience;
     use kernel::fs::mount::Vfs;
     use kernel::memmap::{MemoryMap, Range};
+    use kernel::proc::oom::OomKiller;
     use kernel::proc::{Processes, Resources};
     use kernel::system::{Exit, System};
     use log::LevelFilter;
@@ -131,6 +132,7 @@ mod sequence {
                     0
                 },
             });
+            uvm.set_killer(OomKiller::new(&processes, console.clone()));
             let system = Arc::new(System {
                 uvm: uvm.clone(),
                 executor: running,

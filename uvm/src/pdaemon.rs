@@ -15,7 +15,7 @@
 //! # How it synchronises
 //! Against the order of locks: from the frame to its owner ([`crate::page::Page::owner_ref`]), whose lock it only *tries*; then it looks
 //! whether the owner still has the page. It never waits for a lock, a busy page or a frame. It lets others run every few
-//! dozen pages.
+//! dozen pages, asked or not: a scan of all of memory is long, and nothing waits for its end.
 //!
 //! # When nothing can be freed
 //! While pages are being written it waits for them. A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
@@ -53,7 +53,7 @@ use crate::swap::Owner;
 use crate::swap::owner::Held;
 use crate::swap::pageout::Cluster;
 
-/// Pages looked at between two looks at whether someone else should run.
+/// Pages looked at before others run.
 const BATCH: usize = 32;
 /// Passes without a freed page, though some might have been freed later, after which waiters are told that there is no hope.
 const PATIENCE: u32 = 64;
@@ -257,7 +257,7 @@ impl Uvm {
                 from = pmap.collect_some(self, vpn, BATCH);
                 freed += before.saturating_sub(pmap.stats().tables);
                 pmap.update(self);
-                self.executor().reschedule_if_asked().await;
+                executor::yield_now().await;
             }
         }
         freed
@@ -299,7 +299,7 @@ impl Uvm {
                 }
             }
             left = left.saturating_sub(batch.len());
-            self.executor().reschedule_if_asked().await;
+            executor::yield_now().await;
         }
         self.hand_over(&mut cluster).await;
     }
@@ -322,7 +322,7 @@ impl Uvm {
                 self.cool(frame);
             }
             left = left.saturating_sub(batch.len());
-            self.executor().reschedule_if_asked().await;
+            executor::yield_now().await;
         }
     }
 

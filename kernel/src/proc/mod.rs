@@ -28,6 +28,7 @@ pub mod fork;
 pub mod limits;
 pub mod lwp;
 pub mod machine;
+pub mod oom;
 pub mod process;
 pub mod random;
 pub mod sigframe;
