@@ -399,6 +399,11 @@ impl Checker<'_> {
             (pages, used) = (pages + device.pages, used + device.used);
         }
         self.compare(gauge(Gauge::Swpages), pages, || "pages of swap".into());
+        self.compare(
+            self.uvm.swap().counted_room(),
+            self.uvm.swap().room(),
+            || "free pages of swap".into(),
+        );
         self.compare(gauge(Gauge::Swpginuse), used, || {
             "pages of swap in use".into()
         });

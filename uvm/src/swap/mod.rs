@@ -31,6 +31,7 @@ mod tests;
 
 use alloc::sync::Arc;
 use core::num::NonZeroU32;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arrayvec::{ArrayString, ArrayVec};
 
@@ -152,6 +153,8 @@ pub(crate) struct Swap {
     devices: [SpinLock<Option<Device>, LEAF>; MAX_DEVICES],
     /// Numbers of the devices in use with their priorities, in the order in which they are asked.
     order: SpinLock<ArrayVec<(i16, u8), MAX_DEVICES>, LEAF>,
+    /// Free slots of all devices that take new pages. A hint for who does not want to take a lock for each page that it looks at.
+    room: AtomicUsize,
     pub(crate) out: Pageout,
 }
 
@@ -160,6 +163,7 @@ impl Swap {
         Self {
             devices: [const { SpinLock::new(None) }; MAX_DEVICES],
             order: SpinLock::new(ArrayVec::new()),
+            room: AtomicUsize::new(0),
             out: Pageout::new(managed),
         }
     }
@@ -175,6 +179,7 @@ impl Swap {
                 device.and_then(|device| {
                     let run = device.map.take_run(want)?;
                     device.what.used += run.1;
+                    self.room.fetch_sub(run.1, Relaxed);
                     Some(run)
                 })
             };
@@ -204,6 +209,9 @@ impl Swap {
         if let Some(device) = self.devices[slot.device()].lock().as_mut() {
             device.map.give(slot.page());
             device.what.used -= 1;
+            if !device.leaving {
+                self.room.fetch_add(1, Relaxed);
+            }
         }
         uvm.meter().lower(Gauge::Swpginuse, 1);
     }
@@ -224,6 +232,21 @@ impl Swap {
         let device = self.devices[slot.device()].lock();
         let disk = device.as_ref()?.disk.clone();
         Some((disk, (slot.page() * PAGE_SIZE) as u64))
+    }
+
+    /// Free slots of all devices that take new pages, as they are counted.
+    pub(crate) fn counted_room(&self) -> usize {
+        self.room.load(Relaxed)
+    }
+
+    /// The same, as the devices have it. For `check`.
+    pub(crate) fn room(&self) -> usize {
+        let free = |device: &SpinLock<Option<Device>, LEAF>| {
+            let device = device.lock();
+            let taking = device.as_ref().filter(|device| !device.leaving);
+            taking.map_or(0, |device| device.map.free())
+        };
+        self.devices.iter().map(free).sum()
     }
 
     fn find(&self, name: &str) -> Result<usize, SwapError> {
@@ -303,7 +326,7 @@ impl Uvm {
     }
 
     fn add_device(&self, device: Device) -> Result<(), SwapError> {
-        let (priority, swap) = (device.what.priority, self.swap());
+        let (priority, room, swap) = (device.what.priority, device.map.free(), self.swap());
         let mut free = swap.devices.iter().enumerate();
         let mut device = Some(device);
         let number = free.find_map(|(number, place)| {
@@ -314,6 +337,7 @@ impl Uvm {
             })
         });
         let number = number.ok_or(SwapError::TooMany)?;
+        swap.room.fetch_add(room, Relaxed);
         swap.line_up(number, priority);
         Ok(())
     }
@@ -354,13 +378,7 @@ impl Uvm {
 
     /// Whether a page could be written to swap now.
     pub(crate) fn swap_has_room(&self) -> bool {
-        let swap = self.swap();
-        let order = swap.order.lock().clone();
-        order.into_iter().any(|(_, number)| {
-            let device = swap.devices[usize::from(number)].lock();
-            let room = |device: &Device| !device.leaving && device.map.free() > 0;
-            device.as_ref().is_some_and(room)
-        })
+        self.swap().room.load(Relaxed) > 0
     }
 }
 

@@ -4,6 +4,7 @@
 //! through, again and again, until no slot of it is in use: what moves meanwhile from one space to another is found the next time.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use super::pagein::{Around, UnderWay};
@@ -40,12 +41,14 @@ impl Uvm {
                 return Err(SwapError::Busy);
             }
             device.leaving = true;
+            swap.room.fetch_sub(device.map.free(), Relaxed);
         }
         let result = self.empty_device(number).await;
         let mut device = swap.devices[number].lock();
         if let Err(error) = result {
             if let Some(device) = device.as_mut() {
                 device.leaving = false;
+                swap.room.fetch_add(device.map.free(), Relaxed);
             }
             return Err(error);
         }

@@ -1,0 +1,172 @@
+//! Memory beyond RAM: loads several times larger than memory, on swap disks of the host and in memory, good and too small. `hog` checks
+//! every byte that it has written; `check` verifies the memory system afterwards.
+
+use tests::Auvm;
+
+/// A machine of 64 MiB with this swap space.
+fn machine(option: &str, swap: &str) -> Auvm {
+    Auvm::new().option("--memory", "64M").option(option, swap)
+}
+
+/// Runs `hog` so, which must come to its end, and `check`; gives what was printed.
+#[track_caller]
+fn hog(auvm: &Auvm, arguments: &str) -> String {
+    let text = auvm
+        .exec(&format!(
+            "run /bin/hog {arguments} --verify; check; vmstat -s"
+        ))
+        .success();
+    assert!(text.contains(", verified\n"), "{text}");
+    assert!(text.contains("all is well"), "{text}");
+    text
+}
+
+/// What `vmstat -s` says of this counter.
+#[track_caller]
+fn counter(text: &str, what: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.trim().strip_suffix(what));
+    let number = line.and_then(|number| number.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("no \"{what}\" in\n{text}"))
+}
+
+#[test]
+fn four_times_as_much_as_there_is_memory() {
+    let auvm = machine("--swap", "512M");
+    for arguments in [
+        "--procs 8 --size 32M --rounds 3",
+        "--procs 64 --size 4M --rounds 2",
+        "--procs 8 --size 32M --pattern random",
+        "--procs 8 --size 32M --pattern zipf --rounds 2",
+        "--procs 8 --size 32M --shared",
+    ] {
+        let text = hog(&auvm, arguments);
+        assert!(counter(&text, " pages written to swap") > 20_000, "{text}");
+        assert!(counter(&text, " pages read from swap") > 20_000, "{text}");
+        // Nothing is left, in memory or on swap.
+        for left in [
+            " pages of swap in use",
+            " anonymous pages resident",
+            " processes killed for memory",
+        ] {
+            assert_eq!(counter(&text, left), 0, "{text}");
+        }
+    }
+}
+
+#[test]
+fn with_everything_evicted_all_the_time() {
+    let auvm = machine("--swap", "512M").option("--append", "torture=evict");
+    hog(&auvm, "--procs 2 --size 40M");
+}
+
+#[test]
+fn a_full_swap_costs_one_process_and_no_other_a_byte() {
+    let auvm = machine("--swap", "16M");
+    let arguments = "--procs 3 --size 30M --rounds 4 --pattern random";
+    let command = format!("run /bin/hog {arguments} --verify; check; vmstat -s");
+    // hog fails for the process that was killed.
+    let text = auvm.exec(&command).success();
+    let killed = "auvm: memory and swap are full: killed process ";
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with(killed))
+        .collect();
+    let [line] = lines[..] else {
+        panic!("one process was to be killed\n{text}")
+    };
+    assert!(
+        line.contains(" (hog), which gives ") && line.ends_with(" KiB of swap back"),
+        "{line}"
+    );
+    assert_eq!(text.matches(": killed by signal 9\n").count(), 1, "{text}");
+    assert!(
+        text.contains("processes: 2 of 3, ") && text.contains(", verified\n"),
+        "{text}"
+    );
+    assert!(text.contains("all is well"), "{text}");
+    assert_eq!(counter(&text, " processes killed for memory"), 1);
+    assert_eq!(counter(&text, " pages of swap in use"), 0);
+}
+
+#[test]
+fn without_swap_the_largest_dies_and_the_machine_lives() {
+    let text = Auvm::new()
+        .option("--memory", "64M")
+        .exec("run /bin/hog --size 100M --verify; run /bin/busybox echo alive; check")
+        .success();
+    assert!(
+        text.contains("auvm: memory and swap are full: killed process "),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nalive\n") && text.contains("all is well"),
+        "{text}"
+    );
+}
+
+/// Under counted time runs repeat: the same bytes, the same counters.
+#[test]
+fn a_paging_run_repeats_exactly() {
+    let run = || {
+        let auvm = machine("--swap", "256M").flag("--icount");
+        let text = hog(&auvm, "--procs 4 --size 24M --rounds 2 --pattern random");
+        let tasks = auvm
+            .exec("run /bin/hog --size 80M --verify; tasks")
+            .success();
+        (text, tasks)
+    };
+    let first = run();
+    assert!(
+        counter(&first.0, " pages read from swap") > 1_000,
+        "{}",
+        first.0
+    );
+    assert_eq!(first, run());
+}
+
+#[test]
+fn swapctl_shows_and_changes_swap_space() {
+    let auvm = machine("--swap", "64M").option("--ramdisk", "32M,swap");
+    let text = auvm
+        .exec(
+            "swapctl -s; swapctl -p 5 virtio1; swapctl; swapctl -d ram0; swapctl -l; swapctl -a -p 1 ram0; swapctl -s; \
+             run /bin/hog --size 90M --verify; check",
+        )
+        .success();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[0], "total: 98296 KiB, 0 KiB used, 98296 KiB available, 2 devices",
+        "{text}"
+    );
+    let devices: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("ram0") || line.starts_with("virtio1"))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    let ram = "ram0 32764 0 32764 0 1";
+    let virtio = "virtio1 65532 0 65532 0 5";
+    assert_eq!(devices, [ram, virtio, virtio], "{text}");
+    assert_eq!(text.matches("98296 KiB, 0 KiB used").count(), 2, "{text}");
+    assert!(
+        text.contains(", verified\n") && text.contains("all is well"),
+        "{text}"
+    );
+    for (command, says) in [
+        (
+            "swapctl -d ram7",
+            "swapctl: ram7: not in use as swap space; `swapctl -l` lists what is",
+        ),
+        (
+            "swapctl -a ram0",
+            "swapctl: ram0: already in use as swap space",
+        ),
+        (
+            "swapctl -a disk",
+            "swapctl: there is no disk disk for swap; the machine was started with virtio1, ram0",
+        ),
+    ] {
+        let output = auvm.exec(command);
+        assert_eq!(output.status, Some(1), "{command}");
+        assert!(output.stdout.starts_with(says), "{output}");
+    }
+}
