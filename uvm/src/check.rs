@@ -30,7 +30,7 @@ use crate::page::{OwnerKind, PageFlags};
 use crate::pmap::{Mapping, Pmap};
 use crate::pool::Ref;
 use crate::prot::Prot;
-use crate::swap::SwapSlot;
+use crate::swap::{SlotSet, SwapSlot};
 
 /// Contradictions that are described; further ones are only counted.
 const MAX_ERRORS: usize = 20;
@@ -134,8 +134,8 @@ struct Checker<'a> {
     roots: BTreeSet<Frame>,
     /// For each page in the wired part of an entry, how many there are.
     wirings: BTreeMap<Frame, usize>,
-    /// Swap slots, and which page of whom is there.
-    slots: BTreeMap<SwapSlot, (usize, u64)>,
+    /// Swap slots that somebody has.
+    slots: SlotSet,
     /// How many of these pages are not in memory.
     swap_only: usize,
 }
@@ -154,14 +154,20 @@ impl Uvm {
         let resident = meter.gauge(Gauge::Anonpages) + meter.gauge(Gauge::Filepages);
         let wired = meter.gauge(Gauge::Wired);
         let bytes = counted * PER_ENTRY + (resident + wired) as usize * PER_MAPPING;
+        // A bit for each swap slot.
+        let bytes = bytes + meter.gauge(Gauge::Swpages) as usize / 8;
         self.can_allocate(AllocFor::User, bytes / PAGE_SIZE + 16)
     }
 
     /// Verifies every invariant (see the module's docs). Never waits; takes time and heap in proportion to memory.
     ///
     /// # Errors
-    /// [`CheckError`] describes what contradicts itself: always a bug.
+    /// [`CheckError`] describes what contradicts itself: always a bug, but where there is no memory for it.
     pub fn check(&self) -> Result<CheckReport, CheckError> {
+        let slots = SlotSet::new(self).map_err(|error| CheckError {
+            errors: alloc::vec![format!("nothing was checked: {error}")],
+            count: 1,
+        })?;
         let mut checker = Checker {
             uvm: self,
             report: CheckReport::default(),
@@ -175,7 +181,7 @@ impl Uvm {
             borrowed: BTreeMap::new(),
             roots: BTreeSet::new(),
             wirings: BTreeMap::new(),
-            slots: BTreeMap::new(),
+            slots,
             swap_only: 0,
         };
         let mut spaces = 0;
@@ -275,7 +281,7 @@ impl Checker<'_> {
                     let pages = object.lock();
                     for (index, slot) in pages.slots_from(PageIndex(0)) {
                         let frame = pages.frames.get(index.0).copied();
-                        self.slot(Some(slot), frame, Ref::as_ptr(object).addr().get(), index.0);
+                        self.slot(Some(slot), frame);
                     }
                 }
             }
@@ -358,7 +364,7 @@ impl Checker<'_> {
                     (inner.frame, inner.slot)
                 };
                 if first {
-                    self.slot(slot, frame, Ref::as_ptr(anon).addr().get(), 0);
+                    self.slot(slot, frame);
                 }
                 let Some(frame) = frame else {
                     self.expect(slot.is_some(), || {
@@ -381,13 +387,11 @@ impl Checker<'_> {
     }
 
     /// A page of anonymous memory that has, or has not, a swap slot: nobody else has that one.
-    fn slot(&mut self, slot: Option<SwapSlot>, frame: Option<Frame>, owner: usize, index: u64) {
+    fn slot(&mut self, slot: Option<SwapSlot>, frame: Option<Frame>) {
         let Some(slot) = slot else { return };
-        let other = self.slots.insert(slot, (owner, index));
-        self.expect(other.is_none_or(|other| other == (owner, index)), || {
-            format!("{slot:?} is two pages'")
-        });
-        self.swap_only += usize::from(frame.is_none() && other.is_none());
+        let new = self.slots.insert(slot);
+        self.expect(new, || format!("{slot:?} is two pages', or on no device"));
+        self.swap_only += usize::from(frame.is_none());
     }
 
     /// Slots in use, as the devices and the gauges have it, against those that somebody has.

@@ -41,7 +41,7 @@ pub(crate) use pagein::SwapIn;
 
 use self::header::Header;
 use self::pageout::Pageout;
-use self::slots::SlotMap;
+use self::slots::{SlotMap, Words};
 use crate::Uvm;
 use crate::addr::PAGE_SIZE;
 use crate::io::{BlockDevice, IoError, Op, Request, Segment};
@@ -122,6 +122,43 @@ impl SwapSlot {
         let page = self.page().checked_add_signed(n)?;
         ((page as u64) < MAX_PAGES).then_some(())?;
         Self::new(self.device(), page)
+    }
+}
+
+/// A set of slots: a bit for each. For `check`.
+pub(crate) struct SlotSet {
+    devices: [Option<Words>; MAX_DEVICES],
+    len: usize,
+}
+
+impl SlotSet {
+    /// The empty set of the slots that there are now.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub(crate) fn new(uvm: &Uvm) -> Result<Self, OutOfMemory> {
+        let mut set = Self {
+            devices: [const { None }; MAX_DEVICES],
+            len: 0,
+        };
+        for (device, bits) in uvm.swap().devices.iter().zip(&mut set.devices) {
+            let slots = device.lock().as_ref().map(|device| device.map.len());
+            *bits = slots.map(Words::for_slots).transpose()?;
+        }
+        Ok(set)
+    }
+
+    /// Adds a slot; whether it was not in it.
+    pub(crate) fn insert(&mut self, slot: SwapSlot) -> bool {
+        let bits = self.devices[slot.device()].as_mut();
+        let new = bits.is_some_and(|bits| bits.mark(slot.page()));
+        self.len += usize::from(new);
+        new
+    }
+
+    /// How many there are in it.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 }
 

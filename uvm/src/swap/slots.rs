@@ -18,12 +18,12 @@ const CHUNK: usize = 256;
 
 const _: () = assert!(CLUSTER == 16, "clusters are quarters of a word");
 
-/// A growable array of words in blocks of less than a page.
-struct Words(Vec<Vec<u64>>);
+/// An array of words in blocks of less than a page.
+pub(super) struct Words(Vec<Vec<u64>>);
 
 impl Words {
     /// `len` words of zero.
-    fn zeroes(len: usize) -> Result<Self, OutOfMemory> {
+    pub(super) fn zeroes(len: usize) -> Result<Self, OutOfMemory> {
         let mut chunks = Vec::new();
         chunks
             .try_reserve_exact(len.div_ceil(CHUNK))
@@ -55,6 +55,18 @@ impl Words {
 
     fn len(&self) -> usize {
         self.0.iter().map(Vec::len).sum()
+    }
+
+    /// One bit for each of so many slots, all clear.
+    pub(super) fn for_slots(slots: usize) -> Result<Self, OutOfMemory> {
+        Self::zeroes(slots.div_ceil(WORD))
+    }
+
+    /// Sets a bit; whether it was clear.
+    pub(super) fn mark(&mut self, bit: usize) -> bool {
+        let clear = self.get(bit / WORD) >> (bit % WORD) & 1 == 0;
+        self.put(bit, true);
+        clear
     }
 
     fn put(&mut self, bit: usize, on: bool) {
@@ -113,6 +125,11 @@ impl SlotMap {
         }
         map.take(0);
         Ok(map)
+    }
+
+    /// All slots, that of the signature included.
+    pub(super) const fn len(&self) -> usize {
+        self.slots
     }
 
     /// Free slots.
