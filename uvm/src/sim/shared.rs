@@ -91,7 +91,12 @@ impl Shared {
                 frames,
                 hole: (run.seed % 3 * 100) as usize,
                 cpus: plan.cpus,
-                torture_evict: run.mode == Mode::Torture,
+                // Bad blocks show only where pages come and go.
+                torture_evict: match run.mode {
+                    Mode::Torture => true,
+                    Mode::Faulty => run.seed.is_multiple_of(2),
+                    Mode::Normal | Mode::Starved => false,
+                },
                 tlb: plan.tlb,
                 seed: run.seed,
             },
