@@ -10,6 +10,7 @@ use crate::prot::Prot;
 use crate::sim::lwp::Lwp;
 use crate::sim::model::ModelPage;
 use crate::sim::op::{Mapping, Where};
+use crate::sim::plan::MARGIN;
 use crate::sim::process::{Doing, Turn};
 use crate::sim::run::Mode;
 use crate::sim::wiring::hard_to_wire;
@@ -168,11 +169,20 @@ impl Lwp {
         }
     }
 
-    /// Unmaps what the model knows nothing of; once there is memory to split a mapping, if need be.
+    /// Unmaps what the model knows nothing of; once there is memory to split a mapping, if need be. The caller has its turn at
+    /// everything: should none come, since all others wait for their turns, everything goes, which needs none.
     pub(super) async fn unmap_unknown(&self, pages: Range<u64>) {
         let executor = &self.shared.world.executor;
+        let mut patience = 100_u32;
         while let Err(error) = self.process.space.unmap(range(&pages)).await {
             self.out_of_memory("unmap", error);
+            let Some(left) = patience.checked_sub(1) else {
+                let plan = &self.shared.plan;
+                return self
+                    .unmap_now(plan.arena.start - MARGIN..plan.stacks.end)
+                    .await;
+            };
+            patience = left;
             executor.sleep(Duration::from_millis(1)).await;
         }
     }
