@@ -6,6 +6,8 @@
 use alloc::sync::{Arc, Weak};
 use core::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use crate::Uvm;
 use crate::addr::PAGE_SIZE;
 use crate::lock::{LEAF, SpinLock};
@@ -17,6 +19,8 @@ use crate::pool::Ref;
 const BUDGET: usize = 512;
 /// How long a victim gets until another one is looked for.
 const GRACE: Duration = Duration::from_secs(2);
+/// Spaces that nobody can be killed for, of which so many are passed over.
+const REFUSALS: usize = 8;
 /// Between two looks whether it is gone.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -80,21 +84,31 @@ impl Uvm {
             self.executor().sleep(PAUSE).await;
             return true;
         }
-        let Some((space, gain)) = self.most_to_gain().await else {
-            return false;
-        };
-        *victims.last.lock() = Some((Arc::downgrade(&space), self.executor().now()));
-        space.doom();
-        self.count(Counter::Pdkills);
-        killer.kill(&space, gain)
+        // Those that belong to nobody yet: a child or a program in the making.
+        let mut refused = ArrayVec::<Arc<VmSpace>, REFUSALS>::new();
+        while let Some((space, gain)) = self.most_to_gain(&refused).await {
+            if killer.kill(&space, gain) {
+                *victims.last.lock() = Some((Arc::downgrade(&space), self.executor().now()));
+                space.doom();
+                self.count(Counter::Pdkills);
+                return true;
+            }
+            if refused.try_push(space).is_err() {
+                break;
+            }
+        }
+        false
     }
 
-    /// The space whose end gives most back. Awaits its turn between parts.
-    async fn most_to_gain(&self) -> Option<(Arc<VmSpace>, Gain)> {
+    /// The space whose end gives most back, but none of `refused`. Awaits its turn between parts.
+    async fn most_to_gain(&self, refused: &[Arc<VmSpace>]) -> Option<(Arc<VmSpace>, Gain)> {
         let (mut at, mut best) = (0, None);
         while let Some(space) = self.next_space(&mut at) {
+            if space.is_doomed() || refused.iter().any(|other| Arc::ptr_eq(other, &space)) {
+                continue;
+            }
             let (mut gain, mut va) = (Gain::default(), Some(0));
-            while let Some(from) = va.filter(|_| !space.is_doomed()) {
+            while let Some(from) = va {
                 va = space.gain_from(from, &mut gain);
                 self.executor().reschedule_if_asked().await;
             }

@@ -34,6 +34,7 @@ use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arrayvec::{ArrayString, ArrayVec};
+use executor::sync::Mutex;
 
 pub use header::BadHeader;
 pub(crate) use owner::Owner;
@@ -192,6 +193,8 @@ pub(crate) struct Swap {
     order: SpinLock<ArrayVec<(i16, u8), MAX_DEVICES>, LEAF>,
     /// Free slots of all devices that take new pages. A hint for who does not want to take a lock for each page that it looks at.
     room: AtomicUsize,
+    /// Held by who adds a device, from the look whether it is there to the end: else two could add the same.
+    adding: Mutex<()>,
     pub(crate) out: Pageout,
 }
 
@@ -201,6 +204,7 @@ impl Swap {
             devices: [const { SpinLock::new(None) }; MAX_DEVICES],
             order: SpinLock::new(ArrayVec::new()),
             room: AtomicUsize::new(0),
+            adding: Mutex::new("swapon", ()),
             out: Pageout::new(managed),
         }
     }
@@ -298,6 +302,21 @@ impl Swap {
             .position(named)
             .ok_or(SwapError::Unknown)
     }
+
+    /// Changes the device of that name, unless it is being taken away: its number, and what `f` answers.
+    fn change<R>(
+        &self,
+        name: &str,
+        f: impl FnOnce(&mut Device) -> R,
+    ) -> Result<(usize, R), SwapError> {
+        let number = self.find(name)?;
+        let mut device = self.devices[number].lock();
+        let device = device.as_mut().ok_or(SwapError::Unknown)?;
+        if device.leaving {
+            return Err(SwapError::Busy);
+        }
+        Ok((number, f(device)))
+    }
 }
 
 impl Uvm {
@@ -307,7 +326,7 @@ impl Uvm {
     }
 
     /// Uses a device as swap space from now on. Of several the one of the lowest `priority` number is filled first; those of the same take
-    /// turns. Awaits a frame, and that the signature is read.
+    /// turns. Awaits its turn, and that the signature is read.
     ///
     /// # Errors
     /// [`SwapError`]. Nothing has changed then.
@@ -318,6 +337,7 @@ impl Uvm {
         priority: i16,
     ) -> Result<(), SwapError> {
         let name = ArrayString::from(name).map_err(|_| SwapError::NameTooLong)?;
+        let _adding = self.swap().adding.lock().await;
         if self.swap().find(&name).is_ok() {
             return Err(SwapError::Exists);
         }
@@ -397,18 +417,7 @@ impl Uvm {
     /// [`SwapError::Unknown`], [`SwapError::Busy`].
     pub fn set_swap_priority(&self, name: &str, priority: i16) -> Result<(), SwapError> {
         let swap = self.swap();
-        let number = swap.find(name)?;
-        {
-            let mut device = swap.devices[number].lock();
-            let device = device.as_mut().ok_or(SwapError::Unknown)?;
-            if device.leaving {
-                return Err(SwapError::Busy);
-            }
-            device.what.priority = priority;
-        }
-        swap.order
-            .lock()
-            .retain(|&mut (_, n)| usize::from(n) != number);
+        let (number, ()) = swap.change(name, |device| device.what.priority = priority)?;
         swap.line_up(number, priority);
         Ok(())
     }
@@ -420,9 +429,10 @@ impl Uvm {
 }
 
 impl Swap {
-    /// Puts a device behind those of its priority.
+    /// Puts a device, which may have had another place, behind those of its priority.
     fn line_up(&self, number: usize, priority: i16) {
         let mut order = self.order.lock();
+        order.retain(|&mut (_, n)| usize::from(n) != number);
         let at = order.partition_point(|&(p, _)| p <= priority);
         // There are never more than the list has room for.
         let _ = order.try_insert(at, (priority, number as u8));

@@ -33,16 +33,10 @@ impl Uvm {
     /// memory and the other devices; [`SwapError::Io`] if some of it cannot be read. The device is in use as before then.
     pub async fn swapoff(self: &Arc<Self>, name: &str) -> Result<(), SwapError> {
         let swap = self.swap();
-        let number = swap.find(name)?;
-        {
-            let mut device = swap.devices[number].lock();
-            let device = device.as_mut().ok_or(SwapError::Unknown)?;
-            if device.leaving {
-                return Err(SwapError::Busy);
-            }
+        let (number, ()) = swap.change(name, |device| {
             device.leaving = true;
             swap.room.fetch_sub(device.map.free(), Relaxed);
-        }
+        })?;
         let result = self.empty_device(number).await;
         let mut device = swap.devices[number].lock();
         if let Err(error) = result {

@@ -24,7 +24,7 @@ use crate::io::{IoError, Op, Request, Segment};
 use crate::lock::{LEAF, SpinLock};
 use crate::meter::{Counter, Gauge};
 use crate::object::vnode::CLUSTER;
-use crate::page::PageFlags;
+use crate::page::{PageAttrs, PageFlags};
 
 /// Worker tasks, and so clusters in flight at once, at most.
 pub const WORKERS: usize = 32;
@@ -114,6 +114,8 @@ impl Uvm {
     ) {
         let page = self.page(frame);
         held.give_slot_up(self);
+        // What was written until now goes out with it; nobody can write from here on.
+        page.clear_attrs(PageAttrs::MODIFIED);
         page.set_busy();
         page.set(PageFlags::PAGEOUT);
         self.meter().raise(Gauge::Paging, 1);

@@ -12,6 +12,7 @@ use crate::fault::FaultError;
 use crate::map::{Advice, MapRequest, Placement};
 use crate::meter::Counter;
 use crate::object::UvmObject;
+use crate::page::PageFlags;
 use crate::prot::Prot;
 use crate::sim::disk::{Mode, SimDisk};
 use crate::sim::{Program, World};
@@ -295,6 +296,13 @@ fn a_page_that_somebody_waits_for_while_it_is_written_stays() {
     }
     assert_eq!(world.run(reader), Ok(0x5a));
     assert_eq!(count(&world, Counter::Swapins), before);
+    // Only read since, it need not be written again.
+    let mapping = program
+        .space()
+        .pmap()
+        .extract(&world.uvm, range(0, 1).start());
+    let frame = mapping.unwrap().frame;
+    assert!(world.uvm.page(frame).has(PageFlags::CLEAN) && !world.uvm.is_modified(frame));
     disk.set_mode(Mode::AtOnce);
     while disk.complete(1) > 0 {
         world.driver.run_until_stalled();
@@ -498,7 +506,18 @@ fn what_is_no_swap_space_is_refused() {
     );
     assert_eq!(on(&disk, "good"), Ok(()));
     assert_eq!(on(&disk, "good"), Err(SwapError::Exists));
-    for i in 1..MAX_DEVICES {
+    // Two at once: the second finds what the first has added.
+    let slow = SimDisk::swap(&world.uvm, 100, Mode::After(Duration::from_micros(10)));
+    let both: Vec<_> = (0..2)
+        .map(|_| {
+            let (uvm, device) = (world.uvm.clone(), slow.device());
+            let on = async move { uvm.swapon(device, "twice", 0).await };
+            world.executor.spawn(Class::User, "swapon", on)
+        })
+        .collect();
+    let both: Vec<_> = both.into_iter().map(|on| world.run(on)).collect();
+    assert_eq!(both, [Ok(()), Err(SwapError::Exists)]);
+    for i in 2..MAX_DEVICES {
         let disk = SimDisk::swap(&world.uvm, 100, Mode::AtOnce);
         assert_eq!(on(&disk, alloc::format!("disk {i}").leak()), Ok(()));
     }

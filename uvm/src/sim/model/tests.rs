@@ -5,14 +5,9 @@ use super::*;
 fn mapped(inherit: Inherit, content: Content) -> Model {
     let mut model = Model::default();
     let page = ModelPage {
-        prot: Prot::RW,
-        max_prot: Prot::ALL,
         inherit,
         content,
-        risk: Risk::None,
-        private: true,
-        wired: 0,
-        stack: None,
+        ..ModelPage::zeroes(Prot::RW)
     };
     model.insert(1, page);
     model
@@ -66,17 +61,7 @@ fn what_changes_during_a_fork_is_not_known_in_the_child() {
     let mut partner = parent.clone();
     parent.fork_begins();
     partner.store(1, 0, 7);
-    let page = ModelPage {
-        prot: Prot::RW,
-        max_prot: Prot::ALL,
-        inherit: Inherit::Copy,
-        content: Content::zeroes(),
-        risk: Risk::None,
-        private: true,
-        wired: 0,
-        stack: None,
-    };
-    parent.insert(2, page);
+    parent.insert(2, ModelPage::zeroes(Prot::RW));
     let (child, mapped) = parent.fork_ended();
     assert_eq!(sees(&child), Verdict::Succeeds(None));
     assert_eq!(sees(&parent), Verdict::Succeeds(Some(7)));
