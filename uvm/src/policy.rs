@@ -1,6 +1,11 @@
 //! How much memory should be free, and which pages should go first: the numbers behind the pagedaemon.
 //!
-//! Owns nothing; targets live in the gauges. Constants are UVM's.
+//! Owns the [settings](Setting); targets live in the gauges. Constants are UVM's.
+
+mod settings;
+
+pub(crate) use settings::Settings;
+pub use settings::{Setting, SettingError};
 
 use crate::Uvm;
 use crate::addr::PAGE_SIZE;
@@ -9,8 +14,6 @@ use crate::meter::Gauge;
 /// Least and most of the target minimum, in bytes for each CPU.
 const FREEMIN_LEAST: usize = 128 << 10;
 const FREEMIN_MOST: usize = 1 << 20;
-/// Inactive pages aimed at, per mille of all on the queues.
-const INACTIVE_PERMILLE: u64 = 333;
 
 impl Uvm {
     /// Sets the pagedaemon's targets from the size of memory. Called at boot.
@@ -30,7 +33,8 @@ impl Uvm {
     /// Follows the queues' lengths with the number of inactive pages aimed at.
     pub(crate) fn set_inactive_target(&self) -> u64 {
         let queues = self.queue_counts();
-        let target = (queues.active + queues.inactive) as u64 * INACTIVE_PERMILLE / 1000;
+        let target =
+            (queues.active + queues.inactive) as u64 * self.setting(Setting::Inactivepct) / 100;
         let target = target.max(self.meter().gauge(Gauge::Freetarg) + 1);
         self.meter().set(Gauge::Inactarg, target);
         target

@@ -17,6 +17,7 @@ use crate::map::tree::{Node, Span, Tree};
 use crate::object::{PageNodes, SwapNodes, UvmObject};
 use crate::pdaemon::Hope;
 use crate::pdaemon::victim::Victims;
+use crate::policy::Settings;
 use crate::pool::{OutOfMemory, Pool};
 use crate::swap::Swap;
 
@@ -33,6 +34,7 @@ pub(crate) struct Upper {
     pub(crate) hope: Hope,
     pub(crate) victims: Victims,
     pub(crate) swap: Swap,
+    pub(crate) settings: Settings,
     pub(crate) swap_nodes: SwapNodes,
     pub(crate) listed: Pool<Node<Listed>>,
     pub(crate) spaces: SpinLock<Spaces, LEAF>,
@@ -52,6 +54,7 @@ impl Upper {
             hope: Hope::new(),
             victims: Victims::new(),
             swap: Swap::new(managed),
+            settings: Settings::new(),
             swap_nodes: Pool::new("swap nodes", cpus),
             listed: Pool::new("address spaces", cpus),
             spaces: SpinLock::new(Spaces(Tree::new())),
