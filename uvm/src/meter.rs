@@ -82,6 +82,10 @@ named! {
     Pageouts = "pageouts",
     /// pages written to swap
     Swapouts = "swapouts",
+    /// pages read again that were evicted lately
+    Refaults = "refaults",
+    /// pages read again so soon that they are active at once
+    Refkept = "refkept",
     /// pages of files paged in
     Pgswapin = "pgswapin",
     /// forks
@@ -102,6 +106,8 @@ named! {
     Pdanscan = "pdanscan",
     /// object pages looked at by the pagedaemon
     Pdobscan = "pdobscan",
+    /// pages found used for the first time since they were read
+    Pdonce = "pdonce",
     /// pages reactivated by the pagedaemon
     Pdreact = "pdreact",
     /// busy pages met by the pagedaemon

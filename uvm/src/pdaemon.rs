@@ -5,11 +5,14 @@
 //! Dirty pages of files stay: nothing writes them back yet.
 //!
 //! # A pass
-//! 1. Scan the inactive queue, oldest first, until four times the free target is free: a page used since it became inactive is
-//!    active again (second chance); busy, held and wired ones are skipped; all others lose their translations. A clean one
-//!    loses its owner as well, and its frame is free. Dirty ones are handed to the page-out's workers, a cluster at a time, and are free
+//! 1. Scan the inactive queues, oldest first, until four times the free target is free. Which sort of memory gives the next few pages
+//!    is the policy's choice ([`crate::policy::balance`]). A page used since it became inactive is active again (second chance; one that
+//!    was read for this use has to be used once more); busy, held and wired ones are skipped; all others lose their translations. A clean
+//!    one loses its owner as well, and its frame is free: its place is remembered, so that its return tells of a mistake
+//!    ([`crate::policy::nonresident`]). Dirty ones are handed to the page-out's workers, a cluster at a time, and are free
 //!    when they have been written: the pagedaemon does not wait for that, but for a worker, if all have something to do.
-//! 2. Refill the inactive queue from the active one.
+//! 2. Refill the inactive queues from the active ones. What becomes inactive loses its referenced bit, so that the bit tells of the time
+//!    since.
 //! 3. Wake who waits for frames; drain pools and, in shortage, u-areas and page tables that map nothing any more.
 //!
 //! # How it synchronises
@@ -45,13 +48,15 @@ use crate::lock;
 use crate::map::VmSpace;
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
-use crate::page::queues::Queue;
-use crate::page::{OwnerKind, PageFlags};
+use crate::page::queues::{Queue, Sort};
+use crate::page::{OwnerKind, PageAttrs, PageFlags};
+use crate::policy::balance::Turns;
+use crate::policy::nonresident::Key;
 use crate::pool::OutOfMemory;
 use crate::prot::Prot;
 use crate::swap::Owner;
 use crate::swap::owner::Held;
-use crate::swap::pageout::Cluster;
+use crate::swap::pageout::{Cluster, Leaving};
 
 /// Pages looked at before others run.
 const BATCH: usize = 32;
@@ -88,6 +93,8 @@ enum Fate {
     Freed,
     /// Used since it was last looked at.
     Reactivated,
+    /// Used for the first time since it was read: stays where it is.
+    Once,
     /// Not now: busy, held, or its owner is locked.
     Later,
     /// On its way to swap.
@@ -105,6 +112,8 @@ struct Pass {
 
 /// The pagedaemon, for ever: the future of a Daemon-class task.
 pub async fn pagedaemon(uvm: Arc<Uvm>) {
+    // Without the memory for it nothing is remembered of what goes: evictions are then less well chosen, no more.
+    let _ = uvm.upper.memory.gone.allocate(uvm.pages().managed());
     let mut fruitless = 0;
     // What has been told and was in vain.
     let mut heard = None;
@@ -124,9 +133,12 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         let mut pass = uvm.page_daemon_pass().await;
         if pass.freed == 0 && uvm.meter().gauge(Gauge::Paging) > 0 {
             uvm.swap().out.wait_finished(finished).await;
-            pass.freed = (uvm.meter().get(Counter::Pdfreed) - freed) as usize;
             pass.later += 1;
         }
+        // The workers' count as well, also of writes that ended before the pass did.
+        pass.freed = pass
+            .freed
+            .max((uvm.meter().get(Counter::Pdfreed) - freed) as usize);
         if pass.freed > 0 {
             (fruitless, heard) = (0, None);
             continue;
@@ -229,11 +241,11 @@ impl Uvm {
     async fn page_daemon_pass(&self) -> Pass {
         self.count(Counter::Pdrevs);
         let mut pass = Pass::default();
-        self.scan_inactive(&mut pass).await;
+        self.scan_inactive(&mut pass, self.eviction_weights()).await;
         self.refill_inactive().await;
         if pass.freed == 0 && self.should_scan() {
-            // The inactive queue was empty or in use: now it may hold something.
-            self.scan_inactive(&mut pass).await;
+            // The queues of who should give were empty or in use: now they may hold something, and all give.
+            self.scan_inactive(&mut pass, [1; Sort::ALL.len()]).await;
         }
         pass.freed += self.reclaim_pools();
         if self.torture_evict() || self.memory_is_short() || self.has_unmet_demand() {
@@ -268,16 +280,25 @@ impl Uvm {
         self.torture_evict() || !self.memory_is_ample() || self.has_unmet_demand()
     }
 
-    async fn scan_inactive(&self, pass: &mut Pass) {
+    /// Looks at each inactive page at most once, the sorts of memory by turns in proportion to `weights`.
+    async fn scan_inactive(&self, pass: &mut Pass, weights: [u64; Sort::ALL.len()]) {
         let mut cluster = Cluster::new();
-        let mut left = self.queue_counts().inactive;
-        while left > 0 && self.should_scan() {
-            let mut batch = ArrayVec::<Frame, BATCH>::new();
-            self.rotate(Queue::Inactive, &mut batch);
-            if batch.is_empty() {
+        let mut left = self.queue_counts_by_sort().map(|queues| queues.inactive);
+        let mut turns = Turns::default();
+        while self.should_scan() {
+            let Some(sort) = turns.next(weights, left) else {
                 break;
-            }
-            for &frame in batch.iter().take(left) {
+            };
+            let mut batch = ArrayVec::<Frame, BATCH>::new();
+            self.rotate(Queue::Inactive, sort, &mut batch);
+            let left = &mut left[sort as usize];
+            batch.truncate(*left);
+            *left = if batch.is_empty() {
+                0
+            } else {
+                *left - batch.len()
+            };
+            for &frame in &batch {
                 self.count(Counter::Pdscans);
                 match self.evict(frame, &mut cluster) {
                     Fate::Leaves if cluster.is_full() => self.hand_over(&mut cluster).await,
@@ -295,34 +316,39 @@ impl Uvm {
                         // Used just now; next time it may not be.
                         pass.later += 1;
                     }
+                    Fate::Once => {
+                        self.count(Counter::Pdonce);
+                        pass.later += 1;
+                    }
                     Fate::Stays => {}
                 }
             }
-            left = left.saturating_sub(batch.len());
             executor::yield_now().await;
         }
         self.hand_over(&mut cluster).await;
     }
 
-    /// Moves the oldest active pages that could be evicted to the inactive queue, up to the target.
+    /// Moves the oldest active pages that could be evicted to the inactive queues, up to the target of each sort.
     async fn refill_inactive(&self) {
-        let target = self.set_inactive_target();
-        let mut left = self.queue_counts().active;
-        while left > 0 {
-            let inactive = self.queue_counts().inactive as u64;
-            if inactive >= target && !self.torture_evict() {
-                break;
+        self.set_inactive_target();
+        let freetarg = self.meter().gauge(Gauge::Freetarg);
+        for sort in Sort::ALL {
+            let queues = || self.queue_counts_by_sort()[sort as usize];
+            let mut left = queues().active;
+            let target = self
+                .inactive_part(queues().total() as u64)
+                .max(freetarg + 1);
+            while left > 0 && (self.torture_evict() || (queues().inactive as u64) < target) {
+                let mut batch = ArrayVec::<Frame, BATCH>::new();
+                self.rotate(Queue::Active, sort, &mut batch);
+                batch.truncate(left);
+                if batch.is_empty() {
+                    break;
+                }
+                batch.iter().for_each(|&frame| self.cool(frame));
+                left -= batch.len();
+                executor::yield_now().await;
             }
-            let mut batch = ArrayVec::<Frame, BATCH>::new();
-            self.rotate(Queue::Active, &mut batch);
-            if batch.is_empty() {
-                break;
-            }
-            for &frame in batch.iter().take(left) {
-                self.cool(frame);
-            }
-            left = left.saturating_sub(batch.len());
-            executor::yield_now().await;
         }
     }
 
@@ -331,6 +357,8 @@ impl Uvm {
         let page = self.page(frame);
         let deactivate = || {
             if !page.is_busy() && self.queue_of(frame) == Some(Queue::Active) {
+                // The bit is to tell whether it is used from now on.
+                self.clear_reference(frame);
                 self.deactivate(frame);
                 self.count(Counter::Pddeact);
             }
@@ -380,31 +408,26 @@ impl Uvm {
             Owner::Anon(anon) => {
                 self.count(Counter::Pdanscan);
                 let held = anon.try_lock();
-                held.map(|mut inner| {
-                    let mut held = Held::Anon(anon, &mut inner);
-                    self.evict_from(frame, &mut held, &owner, cluster)
-                })
+                held.map(|mut inner| self.evict_from(frame, &mut Held::Anon(anon, &mut inner)))
             }
             Owner::Object(object, index) => {
                 self.count(Counter::Pdobscan);
                 let held = object.try_lock();
                 held.map(|mut pages| {
-                    let mut held = Held::Object(object, &mut pages, *index);
-                    self.evict_from(frame, &mut held, &owner, cluster)
+                    self.evict_from(frame, &mut Held::Object(object, &mut pages, *index))
                 })
             }
         };
-        tried.unwrap_or(Fate::Later)
+        let fate = tried.unwrap_or(Fate::Later);
+        if fate == Fate::Leaves {
+            // BUSY, it is this task's alone.
+            cluster.push(Leaving { owner, frame });
+        }
+        fate
     }
 
-    /// The same with its owner locked.
-    fn evict_from(
-        &self,
-        frame: Frame,
-        held: &mut Held<'_>,
-        owner: &Owner,
-        cluster: &mut Cluster,
-    ) -> Fate {
+    /// The same with its owner locked. What leaves is BUSY from here on.
+    fn evict_from(&self, frame: Frame, held: &mut Held<'_>) -> Fate {
         let page = self.page(frame);
         if held.frame() != Some(frame) {
             return Fate::Stays;
@@ -416,23 +439,28 @@ impl Uvm {
             return Fate::Stays;
         }
         let file = matches!(held, Held::Object(object, ..) if !object.is_anonymous());
-        if self.clear_reference(frame) && !self.torture_evict() {
-            if !file && !self.swap_has_room() {
-                // It stays in memory: others need its slot more.
-                held.give_slot_up(self);
-            }
-            self.activate(frame);
-            return Fate::Reactivated;
-        }
         if !file && held.slot().is_none() && !self.swap_has_room() {
             self.activate(frame);
             return Fate::Stays;
         }
-        self.page_protect(frame, Prot::empty());
+        if self.torture_evict() {
+            self.page_protect(frame, Prot::empty());
+        } else if !self.remove_if_idle(frame) {
+            if !file && !self.swap_has_room() {
+                // It stays in memory: others need its slot more.
+                held.give_slot_up(self);
+            }
+            if page.clear_attrs(PageAttrs::ONCE) {
+                return Fate::Once;
+            }
+            self.activate(frame);
+            return Fate::Reactivated;
+        }
         let clean = page.has(PageFlags::CLEAN) && !self.is_modified(frame);
         match (held, file) {
             (Held::Object(object, pages, index), true) if clean => {
                 object.remove(pages, self, *index);
+                self.upper.memory.gone.note(Key::file(object, *index));
                 Fate::Freed
             }
             (_, true) => {
@@ -444,7 +472,7 @@ impl Uvm {
                 Fate::Freed
             }
             (held, false) => {
-                self.send_off(cluster, owner.clone(), held, frame);
+                self.send_off(held, frame);
                 Fate::Leaves
             }
         }

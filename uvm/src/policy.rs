@@ -2,18 +2,46 @@
 //!
 //! Owns the [settings](Setting); targets live in the gauges. Constants are UVM's.
 
+pub(crate) mod balance;
+pub(crate) mod nonresident;
 mod settings;
 
 pub(crate) use settings::Settings;
 pub use settings::{Setting, SettingError};
 
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use self::balance::{Costs, Rails};
+use self::nonresident::{Key, Nonresident};
 use crate::Uvm;
-use crate::addr::PAGE_SIZE;
-use crate::meter::Gauge;
+use crate::addr::{Frame, PAGE_SIZE};
+use crate::meter::{Counter, Gauge};
+use crate::page::PageAttrs;
+use crate::page::queues::Sort;
 
 /// Least and most of the target minimum, in bytes for each CPU.
 const FREEMIN_LEAST: usize = 128 << 10;
 const FREEMIN_MOST: usize = 1 << 20;
+
+/// What the policy remembers.
+pub(crate) struct Memory {
+    pub(crate) gone: Nonresident,
+    costs: Costs,
+    /// Pages on all active queues, and on all queues, as of the last look: how far back a page that returns may have gone.
+    active: AtomicU64,
+    pageable: AtomicU64,
+}
+
+impl Memory {
+    pub(crate) fn new(managed: usize) -> Self {
+        Self {
+            gone: Nonresident::new(managed),
+            costs: Costs::new(),
+            active: AtomicU64::new(managed as u64),
+            pageable: AtomicU64::new(managed as u64),
+        }
+    }
+}
 
 impl Uvm {
     /// Sets the pagedaemon's targets from the size of memory. Called at boot.
@@ -31,13 +59,59 @@ impl Uvm {
     }
 
     /// Follows the queues' lengths with the number of inactive pages aimed at.
-    pub(crate) fn set_inactive_target(&self) -> u64 {
+    pub(crate) fn set_inactive_target(&self) {
         let queues = self.queue_counts();
-        let target =
-            (queues.active + queues.inactive) as u64 * self.setting(Setting::Inactivepct) / 100;
+        let memory = &self.upper.memory;
+        memory.active.store(queues.active as u64, Relaxed);
+        memory.pageable.store(queues.total() as u64, Relaxed);
+        let target = self.inactive_part(queues.total() as u64);
         let target = target.max(self.meter().gauge(Gauge::Freetarg) + 1);
         self.meter().set(Gauge::Inactarg, target);
-        target
+    }
+
+    /// How many of so many pages on queues should be inactive.
+    pub(crate) fn inactive_part(&self, pages: u64) -> u64 {
+        pages * self.setting(Setting::Inactivepct) / 100
+    }
+
+    /// In which proportions the sorts of memory should give pages now.
+    pub(crate) fn eviction_weights(&self) -> [u64; Sort::ALL.len()] {
+        let sizes = self
+            .queue_counts_by_sort()
+            .map(|queues| queues.total() as u64);
+        let rails = Sort::ALL.map(|sort| {
+            let (min, max) = sort.rails();
+            Rails {
+                min: self.setting(min),
+                max: self.setting(max),
+            }
+        });
+        balance::weights(sizes, self.upper.memory.costs.get(), rails)
+    }
+
+    /// Decides where a page that has been read begins, by how long it was away: with those that are in use if it went so lately that
+    /// fewer active pages would have kept it, else with the candidates, where it has to be used twice before it counts as used (so what is
+    /// read once pushes nothing out). Returns whether it was evicted lately at all. Caller holds the owner's lock.
+    pub(crate) fn page_returns(&self, frame: Frame, key: Key) -> bool {
+        let memory = &self.upper.memory;
+        let away = memory.gone.take(key);
+        if away.is_some() {
+            self.count(Counter::Refaults);
+        }
+        if away.is_some_and(|away| away <= memory.active.load(Relaxed)) {
+            self.count(Counter::Refkept);
+            self.activate(frame);
+        } else {
+            self.page(frame).note_attrs(PageAttrs::ONCE);
+            self.deactivate(frame);
+        }
+        away.is_some_and(|away| away <= memory.pageable.load(Relaxed))
+    }
+
+    /// A read that would not have been, had pages of `sort` stayed a little longer.
+    pub(crate) fn note_refault_cost(&self, sort: Sort) {
+        let memory = &self.upper.memory;
+        memory.costs.note(sort, memory.pageable.load(Relaxed));
     }
 
     /// Free pages and pages that will be free when their page-out ends.
@@ -64,3 +138,6 @@ impl Uvm {
         self.free_soon() > self.meter().gauge(Gauge::Freetarg)
     }
 }
+
+#[cfg(test)]
+mod tests;

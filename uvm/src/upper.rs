@@ -17,7 +17,7 @@ use crate::map::tree::{Node, Span, Tree};
 use crate::object::{PageNodes, SwapNodes, UvmObject};
 use crate::pdaemon::Hope;
 use crate::pdaemon::victim::Victims;
-use crate::policy::Settings;
+use crate::policy::{self, Settings};
 use crate::pool::{OutOfMemory, Pool};
 use crate::swap::Swap;
 
@@ -35,6 +35,7 @@ pub(crate) struct Upper {
     pub(crate) victims: Victims,
     pub(crate) swap: Swap,
     pub(crate) settings: Settings,
+    pub(crate) memory: policy::Memory,
     pub(crate) swap_nodes: SwapNodes,
     pub(crate) listed: Pool<Node<Listed>>,
     pub(crate) spaces: SpinLock<Spaces, LEAF>,
@@ -55,6 +56,7 @@ impl Upper {
             victims: Victims::new(),
             swap: Swap::new(managed),
             settings: Settings::new(),
+            memory: policy::Memory::new(managed),
             swap_nodes: Pool::new("swap nodes", cpus),
             listed: Pool::new("address spaces", cpus),
             spaces: SpinLock::new(Spaces(Tree::new())),

@@ -192,7 +192,7 @@ impl Fault<'_> {
                 Err(OutOfMemory) => return Attempt::NeedMemory,
             }
         } else {
-            self.uvm.activate(old);
+            self.uvm.note_use(old);
             Usable { frame: old, prot }
         };
         self.uvm.count(Counter::FltAnon);
@@ -247,7 +247,7 @@ impl Fault<'_> {
             },
         };
         let page = self.uvm.page(frame);
-        self.uvm.activate(frame);
+        self.uvm.note_use(frame);
         if self.pass == Pass::Wire {
             // What is wired stays in memory. (A page that is only copied gives up nothing that it needs.)
             Held::Object(object, &mut pages, index).give_slot_up(self.uvm);

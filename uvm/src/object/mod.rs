@@ -298,7 +298,7 @@ impl UvmObject {
                 let mut pages = this.lock();
                 match pages.at(uvm, index) {
                     Resident::Valid(frame) => {
-                        uvm.activate(frame);
+                        uvm.note_use(frame);
                         return Ok(PageHold::new(uvm, frame));
                     }
                     Resident::Busy(frame) => Some(PageHold::new(uvm, frame)),

@@ -32,6 +32,8 @@ use crate::object::{Behind, PageHold, Pager, PagerError, Resident, UvmObject};
 use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::fresh::Fresh;
+use crate::page::queues::Sort;
+use crate::policy::nonresident::Key;
 use crate::pool::{OutOfMemory, Ref};
 
 /// Most pages in one read.
@@ -424,6 +426,7 @@ impl PageIn {
             frames,
         } = self;
         let size = object.size();
+        let mut refault = None;
         uvm.meter().lower(Gauge::PagingIn, frames.len() as u64);
         {
             let mut pages = object.lock();
@@ -443,7 +446,9 @@ impl PageIn {
                     }
                     page.clear(PageFlags::FAKE | PageFlags::ZERO);
                     page.set(PageFlags::CLEAN);
-                    uvm.activate(frame);
+                    if uvm.page_returns(frame, Key::file(&object, index)) {
+                        refault = Some(Sort::of(page));
+                    }
                 } else {
                     if cluster_failed {
                         page.set(PageFlags::RELEASED);
@@ -452,6 +457,9 @@ impl PageIn {
                 }
                 uvm.unbusy(frame);
             }
+        }
+        if let Some(sort) = refault {
+            uvm.note_refault_cost(sort);
         }
         for frame in frames {
             uvm.let_go(frame);

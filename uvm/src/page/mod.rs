@@ -90,6 +90,8 @@ bitflags! {
         const REFERENCED = 1 << 1;
         /// Some hold of it is a loan ([`crate::loan`]). Says nothing once no hold is left ([`Page::is_lent`]).
         const LOANED = 1 << 2;
+        /// Read from its store and not yet seen in use by a scan: the first use that one finds is the one it was read for.
+        const ONCE = 1 << 3;
     }
 }
 

@@ -1,11 +1,11 @@
 //! The paging queues: which resident pages may be evicted, and in which order.
 //!
 //! # What this owns
-//! The active and the inactive queue, oldest page first, linked through the pages. A page is on at
+//! An active and an inactive queue for each [`Sort`] of memory, oldest page first, linked through the pages. A page is on at
 //! most one. It does not decide anything: that is `pdaemon` and `policy`.
 //!
 //! # How it synchronises
-//! One lock for both queues, which the fault path never takes: a change that it wants is written in
+//! One lock for all queues, which the fault path never takes: a change that it wants is written in
 //! the page (`Page::queue`) and noted in the CPU's *batch*; when the batch is full the lock is
 //! taken once for all of it. Whatever the page says by then is done, so a note about a page that
 //! was freed or changed its mind meanwhile is harmless. Order: batch, then queues; both are last in
@@ -20,7 +20,7 @@ use crate::Uvm;
 use crate::addr::Frame;
 use crate::lock::{QUEUE_BATCH, QUEUES, SpinLock};
 use crate::meter::{Counter, Gauge};
-use crate::page::{NIL, Page, PageArray};
+use crate::page::{NIL, Page, PageArray, PageAttrs, PageFlags};
 use crate::percpu::PerCpu;
 use crate::pool::OutOfMemory;
 
@@ -36,25 +36,66 @@ pub enum Queue {
     Inactive,
 }
 
-/// Lengths of the queues, pending changes counted as if done.
+/// What a page holds. Each sort has queues of its own, so that which of them gives way is a choice ([`crate::policy`]) and not a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Sort {
+    /// Anonymous memory.
+    Anon,
+    /// A page of a file.
+    File,
+    /// A page of a file that is mapped as a program's text.
+    Exec,
+}
+
+impl Sort {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Anon, Self::File, Self::Exec];
+
+    /// The sort of a page that belongs to an anon or object.
+    #[must_use]
+    pub fn of(page: &Page) -> Self {
+        let flags = page.flags();
+        if flags.intersects(PageFlags::ANON.union(PageFlags::AOBJ)) {
+            Self::Anon
+        } else if flags.contains(PageFlags::EXEC) {
+            Self::Exec
+        } else {
+            Self::File
+        }
+    }
+}
+
+/// Lengths of the queues, pending changes counted as if done. By [`Sort`], or added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounts {
-    /// Pages on the active queue.
+    /// Pages on an active queue.
     pub active: usize,
-    /// Pages on the inactive queue.
+    /// Pages on an inactive queue.
     pub inactive: usize,
+}
+
+impl QueueCounts {
+    /// Pages on either.
+    #[must_use]
+    pub const fn total(self) -> usize {
+        self.active + self.inactive
+    }
 }
 
 /// Bits of `Page::queue`: which list the page is linked in (changed under the queue lock) ...
 const ON_ACTIVE: u8 = 1;
 const ON_INACTIVE: u8 = 2;
 const ON: u8 = ON_ACTIVE | ON_INACTIVE;
+/// (with the sort that the page was of when it was linked),
+const SORT_SHIFT: u32 = 4;
+const SORT: u8 = 3 << SORT_SHIFT;
 /// ... and where it shall go (noted in some batch).
 const TO_ACTIVE: u8 = 4;
 const TO_INACTIVE: u8 = 8;
 const TO: u8 = TO_ACTIVE | TO_INACTIVE;
 
-/// Both queues and the batches.
+/// The queues and the batches.
 pub(crate) struct Queues {
     lists: SpinLock<Lists, QUEUES>,
     batches: PerCpu<Batch>,
@@ -65,8 +106,9 @@ struct Batch(SpinLock<ArrayVec<Frame, BATCH>, QUEUE_BATCH>);
 
 #[derive(Default)]
 struct Lists {
-    active: List,
-    inactive: List,
+    /// By sort.
+    active: [List; Sort::ALL.len()],
+    inactive: [List; Sort::ALL.len()],
 }
 
 /// Oldest at the head.
@@ -112,18 +154,26 @@ impl List {
 }
 
 impl Lists {
-    fn of(&mut self, queue: Queue) -> &mut List {
+    fn of(&mut self, queue: Queue, sort: usize) -> &mut List {
         match queue {
-            Queue::Active => &mut self.active,
-            Queue::Inactive => &mut self.inactive,
+            Queue::Active => &mut self.active[sort],
+            Queue::Inactive => &mut self.inactive[sort],
         }
     }
 
     fn unlink(&mut self, pages: &PageArray, frame: Frame, state: u8) {
+        let sort = usize::from((state & SORT) >> SORT_SHIFT);
         match state & ON {
-            ON_ACTIVE => self.active.remove(pages, frame),
-            ON_INACTIVE => self.inactive.remove(pages, frame),
+            ON_ACTIVE => self.active[sort].remove(pages, frame),
+            ON_INACTIVE => self.inactive[sort].remove(pages, frame),
             _ => {}
+        }
+    }
+
+    fn counts(&self, sort: Sort) -> QueueCounts {
+        QueueCounts {
+            active: self.active[sort as usize].count,
+            inactive: self.inactive[sort as usize].count,
         }
     }
 
@@ -135,10 +185,11 @@ impl Lists {
             TO_INACTIVE => (Queue::Inactive, ON_INACTIVE),
             _ => return,
         };
+        let sort = Sort::of(page) as u8;
         // Exchanged before the links change: who asks again from here on notes the page again.
-        let old = page.queue.swap(on, Relaxed);
+        let old = page.queue.swap(on | sort << SORT_SHIFT, Relaxed);
         self.unlink(pages, frame, old);
-        self.of(list).push(pages, frame);
+        self.of(list, usize::from(sort)).push(pages, frame);
     }
 }
 
@@ -152,7 +203,7 @@ impl Queues {
 
     /// Notes that `page` shall go where `to` says, wherever it is.
     fn note(&self, uvm: &Uvm, frame: Frame, page: &Page, to: u8) {
-        let noted = |state| Some(state & ON | to);
+        let noted = |state| Some(state & (ON | SORT) | to);
         let old = page.queue.fetch_update(Relaxed, Relaxed, noted);
         if old.unwrap_or(0) & TO == 0 {
             self.batch(uvm, frame);
@@ -182,7 +233,7 @@ impl Queues {
 /// Whether a page in this state is on the active queue, or noted for it.
 #[inline]
 const fn is_active(state: u8) -> bool {
-    state & TO == TO_ACTIVE || state == ON_ACTIVE
+    state & TO == TO_ACTIVE || state & (ON | TO) == ON_ACTIVE
 }
 
 impl Uvm {
@@ -197,7 +248,27 @@ impl Uvm {
         }
     }
 
-    /// The same for a page fresh from the free list, which is on no queue and nobody else's yet.
+    /// Notes that a page has been used through something else than a translation, or gets one. An inactive page becomes active,
+    /// unless it has just been read for this use ([`PageAttrs::ONCE`]): then a scan decides. As cheap as [`Self::activate`] for
+    /// active ones. Caller holds the owner's lock.
+    #[inline]
+    pub fn note_use(&self, frame: Frame) {
+        let page = self.page(frame);
+        if !is_active(page.queue.load(Relaxed)) {
+            self.note_other_use(frame, page);
+        }
+    }
+
+    #[inline(never)]
+    fn note_other_use(&self, frame: Frame, page: &Page) {
+        if page.attrs().contains(PageAttrs::ONCE) {
+            page.note_attrs(PageAttrs::REFERENCED);
+        } else {
+            self.activate_other(frame, page);
+        }
+    }
+
+    /// [`Self::activate`] for a page fresh from the free list, which is on no queue and nobody else's yet.
     #[inline]
     pub(crate) fn activate_fresh(&self, frame: Frame, page: &Page) {
         debug_assert!(page.queue.load(Relaxed) == 0 && page.wire_count() == 0);
@@ -223,7 +294,7 @@ impl Uvm {
     pub fn deactivate(&self, frame: Frame) {
         let page = self.page(frame);
         let state = page.queue.load(Relaxed);
-        let inactive = state & TO == TO_INACTIVE || state == ON_INACTIVE;
+        let inactive = state & TO == TO_INACTIVE || state & (ON | TO) == ON_INACTIVE;
         if !inactive && page.wire_count() == 0 {
             self.queues.note(self, frame, page, TO_INACTIVE);
         }
@@ -308,26 +379,34 @@ impl Uvm {
         }
     }
 
-    /// Lengths of the queues. Does pending changes first.
+    /// Lengths of the queues, all sorts added up. Does pending changes first.
     #[must_use]
     pub fn queue_counts(&self) -> QueueCounts {
+        self.queue_counts_by_sort()
+            .iter()
+            .fold(QueueCounts::default(), |sum, counts| QueueCounts {
+                active: sum.active + counts.active,
+                inactive: sum.inactive + counts.inactive,
+            })
+    }
+
+    /// Lengths of the queues of each sort, in the order of [`Sort::ALL`]. Does pending changes first.
+    #[must_use]
+    pub fn queue_counts_by_sort(&self) -> [QueueCounts; Sort::ALL.len()] {
         self.flush_queue_batches();
         let lists = self.queues.lists.lock();
-        QueueCounts {
-            active: lists.active.count,
-            inactive: lists.inactive.count,
-        }
+        Sort::ALL.map(|sort| lists.counts(sort))
     }
 
     /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the
     /// young end and adds them to `out`, oldest first. Only hints: by the time they are looked at
     /// they may be gone ([`Page::owner_ref`]). A scan of a whole queue ends after as many pages as
     /// the queue had when it began.
-    pub fn rotate<const N: usize>(&self, queue: Queue, out: &mut ArrayVec<Frame, N>) {
+    pub fn rotate<const N: usize>(&self, queue: Queue, sort: Sort, out: &mut ArrayVec<Frame, N>) {
         self.flush_queue_batches();
         self.count(Counter::QueueLocks);
         let mut lists = self.queues.lists.lock();
-        let list = lists.of(queue);
+        let list = lists.of(queue, sort as usize);
         for _ in 0..list.count.min(out.remaining_capacity()) {
             let frame = Frame::new(list.head);
             list.remove(self.pages(), frame);
@@ -346,16 +425,18 @@ impl Uvm {
         }
     }
 
-    /// Calls `f` with each page of a queue, oldest first, under the queue lock. For `check`.
+    /// Calls `f` with each page of a queue, one sort after the other, oldest first, under the queue lock. For `check`.
     pub fn for_each_queued(&self, queue: Queue, mut f: impl FnMut(Frame) -> ControlFlow<()>) {
         self.flush_queue_batches();
         let mut lists = self.queues.lists.lock();
-        let mut number = lists.of(queue).head;
-        while number != NIL {
-            if f(Frame::new(number)).is_break() {
-                return;
+        for sort in Sort::ALL {
+            let mut number = lists.of(queue, sort as usize).head;
+            while number != NIL {
+                if f(Frame::new(number)).is_break() {
+                    return;
+                }
+                number = self.page(Frame::new(number)).next.load(Relaxed);
             }
-            number = self.page(Frame::new(number)).next.load(Relaxed);
         }
     }
 }

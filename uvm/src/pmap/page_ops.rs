@@ -16,7 +16,7 @@ use crate::addr::{Frame, VirtAddr, Vpn};
 use crate::lock::{self, PMAP};
 use crate::machine::CpuSet;
 use crate::meter::Counter;
-use crate::page::PageAttrs;
+use crate::page::{Page, PageAttrs};
 use crate::pool::Ref;
 use crate::prot::Prot;
 
@@ -29,6 +29,8 @@ type Flushes = ArrayVec<(Ref<Pmap>, Vpn), BATCH>;
 enum Which {
     All,
     Unwired,
+    /// All, if none of them has been used.
+    Idle,
 }
 
 /// How far one hold of the identity lock got.
@@ -37,6 +39,8 @@ enum Pass {
     Done,
     /// There may be more: too many for one batch, or one that another CPU was at.
     Again,
+    /// A use was found, which ends it.
+    Used,
 }
 
 impl Uvm {
@@ -98,10 +102,13 @@ impl Uvm {
     /// idle.
     pub fn clear_reference(&self, frame: Frame) -> bool {
         let page = self.page(frame);
-        let identity = page.lock_identity();
+        self.clear_reference_in(&page.lock_identity(), page)
+    }
+
+    fn clear_reference_in(&self, identity: &Identity<'_>, page: &Page) -> bool {
         let mut set = false;
         for (root, vpn) in identity.mappings() {
-            if let Some(slot) = self.entry(&identity, root, vpn) {
+            if let Some(slot) = self.entry(identity, root, vpn) {
                 set |= change(slot, |old| {
                     let new = old.without_attrs(PageAttrs::REFERENCED);
                     (new != old).then_some(new)
@@ -117,7 +124,8 @@ impl Uvm {
     /// return: nobody can use the rights any more.
     pub fn page_protect(&self, frame: Frame, prot: Prot) {
         if !prot.contains(Prot::READ) {
-            return self.remove_mappings(frame, Which::All);
+            self.remove_mappings(frame, Which::All);
+            return;
         }
         let tighten = |old: Pte| {
             let new = old.restricted(prot);
@@ -131,6 +139,12 @@ impl Uvm {
     /// does not (he shows the object itself).
     pub fn remove_unwired(&self, frame: Frame) {
         self.remove_mappings(frame, Which::Unwired);
+    }
+
+    /// Clears the referenced bit; if it was not set all translations of the page go, as with [`Self::page_protect`], and the answer is
+    /// `true`. For the pagedaemon's second chance.
+    pub fn remove_if_idle(&self, frame: Frame) -> bool {
+        self.remove_mappings(frame, Which::Idle)
     }
 
     /// Changes all entries of a page by `new`, flushing those that changed; `clear` is cleared in
@@ -153,9 +167,9 @@ impl Uvm {
                 self.change_some(&identity, frame, &new, &mut flushes)
             };
             *set |= !flushes.is_empty();
-            self.flush_mappings(flushes);
+            self.flush_mappings(&mut flushes);
             match pass {
-                Pass::Done => break,
+                Pass::Done | Pass::Used => break,
                 Pass::Again => core::hint::spin_loop(),
             }
         }
@@ -198,36 +212,50 @@ impl Uvm {
         Pass::Done
     }
 
-    fn remove_mappings(&self, frame: Frame, which: Which) {
+    /// Takes translations away; whether all of `which` are gone.
+    fn remove_mappings(&self, frame: Frame, which: Which) -> bool {
         let page = self.page(frame);
-        loop {
+        let gone = loop {
             let mut flushes = Flushes::new();
             let pass = {
                 let mut identity = page.lock_identity();
-                loop {
-                    let Some((root, vpn)) = self.next_to_remove(&identity, which) else {
-                        break Pass::Done;
-                    };
-                    if flushes.is_full()
-                        || !self.remove_mapping(&mut identity, frame, root, vpn, &mut flushes)
-                    {
-                        break Pass::Again;
-                    }
+                // Looked at again after a pass that was not the last: what is gone stays gone, the rest stays.
+                if which == Which::Idle && self.clear_reference_in(&identity, page) {
+                    Pass::Used
+                } else {
+                    self.remove_some(&mut identity, frame, which, &mut flushes)
                 }
             };
-            self.flush_mappings(flushes);
+            self.flush_mappings(&mut flushes);
             match pass {
-                Pass::Done => break,
+                Pass::Done => break true,
+                Pass::Used => break false,
                 Pass::Again => core::hint::spin_loop(),
             }
-        }
+        };
         self.flush_stragglers();
+        gone
+    }
+
+    fn remove_some(
+        &self,
+        identity: &mut Identity<'_>,
+        frame: Frame,
+        which: Which,
+        flushes: &mut Flushes,
+    ) -> Pass {
+        while let Some((root, vpn)) = self.next_to_remove(identity, which) {
+            if flushes.is_full() || !self.remove_mapping(identity, frame, root, vpn, flushes) {
+                return Pass::Again;
+            }
+        }
+        Pass::Done
     }
 
     /// The first mapping of a page that shall go.
     fn next_to_remove(&self, identity: &Identity<'_>, which: Which) -> Option<(Frame, Vpn)> {
         match which {
-            Which::All => identity.first(),
+            Which::All | Which::Idle => identity.first(),
             // One that another CPU is at counts as well: what it will be is not known yet.
             Which::Unwired => identity.mappings().find(|&(root, vpn)| {
                 let entry = self.entry(identity, root, vpn);
@@ -295,9 +323,9 @@ impl Uvm {
         unsafe { Ref::try_from_ptr(pmap) }
     }
 
-    fn flush_mappings(&self, flushes: Flushes) {
+    fn flush_mappings(&self, flushes: &mut Flushes) {
         lock::assert_none_from(PMAP, "flushing a page's mappings");
-        for (pmap, vpn) in flushes {
+        for (pmap, vpn) in flushes.drain(..) {
             let cpus = pmap.cpus();
             if !cpus.is_empty() {
                 self.count(Counter::TlbFlush);

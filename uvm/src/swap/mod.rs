@@ -118,6 +118,11 @@ impl SwapSlot {
         (self.0.get() & (MAX_PAGES as u32 - 1)) as usize
     }
 
+    /// A number that no other slot has.
+    pub(crate) const fn number(self) -> u32 {
+        self.0.get()
+    }
+
     /// The slot `n` further on, on the same device.
     pub(crate) fn offset(self, n: isize) -> Option<Self> {
         let page = self.page().checked_add_signed(n)?;

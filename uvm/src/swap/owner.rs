@@ -8,6 +8,7 @@ use crate::anon::{Anon, AnonInner};
 use crate::meter::Gauge;
 use crate::object::{ObjectPages, UvmObject};
 use crate::page::PageFlags;
+use crate::policy::nonresident::Key;
 use crate::pool::{OutOfMemory, Ref};
 use crate::swap::SwapSlot;
 
@@ -92,6 +93,9 @@ impl Held<'_> {
     /// Takes the frame out: from now on the page is on swap only. Nothing maps it. Still BUSY it is freed when its last hold goes.
     pub(crate) fn evict(&mut self, uvm: &Uvm) {
         debug_assert!(self.slot().is_some(), "an evicted page has a slot");
+        if let Some(slot) = self.slot() {
+            uvm.upper.memory.gone.note(Key::slot(slot));
+        }
         match self {
             Self::Anon(_, inner) => Anon::evict(inner, uvm),
             Self::Object(object, pages, index) => object.remove(pages, uvm, *index),

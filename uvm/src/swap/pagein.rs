@@ -24,6 +24,8 @@ use crate::object::{PageHold, UvmObject};
 use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::fresh::Fresh;
+use crate::page::queues::Sort;
+use crate::policy::nonresident::Key;
 use crate::pool::{OutOfMemory, Ref};
 
 /// Largest read-ahead, in pages.
@@ -351,6 +353,7 @@ impl SwapIn {
         } = self;
         let pages = owners.len();
         let cluster_failed = result.is_err() && pages > 1;
+        let mut refault = false;
         uvm.meter().lower(Gauge::PagingIn, pages as u64);
         let mut frames = ArrayVec::<Frame, CLUSTER>::new();
         for i in 0..pages {
@@ -362,10 +365,9 @@ impl SwapIn {
                 if result.is_ok() {
                     page.clear(PageFlags::FAKE | PageFlags::ZERO);
                     page.set(PageFlags::CLEAN);
-                    match i == usize::from(wanted) {
-                        true => uvm.activate(frame),
-                        // Only a use shows that it was wanted.
-                        false => uvm.deactivate(frame),
+                    if let Some(slot) = held.slot() {
+                        let lately = uvm.page_returns(frame, Key::slot(slot));
+                        refault |= lately && i == usize::from(wanted);
                     }
                 } else {
                     if cluster_failed {
@@ -376,6 +378,9 @@ impl SwapIn {
                 uvm.unbusy(frame);
                 frames.push(frame);
             });
+        }
+        if refault {
+            uvm.note_refault_cost(Sort::Anon);
         }
         // Before who waits runs: an anon that one amap shows is then its alone.
         drop(owners);

@@ -31,8 +31,8 @@ pub const WORKERS: usize = 32;
 
 /// A page on its way out, BUSY.
 pub(crate) struct Leaving {
-    owner: Owner,
-    frame: Frame,
+    pub(crate) owner: Owner,
+    pub(crate) frame: Frame,
 }
 
 /// Pages that are written together.
@@ -103,15 +103,9 @@ pub async fn pageout_worker(uvm: Arc<Uvm>) {
 }
 
 impl Uvm {
-    /// Puts a page of anonymous memory, which nobody maps, holds or has wired, on its way out. The caller has `held`, its owner's
-    /// lock's contents, and `owner` is that owner.
-    pub(crate) fn send_off(
-        &self,
-        cluster: &mut Cluster,
-        owner: Owner,
-        held: &mut super::owner::Held<'_>,
-        frame: Frame,
-    ) {
+    /// Puts a page of anonymous memory, which nobody maps, holds or has wired, on its way out: the caller adds it to a cluster. It has
+    /// `held`, its owner's lock's contents.
+    pub(crate) fn send_off(&self, held: &mut super::owner::Held<'_>, frame: Frame) {
         let page = self.page(frame);
         held.give_slot_up(self);
         // What was written until now goes out with it; nobody can write from here on.
@@ -119,7 +113,6 @@ impl Uvm {
         page.set_busy();
         page.set(PageFlags::PAGEOUT);
         self.meter().raise(Gauge::Paging, 1);
-        cluster.push(Leaving { owner, frame });
     }
 
     /// Hands a cluster to the workers. Awaits that not too many are in flight.

@@ -40,7 +40,7 @@ fn oldest_first() {
     assert_eq!(queued(&host, Queue::Active), [f[1], f[3], f[0]]);
     assert_eq!(queued(&host, Queue::Inactive), [f[2]]);
     let mut two = ArrayVec::<Frame, 2>::new();
-    host.uvm.rotate(Queue::Active, &mut two);
+    host.uvm.rotate(Queue::Active, Sort::File, &mut two);
     assert_eq!(two.as_slice(), [f[1], f[3]]);
     assert_eq!(queued(&host, Queue::Active), [f[0], f[1], f[3]]);
     assert_eq!(

@@ -1,0 +1,214 @@
+//! The pages that were evicted lately: how the pagedaemon learns that it evicts too soon.
+//!
+//! # What this owns
+//! For about as many evictions as there are frames, which page went and when. "When" is counted in evictions: a page that comes back
+//! after *n* others went would have stayed, had memory been *n* pages larger. That distance tells a page that belongs to a working set
+//! from one that comes by once in a long round.
+//!
+//! # Where the idea is from
+//! CLOCK-Pro's non-resident pages and their place in NetBSD's `uvm_pdpolicy_clockpro.c` (fixed hash buckets, so that remembering costs no
+//! allocation), and the refault distance of Linux's `mm/workingset.c`.
+//!
+//! # How it synchronises
+//! Sets of 16 entries, a cache line each; an entry is one atomic word. Two who evict or return at once may overwrite one another's
+//! entry: the page then counts as never seen, nothing worse. All memory is allocated when the pagedaemon starts; without it nothing is
+//! remembered.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use conquer_once::spin::OnceCell;
+
+use crate::addr::PageIndex;
+use crate::object::UvmObject;
+use crate::pool::{OutOfMemory, Ref};
+use crate::swap::SwapSlot;
+
+/// Entries in a set.
+const WAYS: usize = 16;
+/// Entries in a chunk, which fills a heap block, and chunks in a row: no block is larger than a page.
+const CHUNK: usize = 1008;
+const ROW: usize = 128;
+/// Stamps in a frame's worth of memory: how finely distances are told apart.
+const GRAIN: usize = 1024;
+
+/// A page, as it is known while it is not in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key(u64);
+
+impl Key {
+    /// Of a page of a file.
+    pub(crate) fn file(object: &Ref<UvmObject>, index: PageIndex) -> Self {
+        Self::of(Ref::as_ptr(object).addr().get() as u64, index.0)
+    }
+
+    /// Of anonymous memory: its place on swap. (No object has such an address.)
+    pub(crate) fn slot(slot: SwapSlot) -> Self {
+        Self::of(1, slot.number().into())
+    }
+
+    /// Multiply and fold, twice: nobody picks keys to collide.
+    const fn of(a: u64, b: u64) -> Self {
+        const fn fold(word: u64, by: u64) -> u64 {
+            let product = word as u128 * by as u128;
+            (product ^ (product >> 64)) as u64
+        }
+        let first = fold(a, 0x9e37_79b9_7f4a_7c15);
+        Self(fold(first ^ b, 0xd6e8_feb8_6659_fd93))
+    }
+}
+
+/// An entry: a fingerprint, never 0, and a stamp. 0 is an empty one.
+const fn pack(fingerprint: u16, stamp: u16) -> u32 {
+    (fingerprint as u32) << 16 | stamp as u32
+}
+
+/// See the module's docs.
+pub(crate) struct Nonresident {
+    table: OnceCell<Vec<Vec<Vec<AtomicU32>>>>,
+    /// Evictions since boot, and how many of them share a stamp.
+    evictions: AtomicU64,
+    unit: u64,
+}
+
+impl Nonresident {
+    pub(crate) fn new(managed: usize) -> Self {
+        Self {
+            table: OnceCell::uninit(),
+            evictions: AtomicU64::new(0),
+            unit: managed.div_ceil(GRAIN).max(1) as u64,
+        }
+    }
+
+    /// Allocates the memory for `entries` pages, once.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]: it goes on without.
+    pub(crate) fn allocate(&self, entries: usize) -> Result<(), OutOfMemory> {
+        let chunks = entries.div_ceil(CHUNK).max(1);
+        let mut table = Vec::new();
+        reserve(&mut table, chunks.div_ceil(ROW))?;
+        for at in (0..chunks).step_by(ROW) {
+            let mut row = Vec::new();
+            reserve(&mut row, ROW.min(chunks - at))?;
+            for _ in at..chunks.min(at + ROW) {
+                let mut chunk = Vec::new();
+                reserve(&mut chunk, CHUNK)?;
+                chunk.resize_with(CHUNK, || AtomicU32::new(0));
+                row.push(chunk);
+            }
+            table.push(row);
+        }
+        self.table.init_once(|| table);
+        Ok(())
+    }
+
+    /// The set that a page's entry is in, and the entry's fingerprint.
+    fn set(&self, key: Key) -> Option<(&[AtomicU32], u16)> {
+        let table = self.table.get()?;
+        let sets = CHUNK / WAYS;
+        let chunks = (table.len() - 1) * ROW + table.last()?.len();
+        let set = (key.0 >> 16) as usize % (chunks * sets);
+        let (chunk, within) = (set / sets, set % sets * WAYS);
+        let entries = &table[chunk / ROW][chunk % ROW][within..within + WAYS];
+        Some((entries, key.0 as u16 | 1))
+    }
+
+    fn stamp(&self) -> u16 {
+        (self.evictions.load(Relaxed) / self.unit) as u16
+    }
+
+    /// A page has been evicted.
+    pub(crate) fn note(&self, key: Key) {
+        self.evictions.fetch_add(1, Relaxed);
+        let Some((set, fingerprint)) = self.set(key) else {
+            return;
+        };
+        let now = self.stamp();
+        let mut victim = &set[0];
+        let mut oldest = 0;
+        for entry in set {
+            let word = entry.load(Relaxed);
+            // An older eviction of the same page, or of one that is gone: its place on swap has been used again.
+            if word == 0 || (word >> 16) as u16 == fingerprint {
+                victim = entry;
+                break;
+            }
+            let age = now.wrapping_sub(word as u16);
+            if age >= oldest {
+                (victim, oldest) = (entry, age);
+            }
+        }
+        victim.store(pack(fingerprint, now), Relaxed);
+    }
+
+    /// A page comes back: how many evictions ago it went, if that is known. It is forgotten.
+    pub(crate) fn take(&self, key: Key) -> Option<u64> {
+        let (set, fingerprint) = self.set(key)?;
+        let found = set
+            .iter()
+            .find(|entry| (entry.load(Relaxed) >> 16) as u16 == fingerprint)?;
+        let word = found.swap(0, Relaxed);
+        ((word >> 16) as u16 == fingerprint)
+            .then(|| u64::from(self.stamp().wrapping_sub(word as u16)) * self.unit)
+    }
+}
+
+fn reserve<T>(vec: &mut Vec<T>, len: usize) -> Result<(), OutOfMemory> {
+    vec.try_reserve_exact(len).map_err(|_| OutOfMemory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u64) -> Key {
+        Key::of(8, n)
+    }
+
+    #[test]
+    fn distance_is_counted_in_evictions() {
+        let pages = Nonresident::new(1000);
+        pages.note(key(0));
+        assert_eq!(
+            pages.take(key(0)),
+            None,
+            "nothing is remembered without memory"
+        );
+        pages.allocate(1000).unwrap();
+        pages.note(key(1));
+        for n in 100..150 {
+            pages.note(key(n));
+        }
+        assert_eq!(pages.take(key(1)), Some(50));
+        assert_eq!(pages.take(key(1)), None, "forgotten");
+        assert_eq!(pages.take(key(149)), Some(0));
+        assert_eq!(pages.take(key(99)), None);
+    }
+
+    #[test]
+    fn a_page_evicted_again_went_the_second_time() {
+        let pages = Nonresident::new(1000);
+        pages.allocate(1000).unwrap();
+        pages.note(key(1));
+        (100..120).for_each(|n| pages.note(key(n)));
+        pages.note(key(1));
+        (200..203).for_each(|n| pages.note(key(n)));
+        assert_eq!(pages.take(key(1)), Some(3));
+        assert_eq!(pages.take(key(1)), None);
+    }
+
+    #[test]
+    fn of_as_many_as_there_are_entries_nearly_all_are_remembered_and_of_older_ones_few() {
+        const N: u64 = 20_000;
+        let pages = Nonresident::new(N as usize);
+        pages.allocate(N as usize).unwrap();
+        (0..3 * N).for_each(|n| pages.note(key(n)));
+        let known =
+            |from: u64, to: u64| (from..to).filter(|&n| pages.take(key(n)).is_some()).count();
+        let late = known(5 * N / 2, 3 * N);
+        assert!(late as u64 > N / 2 * 98 / 100, "{late}");
+        let old = known(0, N);
+        assert!((old as u64) < N / 10, "{old}");
+    }
+}
