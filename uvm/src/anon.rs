@@ -140,12 +140,14 @@ impl Anon {
         uvm.meter().raise(Gauge::Anonpages, 1);
     }
 
-    /// Disowns its own frame: from now on it is on swap only. Nothing maps the page. The caller has it locked.
-    pub(crate) fn evict(inner: &mut AnonInner, uvm: &Uvm) {
-        if let Some(frame) = inner.frame.take() {
-            uvm.meter().lower(Gauge::Anonpages, 1);
-            uvm.disown(frame);
-        }
+    /// Takes its own frame out: from now on it is on swap only. Nothing maps the page. The caller has it locked, and frees the frame if the
+    /// answer is `true`.
+    pub(crate) fn evict(inner: &mut AnonInner, uvm: &Uvm) -> bool {
+        let Some(frame) = inner.frame.take() else {
+            return false;
+        };
+        uvm.meter().lower(Gauge::Anonpages, 1);
+        uvm.take_owner_off(frame)
     }
 
     #[inline]

@@ -282,7 +282,7 @@ impl Uvm {
 
     /// Looks at each inactive page at most once, the sorts of memory by turns in proportion to `weights`.
     async fn scan_inactive(&self, pass: &mut Pass, weights: [u64; Sort::ALL.len()]) {
-        let mut cluster = Cluster::new();
+        let mut cluster = Cluster::default();
         let mut left = self.queue_counts_by_sort().map(|queues| queues.inactive);
         let mut turns = Turns::default();
         while self.should_scan() {
@@ -290,42 +290,63 @@ impl Uvm {
                 break;
             };
             let mut batch = ArrayVec::<Frame, BATCH>::new();
-            self.rotate(Queue::Inactive, sort, &mut batch);
+            self.take_oldest(Queue::Inactive, sort, &mut batch);
             let left = &mut left[sort as usize];
-            batch.truncate(*left);
             *left = if batch.is_empty() {
                 0
             } else {
-                *left - batch.len()
+                left.saturating_sub(self.evict_some(sort, &batch, &mut cluster, pass))
             };
-            for &frame in &batch {
-                self.count(Counter::Pdscans);
-                match self.evict(frame, &mut cluster) {
-                    Fate::Leaves if cluster.is_full() => self.hand_over(&mut cluster).await,
-                    Fate::Leaves => {}
-                    Fate::Freed => {
-                        self.count(Counter::Pdfreed);
-                        pass.freed += 1;
-                    }
-                    Fate::Later => {
-                        self.count(Counter::Pdbusy);
-                        pass.later += 1;
-                    }
-                    Fate::Reactivated => {
-                        self.count(Counter::Pdreact);
-                        // Used just now; next time it may not be.
-                        pass.later += 1;
-                    }
-                    Fate::Once => {
-                        self.count(Counter::Pdonce);
-                        pass.later += 1;
-                    }
-                    Fate::Stays => {}
-                }
+            if cluster.is_full() {
+                self.hand_over(&mut cluster).await;
             }
             executor::yield_now().await;
         }
         self.hand_over(&mut cluster).await;
+    }
+
+    /// Looks at inactive pages, which have been taken off their queue, until `cluster` is full; how many it looked at. All are back when it
+    /// returns.
+    fn evict_some(
+        &self,
+        sort: Sort,
+        batch: &[Frame],
+        cluster: &mut Cluster,
+        pass: &mut Pass,
+    ) -> usize {
+        let mut looked_at = 0;
+        let (mut freed, mut busy, mut used, mut once) = (0, 0, 0, 0);
+        while looked_at < batch.len() && !cluster.is_full() {
+            match self.evict(batch[looked_at], cluster) {
+                Fate::Freed => freed += 1,
+                Fate::Later => busy += 1,
+                Fate::Reactivated => used += 1,
+                Fate::Once => once += 1,
+                Fate::Leaves | Fate::Stays => {}
+            }
+            looked_at += 1;
+        }
+        let (seen, unseen) = batch.split_at(looked_at);
+        self.put_back(seen);
+        self.put_back_unseen(unseen);
+        pass.freed += freed;
+        // Used just now, next time they may not be.
+        pass.later += busy + used + once;
+        self.count_n(Counter::Pdscans, looked_at);
+        let scanned = match sort {
+            Sort::Anon => Counter::Pdanscan,
+            Sort::File | Sort::Exec => Counter::Pdobscan,
+        };
+        self.count_n(scanned, looked_at);
+        for (counter, n) in [
+            (Counter::Pdfreed, freed),
+            (Counter::Pdbusy, busy),
+            (Counter::Pdreact, used),
+            (Counter::Pdonce, once),
+        ] {
+            self.count_n(counter, n);
+        }
+        looked_at
     }
 
     /// Moves the oldest active pages that could be evicted to the inactive queues, up to the target of each sort.
@@ -340,13 +361,13 @@ impl Uvm {
                 .max(freetarg + 1);
             while left > 0 && (self.torture_evict() || (queues().inactive as u64) < target) {
                 let mut batch = ArrayVec::<Frame, BATCH>::new();
-                self.rotate(Queue::Active, sort, &mut batch);
-                batch.truncate(left);
+                self.take_oldest(Queue::Active, sort, &mut batch);
                 if batch.is_empty() {
                     break;
                 }
                 batch.iter().for_each(|&frame| self.cool(frame));
-                left -= batch.len();
+                self.put_back(&batch);
+                left = left.saturating_sub(batch.len());
                 executor::yield_now().await;
             }
         }
@@ -401,33 +422,42 @@ impl Uvm {
 
     /// Looks at one inactive page. The last reference to its owner may go here: not under its lock.
     fn evict(&self, frame: Frame, cluster: &mut Cluster) -> Fate {
+        if self.is_first_use(frame) {
+            return Fate::Once;
+        }
         let Some(owner) = self.owner_of(frame) else {
             return Fate::Stays;
         };
         let tried = match &owner {
-            Owner::Anon(anon) => {
-                self.count(Counter::Pdanscan);
-                let held = anon.try_lock();
-                held.map(|mut inner| self.evict_from(frame, &mut Held::Anon(anon, &mut inner)))
-            }
-            Owner::Object(object, index) => {
-                self.count(Counter::Pdobscan);
-                let held = object.try_lock();
-                held.map(|mut pages| {
-                    self.evict_from(frame, &mut Held::Object(object, &mut pages, *index))
-                })
-            }
+            Owner::Anon(anon) => anon.try_lock().map(|mut inner| {
+                self.evict_from(frame, &mut Held::Anon(anon, &mut inner), cluster)
+            }),
+            Owner::Object(object, index) => object.try_lock().map(|mut pages| {
+                let mut held = Held::Object(object, &mut pages, *index);
+                self.evict_from(frame, &mut held, cluster)
+            }),
         };
         let fate = tried.unwrap_or(Fate::Later);
         if fate == Fate::Leaves {
             // BUSY, it is this task's alone.
-            cluster.push(Leaving { owner, frame });
+            cluster.add(Leaving { owner, frame });
         }
         fate
     }
 
+    /// Whether a page has been used, and only as was to be expected of one that has just been read. The bit tells of other uses from now on. Needs
+    /// no owner, since the page stays where it is; while swap is full there is more to do for one that is in use.
+    fn is_first_use(&self, frame: Frame) -> bool {
+        let page = self.page(frame);
+        page.attrs().contains(PageAttrs::ONCE)
+            && self.swap_has_room()
+            && !self.torture_evict()
+            && page.clear_attrs(PageAttrs::ONCE)
+            && self.clear_reference(frame)
+    }
+
     /// The same with its owner locked. What leaves is BUSY from here on.
-    fn evict_from(&self, frame: Frame, held: &mut Held<'_>) -> Fate {
+    fn evict_from(&self, frame: Frame, held: &mut Held<'_>, cluster: &mut Cluster) -> Fate {
         let page = self.page(frame);
         if held.frame() != Some(frame) {
             return Fate::Stays;
@@ -456,7 +486,8 @@ impl Uvm {
             self.activate(frame);
             return Fate::Reactivated;
         }
-        let clean = page.has(PageFlags::CLEAN) && !self.is_modified(frame);
+        // Nothing maps it any more: the page knows all that its translations have noticed.
+        let clean = page.has(PageFlags::CLEAN) && !page.attrs().contains(PageAttrs::MODIFIED);
         match (held, file) {
             (Held::Object(object, pages, index), true) if clean => {
                 object.remove(pages, self, *index);
@@ -468,11 +499,22 @@ impl Uvm {
                 Fate::Stays
             }
             (held, false) if clean && held.slot().is_some() => {
-                held.evict(self);
+                if held.evict(self) {
+                    self.free_frame(frame);
+                }
                 Fate::Freed
             }
             (held, false) => {
-                self.send_off(held, frame);
+                let slot = cluster.next_slot(self).or_else(|| {
+                    // Swap is full, but for the place of before.
+                    held.give_slot_up(self);
+                    cluster.next_slot(self)
+                });
+                let Some(slot) = slot else {
+                    self.activate(frame);
+                    return Fate::Stays;
+                };
+                self.send_off(held, frame, slot, cluster);
                 Fate::Leaves
             }
         }

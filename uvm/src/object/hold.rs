@@ -105,15 +105,22 @@ impl Uvm {
     /// Takes the owner off a page; frees it at once, or when the last hold goes. The caller has the owner
     /// locked, or is its last user.
     pub(crate) fn disown(&self, frame: Frame) {
-        let page = self.page(frame);
         if self.is_mapped(frame) {
             self.page_protect(frame, Prot::empty());
         }
-        page.clear_owner();
-        self.dequeue(frame);
-        if page.orphan() {
+        if self.take_owner_off(frame) {
             self.free_frame(frame);
         }
+    }
+
+    /// Takes the owner off a page that nothing maps. Whether the caller has to free it; else that happens when the last hold goes. The caller has
+    /// the owner locked, or is its last user.
+    #[must_use]
+    pub(crate) fn take_owner_off(&self, frame: Frame) -> bool {
+        let page = self.page(frame);
+        page.clear_owner();
+        self.dequeue(frame);
+        page.orphan()
     }
 
     /// Ends one hold; frees the frame if it was the last one of a disowned page.

@@ -245,6 +245,16 @@ impl UvmObject {
         }
     }
 
+    /// The same; whether the caller has to free the frame ([`Uvm::take_owner_off`]).
+    #[must_use]
+    pub(crate) fn take_out(&self, pages: &mut ObjectPages, uvm: &Uvm, index: PageIndex) -> bool {
+        let Some(frame) = pages.frames.remove(index.0) else {
+            return false;
+        };
+        uvm.meter().lower(resident_gauge(self.is_anonymous()), 1);
+        uvm.take_owner_off(frame)
+    }
+
     /// Puts a fresh, filled frame in the place of the page at `index`, which is disowned. The caller has the object locked and has
     /// taken the old page's translations away.
     pub(crate) fn replace(

@@ -341,20 +341,7 @@ impl Uvm {
     /// # Panics
     /// If it is free already, or not a page that can be freed.
     pub fn free_frame(&self, frame: Frame) {
-        let page = self.page(frame);
-        self.dequeue(frame);
-        let old = page.retire(PageFlags::FREE.union(PageFlags::CACHED));
-        assert!(
-            !old.intersects(
-                PageFlags::FREE
-                    .union(PageFlags::RESERVED)
-                    .union(PageFlags::KERNEL)
-            ),
-            "{frame:?} freed in state {old:?}"
-        );
-        if old.contains(PageFlags::WANTED) {
-            self.wake_busy(frame);
-        }
+        self.retire(frame);
         let cpu = self.cpu();
         self.meter().add(cpu, Counter::Pgfree, 1);
         let mut rounds = self.free.magazines.get(cpu).0.lock();
@@ -372,6 +359,41 @@ impl Uvm {
         }
         if self.has_free_waiters() {
             self.wake_one_free_waiter();
+        }
+    }
+
+    /// The same for several frames: to the lists at once.
+    pub(crate) fn free_pages(&self, frames: &[Frame]) {
+        if frames.is_empty() {
+            return;
+        }
+        frames.iter().for_each(|&frame| self.retire(frame));
+        self.count_n(Counter::Pgfree, frames.len());
+        self.free.flush(self, frames);
+        for _ in frames {
+            if !self.has_free_waiters() {
+                break;
+            }
+            self.wake_one_free_waiter();
+        }
+    }
+
+    /// Takes down the state of a page that is about to be free.
+    #[inline]
+    fn retire(&self, frame: Frame) {
+        let page = self.page(frame);
+        self.dequeue(frame);
+        let old = page.retire(PageFlags::FREE.union(PageFlags::CACHED));
+        assert!(
+            !old.intersects(
+                PageFlags::FREE
+                    .union(PageFlags::RESERVED)
+                    .union(PageFlags::KERNEL)
+            ),
+            "{frame:?} freed in state {old:?}"
+        );
+        if old.contains(PageFlags::WANTED) {
+            self.wake_busy(frame);
         }
     }
 

@@ -136,6 +136,22 @@ impl List {
         self.count += 1;
     }
 
+    fn push_front(&mut self, pages: &PageArray, frame: Frame) {
+        let page = pages.page(frame);
+        page.prev.store(NIL, Relaxed);
+        page.next.store(self.head, Relaxed);
+        if self.head == NIL {
+            self.tail = frame.number();
+        } else {
+            pages
+                .page(Frame::new(self.head))
+                .prev
+                .store(frame.number(), Relaxed);
+        }
+        self.head = frame.number();
+        self.count += 1;
+    }
+
     fn remove(&mut self, pages: &PageArray, frame: Frame) {
         let page = pages.page(frame);
         let (next, prev) = (page.next.load(Relaxed), page.prev.load(Relaxed));
@@ -398,20 +414,72 @@ impl Uvm {
         Sort::ALL.map(|sort| lists.counts(sort))
     }
 
-    /// For the pagedaemon: puts the oldest pages of `queue` (as many as `out` has room for) to the
-    /// young end and adds them to `out`, oldest first. Only hints: by the time they are looked at
-    /// they may be gone ([`Page::owner_ref`]). A scan of a whole queue ends after as many pages as
-    /// the queue had when it began.
-    pub fn rotate<const N: usize>(&self, queue: Queue, sort: Sort, out: &mut ArrayVec<Frame, N>) {
+    /// For the pagedaemon: takes the oldest pages of `queue` (as many as `out` has room for) off it, oldest first, on their way to its
+    /// young end. It looks at them and does to them what it wants, and puts back what then still is to be on a queue, before it lets
+    /// anybody else run ([`Self::put_back`]): so what leaves costs no more than being taken off, once for all of a batch. Only hints:
+    /// by the time they are looked at they may be gone ([`Page::owner_ref`]).
+    pub(crate) fn take_oldest<const N: usize>(
+        &self,
+        queue: Queue,
+        sort: Sort,
+        out: &mut ArrayVec<Frame, N>,
+    ) {
         self.flush_queue_batches();
         self.count(Counter::QueueLocks);
+        let to = match queue {
+            Queue::Active => TO_ACTIVE,
+            Queue::Inactive => TO_INACTIVE,
+        };
         let mut lists = self.queues.lists.lock();
         let list = lists.of(queue, sort as usize);
-        for _ in 0..list.count.min(out.remaining_capacity()) {
-            let frame = Frame::new(list.head);
-            list.remove(self.pages(), frame);
-            list.push(self.pages(), frame);
+        let n = list.count.min(out.remaining_capacity());
+        let mut number = list.head;
+        for _ in 0..n {
+            let frame = Frame::new(number);
+            let page = self.page(frame);
+            number = page.next.load(Relaxed);
+            // As if noted in this task's own batch. Who has noted something else meanwhile has his way.
+            let noted = |state| Some(if state & TO == 0 { to } else { state & TO });
+            let _ = page.queue.fetch_update(Relaxed, Relaxed, noted);
             out.push(frame);
+        }
+        list.head = number;
+        if number == NIL {
+            list.tail = NIL;
+        } else {
+            self.page(Frame::new(number)).prev.store(NIL, Relaxed);
+        }
+        list.count -= n;
+    }
+
+    /// Puts pages that were taken off by [`Self::take_oldest`] where they belong by now.
+    pub(crate) fn put_back(&self, frames: &[Frame]) {
+        self.count(Counter::QueueLocks);
+        let mut lists = self.queues.lists.lock();
+        for &frame in frames {
+            lists.settle(self.pages(), frame);
+        }
+    }
+
+    /// Puts pages that were taken off the inactive queues, but not looked at, back where they were: at the old end.
+    pub(crate) fn put_back_unseen(&self, frames: &[Frame]) {
+        if frames.is_empty() {
+            return;
+        }
+        self.count(Counter::QueueLocks);
+        let mut lists = self.queues.lists.lock();
+        for &frame in frames.iter().rev() {
+            let page = self.page(frame);
+            let sort = Sort::of(page) as u8;
+            let on = ON_INACTIVE | sort << SORT_SHIFT;
+            // Only if nobody has noted anything else meanwhile.
+            let unseen = page
+                .queue
+                .compare_exchange(TO_INACTIVE, on, Relaxed, Relaxed);
+            match unseen {
+                Ok(_) => lists.inactive[usize::from(sort)].push_front(self.pages(), frame),
+                Err(_) => lists.settle(self.pages(), frame),
+            }
         }
     }
 

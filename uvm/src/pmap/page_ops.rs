@@ -43,6 +43,12 @@ enum Pass {
     Used,
 }
 
+/// The entry without its referenced bit, if it is set.
+fn without_reference(old: Pte) -> Option<Pte> {
+    let new = old.without_attrs(PageAttrs::REFERENCED);
+    (new != old).then_some(new)
+}
+
 impl Uvm {
     /// Whether any address space maps the page.
     #[must_use]
@@ -106,17 +112,20 @@ impl Uvm {
     }
 
     fn clear_reference_in(&self, identity: &Identity<'_>, page: &Page) -> bool {
-        let mut set = false;
-        for (root, vpn) in identity.mappings() {
+        let mut set = page.clear_attrs(PageAttrs::REFERENCED);
+        let mut clear = |(root, vpn)| {
             if let Some(slot) = self.entry(identity, root, vpn) {
-                set |= change(slot, |old| {
-                    let new = old.without_attrs(PageAttrs::REFERENCED);
-                    (new != old).then_some(new)
-                })
-                .is_some();
+                let used = Pte(slot.load(Relaxed))
+                    .attrs()
+                    .contains(PageAttrs::REFERENCED);
+                set |= used && change(slot, without_reference).is_some();
             }
+        };
+        match identity.only() {
+            Some(mapping) => clear(mapping),
+            None => identity.mappings().for_each(clear),
         }
-        set | page.clear_attrs(PageAttrs::REFERENCED)
+        set
     }
 
     /// Takes rights away from a page in every address space; without READ in `prot` all its
@@ -144,7 +153,45 @@ impl Uvm {
     /// Clears the referenced bit; if it was not set all translations of the page go, as with [`Self::page_protect`], and the answer is
     /// `true`. For the pagedaemon's second chance.
     pub fn remove_if_idle(&self, frame: Frame) -> bool {
-        self.remove_mappings(frame, Which::Idle)
+        self.remove_only_if_idle(frame)
+            .unwrap_or_else(|| self.remove_mappings(frame, Which::Idle))
+    }
+
+    /// The same for a page with one mapping, which most have, in one walk. `None`: it is not that simple.
+    fn remove_only_if_idle(&self, frame: Frame) -> Option<bool> {
+        let page = self.page(frame);
+        let mut identity = page.lock_identity();
+        let (root, vpn) = identity.only()?;
+        // SAFETY: listed here, so that the tables on the way stay while the identity lock is held.
+        let Walk::Leaf(table, table_frame) = (unsafe { walk(self.phys(), root, vpn) }) else {
+            return None;
+        };
+        let slot = &table.0[index(vpn, 0)];
+        let old = Pte(slot.load(Relaxed));
+        if old.0 == 0 || old.frame() != frame || old.is_wired() {
+            return None;
+        }
+        let entry_used = old.attrs().contains(PageAttrs::REFERENCED);
+        if page.clear_attrs(PageAttrs::REFERENCED) | entry_used {
+            if entry_used {
+                change(slot, without_reference);
+            }
+            return Some(false);
+        }
+        let pmap = self.listed_pmap(&identity, root)?;
+        // Used this very moment? Then once more, the long way.
+        slot.compare_exchange(old.0, 0, Relaxed, Relaxed).ok()?;
+        page.note_attrs(old.attrs());
+        identity.clear_only();
+        pmap.resident.fetch_sub(1, Relaxed);
+        // Last: from here on the table may go.
+        if self.page(table_frame).prev.fetch_sub(1, Relaxed) == 1 {
+            pmap.note_empty();
+        }
+        drop(identity);
+        self.flush_mapping(&pmap, vpn);
+        self.flush_stragglers();
+        Some(true)
     }
 
     /// Changes all entries of a page by `new`, flushing those that changed; `clear` is cleared in
@@ -326,13 +373,17 @@ impl Uvm {
     fn flush_mappings(&self, flushes: &mut Flushes) {
         lock::assert_none_from(PMAP, "flushing a page's mappings");
         for (pmap, vpn) in flushes.drain(..) {
-            let cpus = pmap.cpus();
-            if !cpus.is_empty() {
-                self.count(Counter::TlbFlush);
-                self.count(Counter::TlbFlushPages);
-                self.machine()
-                    .invalidate(cpus, Some(pmap.root()), &[vpn.addr()]);
-            }
+            self.flush_mapping(&pmap, vpn);
+        }
+    }
+
+    fn flush_mapping(&self, pmap: &Pmap, vpn: Vpn) {
+        let cpus = pmap.cpus();
+        if !cpus.is_empty() {
+            self.count(Counter::TlbFlush);
+            self.count(Counter::TlbFlushPages);
+            self.machine()
+                .invalidate(cpus, Some(pmap.root()), &[vpn.addr()]);
         }
     }
 

@@ -183,6 +183,17 @@ impl Identity<'_> {
         (self.word != 0).then(|| unpack(self.word))
     }
 
+    /// The mapping of a page that has just one.
+    pub(crate) fn only(&self) -> Option<(Frame, Vpn)> {
+        (self.word != 0 && self.word & MORE == 0).then(|| unpack(self.word))
+    }
+
+    /// Takes the only mapping off.
+    pub(crate) fn clear_only(&mut self) {
+        debug_assert!(self.only().is_some());
+        self.word = 0;
+    }
+
     /// Takes a mapping off.
     pub(crate) fn remove_mapping(&mut self, root: Frame, vpn: Vpn) {
         self.remove(pack(root, vpn));

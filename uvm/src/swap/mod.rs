@@ -252,14 +252,27 @@ impl Swap {
 
     /// Gives a slot back; the page that it held is nobody's any more.
     pub(crate) fn free(&self, uvm: &Uvm, slot: SwapSlot) {
-        if let Some(device) = self.devices[slot.device()].lock().as_mut() {
-            device.map.give(slot.page());
-            device.what.used -= 1;
+        self.free_all(uvm, core::iter::once(slot));
+    }
+
+    /// Gives slots back, as few locks for slots in a row as can be.
+    fn free_all(&self, uvm: &Uvm, slots: impl Iterator<Item = SwapSlot>) {
+        let mut slots = slots.peekable();
+        while let Some(number) = slots.peek().map(|slot| slot.device()) {
+            let mut device = self.devices[number].lock();
+            let here = core::iter::from_fn(|| slots.next_if(|slot| slot.device() == number));
+            let Some(device) = device.as_mut() else {
+                debug_assert!(false, "slots of no device");
+                here.for_each(drop);
+                continue;
+            };
+            let n = device.map.give(here.map(SwapSlot::page));
+            device.what.used -= n;
             if !device.leaving {
-                self.room.fetch_add(1, Relaxed);
+                self.room.fetch_add(n, Relaxed);
             }
+            uvm.meter().lower(Gauge::Swpginuse, n as u64);
         }
-        uvm.meter().lower(Gauge::Swpginuse, 1);
     }
 
     /// Never uses a slot again: it cannot be written. It held nothing.

@@ -90,16 +90,18 @@ impl Held<'_> {
         Ok(())
     }
 
-    /// Takes the frame out: from now on the page is on swap only. Nothing maps it. Still BUSY it is freed when its last hold goes.
-    pub(crate) fn evict(&mut self, uvm: &Uvm) {
+    /// Takes the frame out: from now on the page is on swap only. Nothing maps it. Whether the caller has to free the frame; if not, that
+    /// happens when its last hold goes.
+    #[must_use]
+    pub(crate) fn evict(&mut self, uvm: &Uvm) -> bool {
         debug_assert!(self.slot().is_some(), "an evicted page has a slot");
         if let Some(slot) = self.slot() {
             uvm.upper.memory.gone.note(Key::slot(slot));
         }
+        uvm.meter().raise(Gauge::Swpgonly, 1);
         match self {
             Self::Anon(_, inner) => Anon::evict(inner, uvm),
-            Self::Object(object, pages, index) => object.remove(pages, uvm, *index),
+            Self::Object(object, pages, index) => object.take_out(pages, uvm, *index),
         }
-        uvm.meter().raise(Gauge::Swpgonly, 1);
     }
 }

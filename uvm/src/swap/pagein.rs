@@ -373,7 +373,8 @@ impl SwapIn {
                     if cluster_failed {
                         page.set(PageFlags::RELEASED);
                     }
-                    held.evict(&uvm);
+                    let free = held.evict(&uvm);
+                    debug_assert!(!free, "the read holds its pages");
                 }
                 uvm.unbusy(frame);
                 frames.push(frame);

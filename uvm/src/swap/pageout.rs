@@ -5,8 +5,9 @@
 //! out asks for a frame (rule 5 of awaiting).
 //!
 //! # The way of a page
-//! 1. The pagedaemon, under the owner's lock: no translation is left, BUSY and PAGEOUT are set, and an old slot is given up.
-//! 2. A worker takes a run of slots for as many pages as it gets, notes them with the owners, and writes.
+//! 1. The pagedaemon, under the owner's lock: no translation is left, BUSY and PAGEOUT are set, it is on no queue, and its slot is the next of
+//!    a run that was taken for the cluster. The slot of before is given up.
+//! 2. A worker writes what there is of the cluster, in one request.
 //! 3. Written, the frame is freed, unless somebody has come to wait for the page meanwhile: then it stays, CLEAN, in memory and on swap.
 //!    What cannot be written stays as it was: dirty, in memory, active (row 16); of a run that fails each page is written alone,
 //!    and a slot that cannot be written is never used again.
@@ -17,6 +18,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use executor::sync::WaitQueue;
 
+use super::owner::Held;
 use super::{Owner, SwapSlot};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE};
@@ -36,12 +38,53 @@ pub(crate) struct Leaving {
 }
 
 /// Pages that are written together.
-pub(crate) type Cluster = ArrayVec<Leaving, CLUSTER>;
+type Pages = ArrayVec<Leaving, CLUSTER>;
+
+/// What the pagedaemon gathers: pages, and the slots that they will be written to, in a row.
+#[derive(Default)]
+pub(crate) struct Cluster {
+    pages: Pages,
+    /// The first of the slots, and how many there are: more than pages, until it is full.
+    slots: Option<(SwapSlot, usize)>,
+    /// Where its pages were before.
+    old: ArrayVec<SwapSlot, CLUSTER>,
+}
+
+impl Cluster {
+    /// The slot of the next page. Takes a run of them for the first one. `None`: swap is full.
+    pub(crate) fn next_slot(&mut self, uvm: &Uvm) -> Option<SwapSlot> {
+        debug_assert!(!self.is_full());
+        if self.slots.is_none() {
+            self.slots = uvm.swap().take_run(uvm, CLUSTER);
+        }
+        let (first, _) = self.slots?;
+        first.offset(self.pages.len() as isize)
+    }
+
+    /// Adds a page that [`Uvm::send_off`] has sent to the next slot.
+    pub(crate) fn add(&mut self, leaving: Leaving) {
+        self.pages.push(leaving);
+    }
+
+    /// Whether there is a page for each slot.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots
+            .is_some_and(|(_, slots)| slots == self.pages.len())
+    }
+
+    /// Gives back what it does not need: slots without a page, and those of before.
+    fn trim(&mut self, uvm: &Uvm) {
+        let pages = self.pages.len();
+        let (first, slots) = self.slots.map_or((None, 0), |(first, n)| (Some(first), n));
+        let spare = (pages..slots).filter_map(|i| first?.offset(i as isize));
+        uvm.swap().free_all(uvm, self.old.drain(..).chain(spare));
+    }
+}
 
 /// What pagedaemon and workers share.
 pub(crate) struct Pageout {
     /// Clusters that no worker has taken yet.
-    ready: SpinLock<ArrayVec<Cluster, WORKERS>, LEAF>,
+    ready: SpinLock<ArrayVec<(Pages, SwapSlot), WORKERS>, LEAF>,
     work: WaitQueue,
     /// Clusters handed over and not finished, and how many there may be.
     under_way: AtomicUsize,
@@ -94,8 +137,8 @@ pub async fn pageout_worker(uvm: Arc<Uvm>) {
             let mut ready = out.ready.lock();
             (!ready.is_empty()).then(|| ready.remove(0))
         };
-        let cluster = out.work.wait_until(next).await;
-        uvm.write_cluster(cluster).await;
+        let (pages, first) = out.work.wait_until(next).await;
+        uvm.write_cluster(pages, first).await;
         out.count.fetch_add(1, Relaxed);
         out.under_way.fetch_sub(1, Relaxed);
         out.finished.wake_all();
@@ -103,114 +146,116 @@ pub async fn pageout_worker(uvm: Arc<Uvm>) {
 }
 
 impl Uvm {
-    /// Puts a page of anonymous memory, which nobody maps, holds or has wired, on its way out: the caller adds it to a cluster. It has
-    /// `held`, its owner's lock's contents.
-    pub(crate) fn send_off(&self, held: &mut super::owner::Held<'_>, frame: Frame) {
+    /// Puts a page of anonymous memory, which nobody maps, holds or has wired, on its way to `slot`, the next one of `cluster`: the
+    /// caller adds it there. It has `held`, its owner's lock's contents.
+    pub(crate) fn send_off(
+        &self,
+        held: &mut Held<'_>,
+        frame: Frame,
+        slot: SwapSlot,
+        cluster: &mut Cluster,
+    ) {
         let page = self.page(frame);
-        held.give_slot_up(self);
+        if let Some(old) = held.set_slot(Some(slot)) {
+            cluster.old.push(old);
+        }
         // What was written until now goes out with it; nobody can write from here on.
         page.clear_attrs(PageAttrs::MODIFIED);
-        page.set_busy();
-        page.set(PageFlags::PAGEOUT);
+        page.clear(PageFlags::CLEAN);
+        page.set(PageFlags::PAGEOUT.union(PageFlags::BUSY));
+        self.dequeue(frame);
         self.meter().raise(Gauge::Paging, 1);
     }
 
     /// Hands a cluster to the workers. Awaits that not too many are in flight.
     pub(crate) async fn hand_over(&self, cluster: &mut Cluster) {
-        if cluster.is_empty() {
+        cluster.trim(self);
+        let Some((first, _)) = cluster.slots.take() else {
             return;
-        }
+        };
         let out = &self.swap().out;
         let room = || (out.under_way.load(Relaxed) < out.limit).then_some(());
         out.finished.wait_until(room).await;
         out.under_way.fetch_add(1, Relaxed);
-        out.ready.lock().push(core::mem::take(cluster));
+        let pages = core::mem::take(&mut cluster.pages);
+        out.ready.lock().push((pages, first));
         out.work.wake_one();
     }
 
-    async fn write_cluster(self: &Arc<Self>, mut cluster: Cluster) {
-        while !cluster.is_empty() {
-            let Some((first, len)) = self.swap().take_run(self, cluster.len()) else {
-                // Swap is full.
-                cluster.drain(..).for_each(|leaving| self.stays(leaving));
-                return;
-            };
-            let run: Cluster = cluster.drain(..len).collect();
-            let run = self.write_run(run, first).await;
-            // One of them cannot be written, nobody knows which: each by itself, at its place.
-            for (i, leaving) in run.into_iter().enumerate() {
-                let Some(slot) = first.offset(i as isize) else {
-                    continue;
-                };
-                let alone = self.write_run([leaving].into_iter().collect(), slot).await;
-                for leaving in alone {
-                    leaving.owner.with(|held| held.set_slot(None));
+    async fn write_cluster(self: &Arc<Self>, pages: Pages, first: SwapSlot) {
+        if self.write_run(&pages, first).await.is_ok() {
+            return self.have_left(pages);
+        }
+        // One of them cannot be written, nobody knows which: each by itself, at its place.
+        for (i, leaving) in pages.into_iter().enumerate() {
+            let slot = first.offset(i as isize).unwrap_or(first);
+            let alone = Pages::from_iter([leaving]);
+            match self.write_run(&alone, slot).await {
+                Ok(()) => self.have_left(alone),
+                Err(_) => {
+                    self.stay(alone);
                     self.swap().condemn(self, slot);
                     self.count(Counter::Pdbadslot);
-                    self.stays(leaving);
                 }
             }
         }
     }
 
-    /// Writes pages to the slots from `first` on; returns those that could not be written, all or none.
-    async fn write_run(self: &Arc<Self>, mut run: Cluster, first: SwapSlot) -> Cluster {
-        for (i, leaving) in run.iter().enumerate() {
-            leaving
-                .owner
-                .with(|held| held.set_slot(first.offset(i as isize)));
-        }
-        let result = match self.swap().place(first) {
-            Some((disk, offset)) => {
-                let segments = run
-                    .iter()
-                    .map(|leaving| Segment::page(leaving.frame))
-                    .collect();
-                let request = Request::transfer(Op::Write, offset, segments);
-                debug_assert_eq!(request.len as usize, run.len() * PAGE_SIZE);
-                self.count(Counter::Pageouts);
-                let claim = self.io().claim_to_write().await;
-                claim.submit(&disk, request).await
-            }
-            None => Err(IoError::Device),
-        };
-        if result.is_ok() {
-            self.count_n(Counter::Swapouts, run.len());
-            run.drain(..).for_each(|leaving| self.has_left(leaving));
-        }
-        run
+    /// Writes pages to the slots from `first` on.
+    async fn write_run(
+        self: &Arc<Self>,
+        pages: &[Leaving],
+        first: SwapSlot,
+    ) -> Result<(), IoError> {
+        let (disk, offset) = self.swap().place(first).ok_or(IoError::Device)?;
+        let segments = pages
+            .iter()
+            .map(|leaving| Segment::page(leaving.frame))
+            .collect();
+        let request = Request::transfer(Op::Write, offset, segments);
+        debug_assert_eq!(request.len as usize, pages.len() * PAGE_SIZE);
+        self.count(Counter::Pageouts);
+        let claim = self.io().claim_to_write().await;
+        claim.submit(&disk, request).await
     }
 
-    /// A page is written: frees its frame, unless somebody waits for it.
-    fn has_left(&self, leaving: Leaving) {
-        let Leaving { owner, frame } = leaving;
-        let page = self.page(frame);
-        owner.with(|held| {
-            page.set(PageFlags::CLEAN);
-            page.clear(PageFlags::PAGEOUT);
-            if page.has(PageFlags::WANTED) {
-                self.activate(frame);
-                self.unbusy(frame);
-            } else {
-                self.unbusy(frame);
-                held.evict(self);
-                self.count(Counter::Pdfreed);
-            }
-        });
-        drop(owner);
-        self.meter().lower(Gauge::Paging, 1);
+    /// Pages are written: frees their frames, but those that somebody waits for.
+    fn have_left(&self, pages: Pages) {
+        let n = pages.len();
+        let mut free = ArrayVec::<Frame, CLUSTER>::new();
+        for Leaving { owner, frame } in &pages {
+            let page = self.page(*frame);
+            owner.with(|held| {
+                let old = page.clear(PageFlags::PAGEOUT.union(PageFlags::BUSY));
+                if old.contains(PageFlags::WANTED) {
+                    page.set(PageFlags::CLEAN.union(PageFlags::BUSY));
+                    self.activate(*frame);
+                    self.unbusy(*frame);
+                } else if held.evict(self) {
+                    free.push(*frame);
+                }
+            });
+        }
+        self.count_n(Counter::Swapouts, n);
+        self.count_n(Counter::Pdfreed, free.len());
+        self.free_pages(&free);
+        drop(pages);
+        self.meter().lower(Gauge::Paging, n as u64);
     }
 
-    /// A page cannot leave: it is as before, and active.
-    fn stays(&self, leaving: Leaving) {
-        let Leaving { owner, frame } = leaving;
-        owner.with(|_| {
-            self.page(frame).clear(PageFlags::PAGEOUT);
-            self.activate(frame);
-            self.unbusy(frame);
-        });
-        drop(owner);
-        self.meter().lower(Gauge::Paging, 1);
-        self.count(Counter::Pdpending);
+    /// Pages cannot leave: they are as before, and active.
+    fn stay(&self, pages: Pages) {
+        let n = pages.len();
+        for Leaving { owner, frame } in &pages {
+            owner.with(|held| {
+                held.set_slot(None);
+                self.page(*frame).clear(PageFlags::PAGEOUT);
+                self.activate(*frame);
+                self.unbusy(*frame);
+            });
+        }
+        drop(pages);
+        self.meter().lower(Gauge::Paging, n as u64);
+        self.count_n(Counter::Pdpending, n);
     }
 }

@@ -159,15 +159,26 @@ impl SlotMap {
         free
     }
 
-    /// Gives one back.
-    pub(super) fn give(&mut self, slot: usize) {
-        debug_assert!(
-            slot != 0 && slot < self.slots && !self.is_free(slot),
-            "slot {slot} is free already"
-        );
-        self.free.put(slot, true);
-        self.count += 1;
-        self.sum_up(slot / WORD);
+    /// Gives some back; how many. Words are summed up once for slots in a row.
+    pub(super) fn give(&mut self, slots: impl IntoIterator<Item = usize>) -> usize {
+        let (mut given, mut word) = (0, None);
+        for slot in slots {
+            debug_assert!(
+                slot != 0 && slot < self.slots && !self.is_free(slot),
+                "slot {slot} is free already"
+            );
+            let before = word.replace(slot / WORD);
+            if let Some(before) = before.filter(|&before| before != slot / WORD) {
+                self.sum_up(before);
+            }
+            self.free.put(slot, true);
+            given += 1;
+        }
+        self.count += given;
+        if let Some(word) = word {
+            self.sum_up(word);
+        }
+        given
     }
 
     /// Takes up to `want` slots (at most [`CLUSTER`]) in a row: its first and how many. `None`: none is free.
@@ -245,7 +256,7 @@ mod tests {
             runs += 1;
         }
         assert_eq!((map.free(), runs), (0, 8 + 3));
-        map.give(100);
+        map.give([100]);
         assert_eq!(map.take_run(16), Some((100, 1)));
         assert_eq!(map.take_run(1), None);
     }
@@ -270,7 +281,7 @@ mod tests {
                         let at = random.below(slots as u64) as usize;
                         if let Some(&slot) = taken.range(at..).next() {
                             taken.remove(&slot);
-                            map.give(slot);
+                            map.give([slot]);
                         }
                     }
                 }
@@ -284,7 +295,7 @@ mod tests {
         let mut map = SlotMap::new(200_000).unwrap();
         while map.take_run(16).is_some() {}
         for slot in 160_000..160_016 {
-            map.give(slot);
+            map.give([slot]);
         }
         assert_eq!(map.take_run(16), Some((160_000, 16)));
     }

@@ -40,8 +40,10 @@ fn oldest_first() {
     assert_eq!(queued(&host, Queue::Active), [f[1], f[3], f[0]]);
     assert_eq!(queued(&host, Queue::Inactive), [f[2]]);
     let mut two = ArrayVec::<Frame, 2>::new();
-    host.uvm.rotate(Queue::Active, Sort::File, &mut two);
+    host.uvm.take_oldest(Queue::Active, Sort::File, &mut two);
     assert_eq!(two.as_slice(), [f[1], f[3]]);
+    assert_eq!(queued(&host, Queue::Active), [f[0]]);
+    host.uvm.put_back(&two);
     assert_eq!(queued(&host, Queue::Active), [f[0], f[1], f[3]]);
     assert_eq!(
         host.uvm.queue_counts(),
@@ -50,6 +52,29 @@ fn oldest_first() {
             inactive: 1
         }
     );
+}
+
+#[test]
+fn what_was_taken_off_goes_where_it_belongs_by_then() {
+    let host = Host::new(256);
+    let f = frames(&host, 5);
+    f.iter().for_each(|&f| host.uvm.deactivate(f));
+    let mut taken = ArrayVec::<Frame, 4>::new();
+    host.uvm
+        .take_oldest(Queue::Inactive, Sort::File, &mut taken);
+    assert_eq!(taken[..], f[..4]);
+    // Freed; freed and used again; has changed its mind; used no more.
+    host.uvm.free_frame(f[1]);
+    host.uvm.free_frame(f[0]);
+    let again = host.uvm.alloc_frame(AllocFor::User, Zero::No).unwrap();
+    assert_eq!(again, f[0]);
+    host.uvm.activate(again);
+    host.uvm.activate(f[2]);
+    host.uvm.put_back(&taken);
+    assert_eq!(queued(&host, Queue::Active), [again, f[2]]);
+    assert_eq!(queued(&host, Queue::Inactive), [f[4], f[3]]);
+    let counts = host.uvm.queue_counts();
+    assert_eq!((counts.active, counts.inactive), (2, 2));
 }
 
 #[test]
