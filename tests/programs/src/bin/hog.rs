@@ -1,8 +1,8 @@
 //! `hog` is a load on memory: processes that touch pages in a pattern, again and again, and can tell whether
 //! each page still holds what was written to it. See USAGE.
 //!
-//! All that it does follows from its arguments, and so does what it prints, however little memory there is.
-//! Only if processes are killed for the lack of it, this is reported, and the others go on.
+//! All that it does follows from its arguments, and so does what it prints, however little memory there is:
+//! all but the time that `--together` tells. Only if processes are killed for the lack of it, this is reported, and the others go on.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,14 +10,16 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use libc::{MAP_PRIVATE, MAP_SHARED, c_int};
+use programs::gate::Gate;
 use programs::pattern::{Moving, Pattern, Sequential, Uniform, Zipf};
 use programs::stamp::{Ledger, Page};
 use programs::{Ended, Mapping, PAGE, Random, mix, size, try_spawn, wait};
 
 const USAGE: &str = "\
-usage: hog [--procs N] [--size SIZE] [--pattern PATTERN] [--rounds N] [--seed N] [--verify] [--shared]
+usage: hog [--procs N] [--size SIZE] [--pattern PATTERN] [--rounds N] [--seed N] [--verify] [--shared] [--together]
 
   --procs N      processes, each with memory of its own (1)
   --size SIZE    memory of each, up to whole pages: 512k, 32M, 1G (16M)
@@ -26,6 +28,8 @@ usage: hog [--procs N] [--size SIZE] [--pattern PATTERN] [--rounds N] [--seed N]
   --seed N       of all that is random (1)
   --verify       check before each touch, and in the end, that the page holds what was written
   --shared       one shared mapping, each process in its own part of it
+  --together     begin when all processes are there and have their memory, and tell how long the rounds took,
+                 until the last one's end; the check in the end comes after that
 ";
 
 /// Exit status when a process was killed or found wrong memory.
@@ -63,6 +67,7 @@ struct Load {
     seed: u64,
     content: Content,
     memory: Memory,
+    start: Start,
 }
 
 /// What a touch does to its page.
@@ -79,6 +84,21 @@ enum Content {
 enum Memory {
     Private,
     Shared,
+}
+
+/// When the processes begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Each when it is there.
+    Alone,
+    /// All at once, and their time is taken.
+    Together,
+}
+
+/// What processes that begin together pass: before their first round, and after the last.
+struct Gates {
+    start: Gate,
+    end: Gate,
 }
 
 /// How the processes ended, apart from those that were killed or never came to be.
@@ -100,6 +120,7 @@ impl Load {
             seed: 1,
             content: Content::Any,
             memory: Memory::Private,
+            start: Start::Alone,
         };
         let mut arguments = arguments.iter();
         while let Some(option) = arguments.next() {
@@ -119,6 +140,7 @@ impl Load {
                 "--seed" => load.seed = number(option, value()?, 0)?,
                 "--verify" => load.content = Content::Verified,
                 "--shared" => load.memory = Memory::Shared,
+                "--together" => load.start = Start::Together,
                 unknown => return Err(format!("unknown argument '{unknown}'")),
             }
         }
@@ -137,18 +159,31 @@ impl Load {
                 }
             },
         };
+        let gates = match self.start {
+            Start::Alone => None,
+            Start::Together => match Gates::new() {
+                Ok(gates) => Some(gates),
+                Err(error) => {
+                    complain(format_args!("no pipes: {error}"));
+                    return ExitCode::from(FAILED);
+                }
+            },
+        };
         // All are started before any is waited for.
         let children: Vec<io::Result<c_int>> = (0..self.processes.get())
             .map(|process| {
-                try_spawn(|| match self.process(process, shared.as_ref()) {
-                    Ok(()) => 0,
-                    Err(what) => {
-                        complain(format_args!("process {process}: {what}"));
-                        FAILED.into()
-                    }
-                })
+                try_spawn(
+                    || match self.process(process, shared.as_ref(), gates.as_ref()) {
+                        Ok(()) => 0,
+                        Err(what) => {
+                            complain(format_args!("process {process}: {what}"));
+                            FAILED.into()
+                        }
+                    },
+                )
             })
             .collect();
+        let took = gates.map(Gates::take_time);
         let mut tally = Tally::default();
         for (process, child) in children.into_iter().enumerate() {
             match child.map(wait) {
@@ -168,6 +203,9 @@ impl Load {
             }
         }
         println!("{}", self.summary(tally));
+        if let Some(took) = took {
+            println!("rounds took: {} us", took.as_micros());
+        }
         match tally.completed == self.processes.get() {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(FAILED),
@@ -203,7 +241,12 @@ impl Load {
     }
 
     /// All that one process does, with its part of the `shared` memory or some of its own.
-    fn process(&self, process: u32, shared: Option<&Mapping>) -> Result<(), String> {
+    fn process(
+        &self,
+        process: u32,
+        shared: Option<&Mapping>,
+        gates: Option<&Gates>,
+    ) -> Result<(), String> {
         let private;
         let memory = match shared {
             Some(mapping) => &mapping.pages()[process as usize * self.pages..][..self.pages],
@@ -215,10 +258,10 @@ impl Load {
         };
         let random = Random::new(mix(self.seed).wrapping_add(process.into()));
         match self.pattern {
-            Pattern::Sequential => self.touch(process, memory, Sequential::new(self.pages)),
-            Pattern::Random => self.touch(process, memory, Uniform::new(self.pages, random)),
-            Pattern::Zipf => self.touch(process, memory, Zipf::new(self.pages, random)),
-            Pattern::Moving => self.touch(process, memory, Moving::new(self.pages, random)),
+            Pattern::Sequential => self.touch(process, memory, gates, Sequential::new(self.pages)),
+            Pattern::Random => self.touch(process, memory, gates, Uniform::new(self.pages, random)),
+            Pattern::Zipf => self.touch(process, memory, gates, Zipf::new(self.pages, random)),
+            Pattern::Moving => self.touch(process, memory, gates, Moving::new(self.pages, random)),
         }
     }
 
@@ -227,20 +270,23 @@ impl Load {
         &self,
         process: u32,
         memory: &[Page],
+        gates: Option<&Gates>,
         mut order: impl Iterator<Item = usize>,
     ) -> Result<(), String> {
         match self.content {
             Content::Any => {
+                pass(gates.map(|gates| &gates.start))?;
                 for round in 1..=self.rounds.get() {
                     for page in order.by_ref().take(self.pages) {
                         memory[page][0].store(round, Relaxed);
                     }
                 }
-                Ok(())
+                pass(gates.map(|gates| &gates.end))
             }
             Content::Verified => {
                 let mut ledger = Ledger::new(self.seed, process, self.pages)
                     .map_err(|error| format!("no memory to count in: {error}"))?;
+                pass(gates.map(|gates| &gates.start))?;
                 for _ in 0..self.rounds.get() {
                     for page in order.by_ref().take(self.pages) {
                         ledger
@@ -248,12 +294,40 @@ impl Load {
                             .map_err(|mismatch| mismatch.to_string())?;
                     }
                 }
+                pass(gates.map(|gates| &gates.end))?;
                 ledger
                     .check(memory)
                     .map_err(|mismatch| mismatch.to_string())
             }
         }
     }
+}
+
+impl Gates {
+    fn new() -> io::Result<Gates> {
+        Ok(Gates {
+            start: Gate::new()?,
+            end: Gate::new()?,
+        })
+    }
+
+    /// Lets the processes begin as soon as all are there, and end when all have done their rounds; how long that took. A process that
+    /// has died is not waited for.
+    fn take_time(self) -> Duration {
+        self.start.await_all();
+        let start = Instant::now();
+        self.start.open();
+        self.end.await_all();
+        let took = start.elapsed();
+        self.end.open();
+        took
+    }
+}
+
+/// Passes a gate, if there is one.
+fn pass(gate: Option<&Gate>) -> Result<(), String> {
+    gate.map_or(Ok(()), Gate::pass)
+        .map_err(|error| format!("no start together: {error}"))
 }
 
 /// A whole number of a type whose least is `least`.
