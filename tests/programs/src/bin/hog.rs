@@ -28,8 +28,8 @@ usage: hog [--procs N] [--size SIZE] [--pattern PATTERN] [--rounds N] [--seed N]
   --seed N       of all that is random (1)
   --verify       check before each touch, and in the end, that the page holds what was written
   --shared       one shared mapping, each process in its own part of it
-  --together     begin when all processes are there and have their memory, and tell how long the rounds took,
-                 until the last one's end; the check in the end comes after that
+  --together     begin each round together, the first one when all processes have their memory, and tell how long
+                 the rounds took, until the last one's end; the check in the end comes after that
 ";
 
 /// Exit status when a process was killed or found wrong memory.
@@ -91,15 +91,12 @@ enum Memory {
 enum Start {
     /// Each when it is there.
     Alone,
-    /// All at once, and their time is taken.
+    /// All at once, with every round, and their time is taken.
     Together,
 }
 
-/// What processes that begin together pass: before their first round, and after the last.
-struct Gates {
-    start: Gate,
-    end: Gate,
-}
+/// What processes that begin together pass: before each round, and after the last.
+struct Gates(Vec<Gate>);
 
 /// How the processes ended, apart from those that were killed or never came to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,7 +158,7 @@ impl Load {
         };
         let gates = match self.start {
             Start::Alone => None,
-            Start::Together => match Gates::new() {
+            Start::Together => match Gates::new(self.rounds) {
                 Ok(gates) => Some(gates),
                 Err(error) => {
                     complain(format_args!("no pipes: {error}"));
@@ -273,28 +270,29 @@ impl Load {
         gates: Option<&Gates>,
         mut order: impl Iterator<Item = usize>,
     ) -> Result<(), String> {
+        let pass = |round| gates.map_or(Ok(()), |gates| gates.pass(round));
         match self.content {
             Content::Any => {
-                pass(gates.map(|gates| &gates.start))?;
-                for round in 1..=self.rounds.get() {
+                for round in 0..self.rounds.get() {
+                    pass(round)?;
                     for page in order.by_ref().take(self.pages) {
-                        memory[page][0].store(round, Relaxed);
+                        memory[page][0].store(round + 1, Relaxed);
                     }
                 }
-                pass(gates.map(|gates| &gates.end))
+                pass(self.rounds.get())
             }
             Content::Verified => {
                 let mut ledger = Ledger::new(self.seed, process, self.pages)
                     .map_err(|error| format!("no memory to count in: {error}"))?;
-                pass(gates.map(|gates| &gates.start))?;
-                for _ in 0..self.rounds.get() {
+                for round in 0..self.rounds.get() {
+                    pass(round)?;
                     for page in order.by_ref().take(self.pages) {
                         ledger
                             .touch(memory, page)
                             .map_err(|mismatch| mismatch.to_string())?;
                     }
                 }
-                pass(gates.map(|gates| &gates.end))?;
+                pass(self.rounds.get())?;
                 ledger
                     .check(memory)
                     .map_err(|mismatch| mismatch.to_string())
@@ -304,30 +302,34 @@ impl Load {
 }
 
 impl Gates {
-    fn new() -> io::Result<Gates> {
-        Ok(Gates {
-            start: Gate::new()?,
-            end: Gate::new()?,
-        })
+    fn new(rounds: NonZeroU64) -> io::Result<Gates> {
+        (0..=rounds.get())
+            .map(|_| Gate::new())
+            .collect::<io::Result<_>>()
+            .map(Gates)
     }
 
-    /// Lets the processes begin as soon as all are there, and end when all have done their rounds; how long that took. A process that
+    /// Lets the processes through every gate as soon as all are there; how long it took from the first to the last. A process that
     /// has died is not waited for.
     fn take_time(self) -> Duration {
-        self.start.await_all();
-        let start = Instant::now();
-        self.start.open();
-        self.end.await_all();
-        let took = start.elapsed();
-        self.end.open();
+        let mut start = None;
+        let mut took = Duration::ZERO;
+        for gate in &self.0 {
+            gate.await_all();
+            took = start.get_or_insert_with(Instant::now).elapsed();
+            gate.open();
+        }
         took
     }
-}
 
-/// Passes a gate, if there is one.
-fn pass(gate: Option<&Gate>) -> Result<(), String> {
-    gate.map_or(Ok(()), Gate::pass)
-        .map_err(|error| format!("no start together: {error}"))
+    /// In a process: passes the gate before this round, counted from 0.
+    fn pass(&self, round: u64) -> Result<(), String> {
+        let gate = usize::try_from(round)
+            .ok()
+            .and_then(|round| self.0.get(round));
+        let passed = gate.map_or(Ok(()), Gate::pass);
+        passed.map_err(|error| format!("no start together: {error}"))
+    }
 }
 
 /// A whole number of a type whose least is `least`.
