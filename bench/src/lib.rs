@@ -7,4 +7,6 @@ extern crate std;
 
 pub mod fault;
 pub mod report;
+pub mod running;
 pub mod samples;
+pub mod swap;

@@ -37,6 +37,14 @@ impl Samples {
         Ok(Self { blocks, len: 0 })
     }
 
+    /// No samples, and no room for any.
+    pub const fn none() -> Self {
+        Self {
+            blocks: Vec::new(),
+            len: 0,
+        }
+    }
+
     /// Adds a sample; one beyond the capacity is dropped.
     pub fn push(&mut self, value: u64) {
         if self.len < self.blocks.len() * BLOCK {

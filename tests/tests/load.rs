@@ -255,6 +255,29 @@ fn hog_verifies_every_pattern() {
     }
 }
 
+/// They verify the same, and a line more tells a time, which nobody knows.
+#[test]
+fn hog_begins_together_and_takes_the_time() {
+    for kind in ["", " --verify", " --shared"] {
+        let line = format!("--procs 20 --size 1M --rounds 2 --together{kind}");
+        let started = Instant::now();
+        let output = hog(&line).output().unwrap();
+        let whole = started.elapsed();
+        let (status, stdout, stderr) = printed(&output);
+        assert_eq!((status, stderr.as_str()), (Some(0), ""), "{line}");
+        let (summary, time) = stdout.split_once('\n').unwrap();
+        assert!(summary.starts_with("processes: 20, "), "{stdout}");
+        let took = time.strip_prefix("rounds took: ").unwrap();
+        let took: u64 = took.strip_suffix(" us\n").unwrap().parse().unwrap();
+        assert!((1..whole.as_micros() as u64).contains(&took), "{stdout}");
+    }
+    // Who cannot have its memory is not waited for.
+    let output = hog("--procs 2 --size 99999T --together").output().unwrap();
+    let (status, stdout, _) = printed(&output);
+    assert_eq!(status, Some(1));
+    assert!(stdout.starts_with("processes: 0 of 2, "), "{stdout}");
+}
+
 #[test]
 fn hog_takes_its_defaults() {
     let output = hog("").output().unwrap();

@@ -49,6 +49,7 @@ fn four_times_as_much_as_there_is_memory() {
         "--procs 8 --size 32M --rounds 3",
         // More than a slice's worth of touches each.
         "--procs 64 --size 4M --rounds 30",
+        "--procs 64 --size 4M --rounds 2 --together",
         "--procs 8 --size 32M --pattern random",
         "--procs 8 --size 32M --pattern zipf --rounds 2",
         "--procs 8 --size 32M --shared",

@@ -123,7 +123,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         } else {
             let needed = || {
                 uvm.has_free_waiters()
-                    || (heard != Some(uvm.pressure_kicks()) && uvm.memory_is_short())
+                    || (heard != Some(uvm.pressure_kicks()) && uvm.memory_runs_low())
             };
             uvm.wait_pressure(needed).await;
         }

@@ -119,7 +119,15 @@ impl Uvm {
         self.free_frames() as u64 + self.meter().gauge(Gauge::Paging)
     }
 
-    /// Whether the pagedaemon has something to do.
+    /// Whether the pagedaemon has something to do: also if nothing but pages on their way out is to be free soon, as long as more can
+    /// be sent off. Else the device would be idle before the next are.
+    pub(crate) fn memory_runs_low(&self) -> bool {
+        self.memory_is_short()
+            || ((self.free_frames() as u64) < self.meter().gauge(Gauge::Freetarg)
+                && self.free_soon() < 3 * self.meter().gauge(Gauge::Freetarg))
+    }
+
+    /// Whether too little is free, and will be.
     pub(crate) fn memory_is_short(&self) -> bool {
         let free = self.free_soon();
         free < self.meter().gauge(Gauge::Freemin)

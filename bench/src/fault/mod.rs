@@ -18,13 +18,14 @@ mod recorder;
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::AtomicBool;
 
-use executor::{Class, Executor, JoinHandle};
+use executor::Executor;
 use uvm::object::PagerError;
 use uvm::{FaultError, Uvm, VmError, VmSpace, VnodeObject};
 
 use crate::report::Case;
+use crate::running;
 use recorder::Recorder;
 
 /// Most samples in a case: their blocks' addresses fill a page.
@@ -155,47 +156,16 @@ pub enum Trouble {
     Read(#[from] PagerError),
 }
 
-/// A case under way. Dropping it makes the case stop after its present sample and clean up.
-#[must_use = "a case stops when this is dropped"]
-pub struct Running {
-    task: JoinHandle<Result<Case, Trouble>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Running {
-    /// Awaits the end of the case.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub async fn finish(mut self) -> Result<Case, Trouble> {
-        (&mut self.task).await
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-    }
-}
-
-impl fmt::Debug for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").finish_non_exhaustive()
-    }
-}
+/// A case under way.
+pub type Running = running::Running<Result<Case, Trouble>>;
 
 /// Starts a task that takes `count` samples (no more than [`MAX_COUNT`]) of `kind`.
 ///
 /// # Errors
 /// [`Trouble::NoRoom`] if there is no memory for the task.
 pub fn start(env: &Env, kind: Kind, count: usize) -> Result<Running, Trouble> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let case = measure(env.clone(), kind, count.min(MAX_COUNT), stop.clone());
-    let task = env
-        .executor
-        .try_spawn(Class::User, kind.name(), case)
-        .map_err(|_| Trouble::NoRoom)?;
-    Ok(Running { task, stop })
+    let case = |stop| measure(env.clone(), kind, count.min(MAX_COUNT), stop);
+    Running::start(&env.executor, kind.name(), case).map_err(|_| Trouble::NoRoom)
 }
 
 /// One case, from an empty address space to none.

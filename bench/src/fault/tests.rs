@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 use std::thread_local;
 
+use executor::Class;
 use uvm::PAGE_SIZE;
 use uvm::meter::Counter;
 use uvm::sim::World;

@@ -13,8 +13,9 @@
 //!
 //! # In and out
 //! `pagein` reads clusters of slots for faults; [`pageout`] writes what the pagedaemon has chosen, by worker tasks; `off` takes a device
-//! away. A page in transfer is BUSY, and the transfer has a counted reference to its owner: so nothing frees a frame, or gives a slot to
-//! someone else, under it (row 17), whatever is unmapped meanwhile.
+//! away; [`raw`] has slots that are no page's, to measure what a device can do. A page in transfer is BUSY, and the transfer has a
+//! counted reference to its owner: so nothing frees a frame, or gives a slot to someone else, under it (row 17), whatever is unmapped
+//! meanwhile.
 //!
 //! # How it synchronises
 //! A spin lock for each device, and one for their order: all last in the order of locks, never two at once. Which slot a page has is its
@@ -25,6 +26,7 @@ mod off;
 pub(crate) mod owner;
 pub(crate) mod pagein;
 pub mod pageout;
+pub mod raw;
 mod slots;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! `hog` is a load on memory: processes that touch pages in a pattern, again and again, and can tell whether
 //! each page still holds what was written to it. See USAGE.
 //!
-//! All that it does follows from its arguments, and so does what it prints, however little memory there is.
-//! Only if processes are killed for the lack of it, this is reported, and the others go on.
+//! All that it does follows from its arguments, and so does what it prints, however little memory there is:
+//! all but the time that `--together` tells. Only if processes are killed for the lack of it, this is reported, and the others go on.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,14 +10,16 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use libc::{MAP_PRIVATE, MAP_SHARED, c_int};
+use programs::gate::Gate;
 use programs::pattern::{Moving, Pattern, Sequential, Uniform, Zipf};
 use programs::stamp::{Ledger, Page};
 use programs::{Ended, Mapping, PAGE, Random, mix, size, try_spawn, wait};
 
 const USAGE: &str = "\
-usage: hog [--procs N] [--size SIZE] [--pattern PATTERN] [--rounds N] [--seed N] [--verify] [--shared]
+usage: hog [--procs N] [--size SIZE] [--pattern PATTERN] [--rounds N] [--seed N] [--verify] [--shared] [--together]
 
   --procs N      processes, each with memory of its own (1)
   --size SIZE    memory of each, up to whole pages: 512k, 32M, 1G (16M)
@@ -26,6 +28,8 @@ usage: hog [--procs N] [--size SIZE] [--pattern PATTERN] [--rounds N] [--seed N]
   --seed N       of all that is random (1)
   --verify       check before each touch, and in the end, that the page holds what was written
   --shared       one shared mapping, each process in its own part of it
+  --together     begin each round together, the first one when all processes have their memory, and tell how long
+                 the rounds took, until the last one's end; the check in the end comes after that
 ";
 
 /// Exit status when a process was killed or found wrong memory.
@@ -63,6 +67,7 @@ struct Load {
     seed: u64,
     content: Content,
     memory: Memory,
+    start: Start,
 }
 
 /// What a touch does to its page.
@@ -80,6 +85,18 @@ enum Memory {
     Private,
     Shared,
 }
+
+/// When the processes begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Each when it is there.
+    Alone,
+    /// All at once, with every round, and their time is taken.
+    Together,
+}
+
+/// What processes that begin together pass: before each round, and after the last.
+struct Gates(Vec<Gate>);
 
 /// How the processes ended, apart from those that were killed or never came to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,6 +117,7 @@ impl Load {
             seed: 1,
             content: Content::Any,
             memory: Memory::Private,
+            start: Start::Alone,
         };
         let mut arguments = arguments.iter();
         while let Some(option) = arguments.next() {
@@ -119,6 +137,7 @@ impl Load {
                 "--seed" => load.seed = number(option, value()?, 0)?,
                 "--verify" => load.content = Content::Verified,
                 "--shared" => load.memory = Memory::Shared,
+                "--together" => load.start = Start::Together,
                 unknown => return Err(format!("unknown argument '{unknown}'")),
             }
         }
@@ -137,18 +156,31 @@ impl Load {
                 }
             },
         };
+        let gates = match self.start {
+            Start::Alone => None,
+            Start::Together => match Gates::new(self.rounds) {
+                Ok(gates) => Some(gates),
+                Err(error) => {
+                    complain(format_args!("no pipes: {error}"));
+                    return ExitCode::from(FAILED);
+                }
+            },
+        };
         // All are started before any is waited for.
         let children: Vec<io::Result<c_int>> = (0..self.processes.get())
             .map(|process| {
-                try_spawn(|| match self.process(process, shared.as_ref()) {
-                    Ok(()) => 0,
-                    Err(what) => {
-                        complain(format_args!("process {process}: {what}"));
-                        FAILED.into()
-                    }
-                })
+                try_spawn(
+                    || match self.process(process, shared.as_ref(), gates.as_ref()) {
+                        Ok(()) => 0,
+                        Err(what) => {
+                            complain(format_args!("process {process}: {what}"));
+                            FAILED.into()
+                        }
+                    },
+                )
             })
             .collect();
+        let took = gates.map(Gates::take_time);
         let mut tally = Tally::default();
         for (process, child) in children.into_iter().enumerate() {
             match child.map(wait) {
@@ -168,6 +200,9 @@ impl Load {
             }
         }
         println!("{}", self.summary(tally));
+        if let Some(took) = took {
+            println!("rounds took: {} us", took.as_micros());
+        }
         match tally.completed == self.processes.get() {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(FAILED),
@@ -203,7 +238,12 @@ impl Load {
     }
 
     /// All that one process does, with its part of the `shared` memory or some of its own.
-    fn process(&self, process: u32, shared: Option<&Mapping>) -> Result<(), String> {
+    fn process(
+        &self,
+        process: u32,
+        shared: Option<&Mapping>,
+        gates: Option<&Gates>,
+    ) -> Result<(), String> {
         let private;
         let memory = match shared {
             Some(mapping) => &mapping.pages()[process as usize * self.pages..][..self.pages],
@@ -215,10 +255,10 @@ impl Load {
         };
         let random = Random::new(mix(self.seed).wrapping_add(process.into()));
         match self.pattern {
-            Pattern::Sequential => self.touch(process, memory, Sequential::new(self.pages)),
-            Pattern::Random => self.touch(process, memory, Uniform::new(self.pages, random)),
-            Pattern::Zipf => self.touch(process, memory, Zipf::new(self.pages, random)),
-            Pattern::Moving => self.touch(process, memory, Moving::new(self.pages, random)),
+            Pattern::Sequential => self.touch(process, memory, gates, Sequential::new(self.pages)),
+            Pattern::Random => self.touch(process, memory, gates, Uniform::new(self.pages, random)),
+            Pattern::Zipf => self.touch(process, memory, gates, Zipf::new(self.pages, random)),
+            Pattern::Moving => self.touch(process, memory, gates, Moving::new(self.pages, random)),
         }
     }
 
@@ -227,32 +267,68 @@ impl Load {
         &self,
         process: u32,
         memory: &[Page],
+        gates: Option<&Gates>,
         mut order: impl Iterator<Item = usize>,
     ) -> Result<(), String> {
+        let pass = |round| gates.map_or(Ok(()), |gates| gates.pass(round));
         match self.content {
             Content::Any => {
-                for round in 1..=self.rounds.get() {
+                for round in 0..self.rounds.get() {
+                    pass(round)?;
                     for page in order.by_ref().take(self.pages) {
-                        memory[page][0].store(round, Relaxed);
+                        memory[page][0].store(round + 1, Relaxed);
                     }
                 }
-                Ok(())
+                pass(self.rounds.get())
             }
             Content::Verified => {
                 let mut ledger = Ledger::new(self.seed, process, self.pages)
                     .map_err(|error| format!("no memory to count in: {error}"))?;
-                for _ in 0..self.rounds.get() {
+                for round in 0..self.rounds.get() {
+                    pass(round)?;
                     for page in order.by_ref().take(self.pages) {
                         ledger
                             .touch(memory, page)
                             .map_err(|mismatch| mismatch.to_string())?;
                     }
                 }
+                pass(self.rounds.get())?;
                 ledger
                     .check(memory)
                     .map_err(|mismatch| mismatch.to_string())
             }
         }
+    }
+}
+
+impl Gates {
+    fn new(rounds: NonZeroU64) -> io::Result<Gates> {
+        (0..=rounds.get())
+            .map(|_| Gate::new())
+            .collect::<io::Result<_>>()
+            .map(Gates)
+    }
+
+    /// Lets the processes through every gate as soon as all are there; how long it took from the first to the last. A process that
+    /// has died is not waited for.
+    fn take_time(self) -> Duration {
+        let mut start = None;
+        let mut took = Duration::ZERO;
+        for gate in &self.0 {
+            gate.await_all();
+            took = start.get_or_insert_with(Instant::now).elapsed();
+            gate.open();
+        }
+        took
+    }
+
+    /// In a process: passes the gate before this round, counted from 0.
+    fn pass(&self, round: u64) -> Result<(), String> {
+        let gate = usize::try_from(round)
+            .ok()
+            .and_then(|round| self.0.get(round));
+        let passed = gate.map_or(Ok(()), Gate::pass);
+        passed.map_err(|error| format!("no start together: {error}"))
     }
 }
 
