@@ -10,7 +10,7 @@
 //! allocation), and the refault distance of Linux's `mm/workingset.c`.
 //!
 //! # How it synchronises
-//! Sets of 15 entries, 64 bytes each with a count of what was ever entered; an entry is one atomic word, and a new one takes the place
+//! Sets of 15 entries, 64 bytes each with a note of which is the youngest; an entry is one atomic word, and a new one takes the place
 //! of the oldest. Two who evict or return at once may overwrite one another's entry: the page then counts as never seen, nothing worse.
 //! All memory is allocated when the pagedaemon starts; without it nothing is remembered.
 
@@ -58,39 +58,36 @@ impl Key {
     }
 }
 
-/// The entries of some pages, and how many were ever entered: who comes next.
+/// The entries of some pages, a ring, and which of them is the youngest.
 struct Set {
-    count: AtomicU32,
+    last: AtomicU32,
     entries: [AtomicU32; WAYS],
 }
 
 impl Set {
     const fn new() -> Self {
         Self {
-            count: AtomicU32::new(0),
+            last: AtomicU32::new(0),
             entries: [const { AtomicU32::new(0) }; WAYS],
         }
     }
 
-    /// The entry that was written `back` before the last one.
-    fn entry(&self, count: u32, back: usize) -> &AtomicU32 {
-        &self.entries[(count as usize + WAYS - back) % WAYS]
-    }
-
     /// Takes the place of the oldest entry.
     fn push(&self, word: u32) {
-        let count = (self.count.load(Relaxed) + 1) % WAYS as u32;
-        self.count.store(count, Relaxed);
-        self.entry(count, 0).store(word, Relaxed);
+        let last = self.last.load(Relaxed) as usize;
+        let next = if last + 1 < WAYS { last + 1 } else { 0 };
+        self.last.store(next as u32, Relaxed);
+        self.entries[next].store(word, Relaxed);
     }
 
     /// Takes out the youngest entry of this fingerprint: older ones are of another page, or of one whose place on swap has been used again.
     fn take(&self, fingerprint: u16) -> Option<u16> {
-        let count = self.count.load(Relaxed);
         let ours = |word: u32| (word >> 16) as u16 == fingerprint;
-        let found = (0..WAYS)
-            .map(|back| self.entry(count, back))
-            .find(|entry| ours(entry.load(Relaxed)))?;
+        let (young, old) = self
+            .entries
+            .split_at_checked(self.last.load(Relaxed) as usize + 1)?;
+        let mut from_youngest = young.iter().rev().chain(old.iter().rev());
+        let found = from_youngest.find(|entry| ours(entry.load(Relaxed)))?;
         let word = found.swap(0, Relaxed);
         ours(word).then_some(word as u16)
     }
