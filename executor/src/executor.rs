@@ -25,8 +25,9 @@ use crate::sync::SpinLock;
 use crate::task::{self, Header, JoinHandle, Name, TaskList};
 use crate::timer::Timers;
 
-/// How long a task may run before it is asked to give way, in nanoseconds.
-pub const SLICE: u64 = 10_000_000;
+/// How long a program may run before it is asked to give way, in nanoseconds: with what its last system call or fault takes, its poll ends
+/// within a millisecond. (Linux's base slice, for one processor.)
+pub const SLICE: u64 = 750_000;
 
 /// No memory for a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
