@@ -22,6 +22,7 @@ programs! {
     remap [];
     advice [];
     cow [];
+    commit ["1M"];
     protect [];
     stack [];
     statuses [];

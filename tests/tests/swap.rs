@@ -105,6 +105,30 @@ fn a_full_swap_costs_one_process_and_no_other_a_byte() {
 }
 
 #[test]
+fn who_is_too_big_to_be_there_twice_cannot_fork_and_nobody_suffers() {
+    let text = machine("--swap", "16M")
+        .exec("run /programs/commit 24M; run /programs/commit 60M; run /bin/hog --procs 2 --size 8M --verify; check; vmstat -s")
+        .success();
+    let lines: Vec<_> = text.lines().take(5).collect();
+    let holds = "its memory holds what was written: true";
+    let [fork, after_fork, refused, after_refusal, hog] = lines[..] else {
+        panic!("{text}")
+    };
+    assert_eq!(
+        [fork, after_fork, refused, after_refusal],
+        [
+            "fork: the child: exit 0",
+            holds,
+            "fork: Cannot allocate memory (os error 12)",
+            holds
+        ]
+    );
+    assert!(hog.ends_with(", verified"), "{text}");
+    assert_eq!(counter(&text, " processes killed for memory"), 0);
+    assert!(text.contains("all is well"), "{text}");
+}
+
+#[test]
 fn without_swap_the_largest_dies_and_the_machine_lives() {
     let text = Auvm::new()
         .option("--memory", "64M")

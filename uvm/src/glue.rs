@@ -14,12 +14,12 @@ use core::sync::atomic::Ordering::Relaxed;
 
 pub use share::{Attached, SpaceRef};
 
-use crate::addr::{PageIndex, VaRange, VirtAddr};
+use crate::addr::{PAGE_SIZE, PageIndex, VaRange, VirtAddr};
 use crate::amap::{Amap, Copying};
 use crate::map::space::Heap;
 use crate::map::tree::Node;
 use crate::map::{Inherit, MapEntry, MapInner, VmError, VmSpace};
-use crate::meter::Counter;
+use crate::meter::{Counter, Gauge};
 use crate::pool::OutOfMemory;
 use crate::prot::Prot;
 
@@ -28,6 +28,8 @@ use crate::prot::Prot;
 const PART: u64 = 1 << 30;
 /// Anons shared by a fork between two looks; a wired page, which is copied, counts as several.
 const COPIES: usize = 256;
+/// Pages counted between two looks.
+const COUNTED: u64 = 512;
 
 impl VmSpace {
     /// A copy of the address space for a child, by each mapping's inheritance. Memory is copied when either side writes to
@@ -35,11 +37,15 @@ impl VmSpace {
     /// parts.
     ///
     /// # Errors
-    /// [`VmError::OutOfMemory`]; the parent is as before (some of its pages may fault once more).
+    /// [`VmError::OutOfMemory`], also when memory and swap together could not hold twice what would be shared until it is written
+    /// to; the parent is as before (some of its pages may fault once more).
     pub async fn fork(&self) -> Result<Arc<Self>, VmError> {
         let child = Self::new(&self.uvm)?;
         let result = {
             let _busy = self.map.busy.lock().await;
+            if !self.fits_twice().await {
+                return Err(VmError::OutOfMemory);
+            }
             let (mut at, mut copying) = (0, None);
             loop {
                 match self.fork_entry(&child, at, &mut copying) {
@@ -62,6 +68,25 @@ impl VmSpace {
         child.top.store(self.top.load(Relaxed), Relaxed);
         self.uvm.count(Counter::Forks);
         Ok(child)
+    }
+
+    /// Whether all that a child would share until it is written to could be there twice. Says no only to what never can be: it depends on how
+    /// much memory and swap there is, not on what is free just now. Awaits its turn between parts.
+    async fn fits_twice(&self) -> bool {
+        let uvm = &self.uvm;
+        let room = uvm.pages().managed() as u64 + uvm.meter().gauge(Gauge::Swpages);
+        // What is surely not too much is not counted page by page.
+        for exactly in [false, true] {
+            let (mut copied, mut at) = (0, Some(0));
+            while let Some(from) = at {
+                at = self.map.read().copied_from(from, exactly, &mut copied);
+                uvm.executor().reschedule_if_asked().await;
+            }
+            if copied <= room / 2 {
+                return true;
+            }
+        }
+        false
     }
 
     /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns where to go on: at that
@@ -203,6 +228,31 @@ impl VmSpace {
         self.wires_future.store(false, Relaxed);
         *self.heap.lock() = Heap { start: 0, end: 0 };
         self.dying.store(false, Relaxed);
+    }
+}
+
+impl MapInner {
+    /// Counts, in the first entry that ends after `at`, the pages that a child would share until they are written to: `exactly` those of a
+    /// part of it, or at most those of all of it. Returns where to go on.
+    fn copied_from(&self, at: u64, exactly: bool, copied: &mut u64) -> Option<u64> {
+        let entry = self.tree.from(at)?;
+        let (from, mut to) = (entry.start.max(at), entry.end);
+        let Some(amap) = (entry.inheritance() == Inherit::Copy)
+            .then_some(entry.amap.as_ref())
+            .flatten()
+        else {
+            return Some(to);
+        };
+        let slots = amap.lock();
+        *copied += if exactly {
+            to = to.min(from + COUNTED * PAGE_SIZE as u64);
+            let anons = slots.anons.iter_from(entry.slot_of(from));
+            let end = entry.slot_of(to);
+            anons.take_while(|&(slot, _)| slot < end).count() as u64
+        } else {
+            (slots.anons.len() as u64).min((to - from) / PAGE_SIZE as u64)
+        };
+        Some(to)
     }
 }
 
