@@ -28,8 +28,9 @@ use crate::prot::Prot;
 const PART: u64 = 1 << 30;
 /// Anons shared by a fork between two looks; a wired page, which is copied, counts as several.
 const COPIES: usize = 256;
-/// Pages counted between two looks.
+/// Pages, and entries, counted between two looks.
 const COUNTED: u64 = 512;
+const ENTRIES: u64 = 64;
 
 impl VmSpace {
     /// A copy of the address space for a child, by each mapping's inheritance. Memory is copied when either side writes to
@@ -77,10 +78,13 @@ impl VmSpace {
         let room = uvm.pages().managed() as u64 + uvm.meter().gauge(Gauge::Swpages);
         // What is surely not too much is not counted page by page.
         for exactly in [false, true] {
-            let (mut copied, mut at) = (0, Some(0));
+            let (mut copied, mut at, mut looks) = (0, Some(0), 0);
             while let Some(from) = at {
                 at = self.map.read().copied_from(from, exactly, &mut copied);
-                uvm.executor().reschedule_if_asked().await;
+                looks += 1;
+                if exactly || looks % ENTRIES == 0 {
+                    uvm.executor().reschedule_if_asked().await;
+                }
             }
             if copied <= room / 2 {
                 return true;
