@@ -240,6 +240,7 @@ fn finish(shared: Arc<Shared>) -> Result<(), String> {
         ("amap runs", upper.runs.in_use()),
         ("anons", upper.anons.in_use()),
         ("objects", upper.objects.in_use()),
+        ("listed objects", upper.listed_objects.in_use()),
         ("object nodes", upper.page_nodes.in_use()),
         ("listed spaces", upper.listed.in_use()),
         ("pmaps", uvm.pmap_pool.in_use()),

@@ -47,7 +47,7 @@ use crate::Uvm;
 use crate::addr::PAGE_SIZE;
 use crate::io::{BlockDevice, IoError, Op, Request, Segment};
 use crate::lock::{LEAF, SpinLock};
-use crate::meter::Gauge;
+use crate::meter::{Counter, Gauge};
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::fresh::Fresh;
 use crate::pool::OutOfMemory;
@@ -179,7 +179,8 @@ pub struct SwapDevice {
     pub pages: usize,
     /// Pages in use.
     pub used: usize,
-    /// Pages that could not be written, or that the signature calls bad.
+    /// Pages that could not be written, or not read, or that the signature calls bad; those in use, whose contents may yet be read, are not
+    /// among them.
     pub bad: usize,
 }
 
@@ -187,8 +188,24 @@ struct Device {
     disk: Arc<dyn BlockDevice>,
     what: SwapDevice,
     map: SlotMap,
-    /// It is being taken away: nothing new goes there.
-    leaving: bool,
+    state: State,
+}
+
+/// Whether a device takes new pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It does.
+    InUse,
+    /// It is being taken away: nothing new goes there. Then it is gone, or in use as before.
+    Leaving,
+    /// The same has been called off: it takes pages again. Who takes it away has not noticed yet.
+    CalledOff,
+}
+
+impl Device {
+    fn takes_pages(&self) -> bool {
+        self.state != State::Leaving
+    }
 }
 
 /// All devices.
@@ -221,7 +238,7 @@ impl Swap {
             let number = usize::from(number);
             let run = {
                 let mut device = self.devices[number].lock();
-                let device = device.as_mut().filter(|device| !device.leaving);
+                let device = device.as_mut().filter(|device| device.takes_pages());
                 device.and_then(|device| {
                     let run = device.map.take_run(want)?;
                     device.what.used += run.1;
@@ -252,18 +269,36 @@ impl Swap {
 
     /// Gives a slot back; the page that it held is nobody's any more.
     pub(crate) fn free(&self, uvm: &Uvm, slot: SwapSlot) {
-        if let Some(device) = self.devices[slot.device()].lock().as_mut() {
-            device.map.give(slot.page());
-            device.what.used -= 1;
-            if !device.leaving {
-                self.room.fetch_add(1, Relaxed);
-            }
+        let doubted = {
+            let mut device = self.devices[slot.device()].lock();
+            let device = device.as_mut();
+            device.is_some_and(|device| {
+                let doubted = device.map.is_doubted(slot.page());
+                if !doubted {
+                    device.map.give(slot.page());
+                    device.what.used -= 1;
+                    let room = usize::from(device.takes_pages());
+                    self.room.fetch_add(room, Relaxed);
+                }
+                doubted
+            })
+        };
+        if doubted {
+            return self.condemn(uvm, slot);
         }
         uvm.meter().lower(Gauge::Swpginuse, 1);
     }
 
-    /// Never uses a slot again: it cannot be written. It held nothing.
+    /// A slot alone could not be read. Its page is not given up, since another time it may be; but once it is, the slot is not used again.
+    fn doubt(&self, slot: SwapSlot) {
+        if let Some(device) = self.devices[slot.device()].lock().as_mut() {
+            device.map.doubt(slot.page());
+        }
+    }
+
+    /// Never uses a slot again: it cannot be written, or not read. It holds nothing.
     fn condemn(&self, uvm: &Uvm, slot: SwapSlot) {
+        uvm.count(Counter::Pdbadslot);
         if let Some(device) = self.devices[slot.device()].lock().as_mut() {
             device.what.used -= 1;
             device.what.bad += 1;
@@ -289,7 +324,7 @@ impl Swap {
     pub(crate) fn room(&self) -> usize {
         let free = |device: &SpinLock<Option<Device>, LEAF>| {
             let device = device.lock();
-            let taking = device.as_ref().filter(|device| !device.leaving);
+            let taking = device.as_ref().filter(|device| device.takes_pages());
             taking.map_or(0, |device| device.map.free())
         };
         self.devices.iter().map(free).sum()
@@ -317,7 +352,7 @@ impl Swap {
         let number = self.find(name)?;
         let mut device = self.devices[number].lock();
         let device = device.as_mut().ok_or(SwapError::Unknown)?;
-        if device.leaving {
+        if device.state != State::InUse {
             return Err(SwapError::Busy);
         }
         Ok((number, f(device)))
@@ -367,7 +402,7 @@ impl Uvm {
                 bad,
             },
             map,
-            leaving: false,
+            state: State::InUse,
         };
         self.add_device(device)?;
         self.meter().raise(Gauge::Swpages, free as u64);

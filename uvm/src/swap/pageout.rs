@@ -146,7 +146,6 @@ impl Uvm {
                 for leaving in alone {
                     leaving.owner.with(|held| held.set_slot(None));
                     self.swap().condemn(self, slot);
-                    self.count(Counter::Pdbadslot);
                     self.stays(leaving);
                 }
             }

@@ -99,6 +99,8 @@ pub(super) struct SlotMap {
     with_cluster: Words,
     /// Bit by word of `free`: it has a free slot.
     with_any: Words,
+    /// Bit by slot: what it holds could not be read. Nothing is written there any more.
+    doubted: Words,
     /// The slot to begin the next search at.
     next: usize,
     slots: usize,
@@ -113,6 +115,7 @@ impl SlotMap {
             free: Words::zeroes(words)?,
             with_cluster: Words::zeroes(words.div_ceil(WORD))?,
             with_any: Words::zeroes(words.div_ceil(WORD))?,
+            doubted: Words::zeroes(words)?,
             next: 0,
             slots,
             count: 0,
@@ -139,6 +142,15 @@ impl SlotMap {
 
     pub(super) fn is_free(&self, slot: usize) -> bool {
         slot < self.slots && self.free.get(slot / WORD) >> (slot % WORD) & 1 != 0
+    }
+
+    /// Notes that a slot in use could not be read.
+    pub(super) fn doubt(&mut self, slot: usize) {
+        self.doubted.put(slot, true);
+    }
+
+    pub(super) fn is_doubted(&self, slot: usize) -> bool {
+        self.doubted.get(slot / WORD) >> (slot % WORD) & 1 != 0
     }
 
     fn sum_up(&mut self, word: usize) {
