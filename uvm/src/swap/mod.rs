@@ -309,7 +309,7 @@ impl Swap {
     }
 
     /// The device of a slot, and where on it the slot begins, in bytes.
-    fn place(&self, slot: SwapSlot) -> Option<(Arc<dyn BlockDevice>, u64)> {
+    pub(crate) fn place(&self, slot: SwapSlot) -> Option<(Arc<dyn BlockDevice>, u64)> {
         let device = self.devices[slot.device()].lock();
         let disk = device.as_ref()?.disk.clone();
         Some((disk, (slot.page() * PAGE_SIZE) as u64))
