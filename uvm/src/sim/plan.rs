@@ -108,12 +108,12 @@ impl Plan {
             asks: random.pick(&[0, 20, 50, 90]),
             rests: random.pick(&[10, 30, 60]),
             speculates: random.pick(&[0, 10, 40]),
-            spare: 20 + random.below(120) as usize,
+            spare: (random.below(11) * random.below(11)) as usize,
             swaps: [
                 (random.pick(&[0, 120, 400, 2000]), 0),
                 (random.pick(&[0, 0, 60, 400]), random.pick(&[-1, 0, 1])),
             ],
-            kills: random.percent(40),
+            kills: random.percent(60),
             total: weights.iter().sum(),
             weights,
         }

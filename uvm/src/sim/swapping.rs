@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use std::sync::Mutex;
 
 use crate::Uvm;
-use crate::addr::PAGE_SIZE;
+use crate::addr::{Frame, PAGE_SIZE};
 use crate::io::BlockDevice;
 use crate::map::VmSpace;
 use crate::sim::World;
@@ -55,6 +55,12 @@ impl SwapDisk {
         let sizes = plan.swaps.iter().zip(NAMES);
         let used = sizes.filter(|((pages, _), _)| *pages > 0);
         used.map(|(&(pages, priority), name)| {
+            // What is short there is both.
+            let pages = if mode == Mode::Starved {
+                pages / 4
+            } else {
+                pages
+            };
             let disk = SimDisk::swap(&world.uvm, pages, disk::Mode::AtOnce);
             let device = disk.device();
             world.swap_to(device.clone(), name, priority);
@@ -96,20 +102,22 @@ impl SwapDisk {
     }
 }
 
-/// The slot of the page of anonymous memory at `va`, if that is nowhere else.
+/// The slot of the page of anonymous memory at `va`, if that is nowhere else: somebody may be trying to read it once more.
 fn slot_at(space: &VmSpace, va: u64) -> Option<SwapSlot> {
+    let uvm = space.uvm();
+    let nowhere_else = |frame: Option<Frame>| frame.is_none_or(|frame| uvm.page(frame).is_busy());
     let map = space.vm_map().read();
     let entry = space.vm_map().lookup(&map, va)?;
     if let Some(amap) = &entry.amap
         && let Some(anon) = amap.lock().anons.get(entry.slot_of(va))
     {
         let inner = anon.lock();
-        return inner.slot.filter(|_| inner.frame.is_none());
+        return inner.slot.filter(|_| nowhere_else(inner.frame));
     }
     let object = entry.object.as_ref()?;
     let (pages, index) = (object.lock(), entry.index_of(va));
     let slot = pages.slot(index)?;
-    pages.frames.get(index.0).is_none().then_some(slot)
+    nowhere_else(pages.frames.get(index.0).copied()).then_some(slot)
 }
 
 impl Lwp {
