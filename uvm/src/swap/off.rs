@@ -15,6 +15,7 @@ use super::pagein::{Around, UnderWay};
 use super::{Owner, State, Swap, SwapError, SwapSlot};
 use crate::Uvm;
 use crate::addr::{PAGE_SIZE, PageIndex};
+use crate::amap::Runs;
 use crate::io::IoError;
 use crate::map::{Advice, VmSpace};
 use crate::meter::Gauge;
@@ -228,13 +229,17 @@ impl VmSpace {
         let on_device = |slot: Option<SwapSlot>| slot.is_some_and(|s| s.device() == device);
         let found = entry.amap.as_ref().and_then(|amap| {
             let slots = amap.lock();
-            let (first, end) = (entry.slot_of(from), entry.slot_of(to));
+            let shown = (entry.slot_of(from), entry.slot_of(to));
+            // Where memory was too short to count who shows what, anons are left that nobody does.
+            let all = from == entry.start && matches!(slots.runs, Runs::Lost);
+            let (first, end) = if all { (0, u64::MAX) } else { shown };
             let mut anons = slots
                 .anons
                 .iter_from(first)
                 .take_while(|&(slot, _)| slot < end);
             let (slot, anon) = anons.find(|(_, anon)| on_device(anon.lock().slot))?;
-            Some((slot - entry.slot, Owner::Anon(anon.clone())))
+            let page = if all { 0 } else { slot - entry.slot };
+            Some((page, Owner::Anon(anon.clone())))
         });
         Some(match found {
             // The same place once more: it may have another anon by then.
