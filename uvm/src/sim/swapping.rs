@@ -55,11 +55,10 @@ impl SwapDisk {
         let sizes = plan.swaps.iter().zip(NAMES);
         let used = sizes.filter(|((pages, _), _)| *pages > 0);
         used.map(|(&(pages, priority), name)| {
-            // What is short there is both.
-            let pages = if mode == Mode::Starved {
-                pages / 4
-            } else {
-                pages
+            // Where memory is short so is swap; and bad slots show where all are used again soon.
+            let pages = match mode {
+                Mode::Starved | Mode::Faulty => pages / 4,
+                Mode::Normal | Mode::Torture => pages,
             };
             let disk = SimDisk::swap(&world.uvm, pages, disk::Mode::AtOnce);
             let device = disk.device();
@@ -71,6 +70,8 @@ impl SwapDisk {
                 for _ in 0..4 {
                     let page = 1 + random.below(u64::from(pages) - 1);
                     disk.spoil(page * PAGE_SIZE as u64, page * PAGE_SIZE as u64 + 1);
+                }
+                for _ in 0..3 + pages / 16 {
                     disk.spoil_reads(1 + random.below(u64::from(pages) - 1));
                 }
             }
