@@ -56,6 +56,16 @@ fn wrong_values_say_what_is_wrong() {
             "39k",
             "invalid value '39k' for '--swap <SIZE>': a swap area has at least 40k",
         ),
+        (
+            "--fail",
+            "virtio1:read",
+            "invalid value 'virtio1:read' for '--fail <virtioN:read|write:FIRST[-LAST]>': expected DISK:read|write:FIRST[-LAST]",
+        ),
+        (
+            "--fail",
+            "virtio1:read:5",
+            "--fail: there is no disk virtio1, the last is virtio0",
+        ),
         ("--wings", "2", "unexpected argument '--wings' found"),
     ] {
         assert_refused(&Auvm::new().option(name, value).launch(), line);

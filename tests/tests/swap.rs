@@ -144,6 +144,126 @@ fn without_swap_the_largest_dies_and_the_machine_lives() {
     );
 }
 
+/// What `swapctl -l` says of the only device: its size and what is bad of it, in KiB, once nothing is there.
+#[track_caller]
+fn sizes(text: &str) -> (u64, u64) {
+    let line = text.lines().find(|line| line.starts_with("virtio1 "));
+    let numbers: Vec<u64> = line
+        .into_iter()
+        .flat_map(|line| line.split_whitespace().skip(1))
+        .map(|number| number.parse().expect("a number"))
+        .collect();
+    let [size, 0, available, bad, 0] = numbers[..] else {
+        panic!("no empty virtio1 in\n{text}")
+    };
+    assert_eq!(available, size, "{text}");
+    (size, bad)
+}
+
+#[test]
+fn what_cannot_be_written_to_swap_stays_and_its_slots_are_retired() {
+    let auvm = machine("--swap", "256M")
+        .option("--fail", "virtio1:write:40-45")
+        .option("--fail", "virtio1:write:1000");
+    let arguments = "--procs 4 --size 32M --rounds 2";
+    let command = format!("run /bin/hog {arguments} --verify; check; swapctl -l; vmstat -s");
+    let text = auvm.exec(&command).success();
+    assert!(
+        text.contains(", verified\n") && text.contains("all is well"),
+        "{text}"
+    );
+    assert_eq!(counter(&text, " swap slots found bad"), 7);
+    assert_eq!(counter(&text, " pages of swap in use"), 0);
+    // Without the header's.
+    assert_eq!(sizes(&text), ((256 << 10) - 4 - 7 * 4, 7 * 4), "{text}");
+}
+
+#[test]
+fn what_cannot_be_read_from_swap_costs_those_who_touch_it() {
+    let auvm = machine("--swap", "256M").option("--fail", "virtio1:read:5000");
+    let arguments = "--procs 4 --size 32M --rounds 2";
+    let text = auvm
+        .exec(&format!(
+            "run /bin/hog {arguments} --verify; check; swapctl -l; vmstat -s; swapctl -d virtio1; swapctl -s"
+        ))
+        .success();
+    // Pages of the same cluster, whosever they are, are read alone then.
+    assert_eq!(text.matches(": killed by signal 7\n").count(), 1, "{text}");
+    assert!(
+        text.contains("processes: 3 of 4, ") && text.contains(", verified\n"),
+        "{text}"
+    );
+    assert!(text.contains("all is well"), "{text}");
+    assert_eq!(counter(&text, " pages of swap in use"), 0);
+    assert_eq!(counter(&text, " swap slots found bad"), 1);
+    assert_eq!(sizes(&text), ((256 << 10) - 4 - 4, 4), "{text}");
+    // Nothing is left there, so the device can go.
+    assert!(text.contains("total: 0 KiB, 0 KiB used"), "{text}");
+}
+
+/// Kibibytes in use, as `swapctl -s` says each time.
+fn used(text: &str) -> Vec<u64> {
+    let totals = text.lines().filter(|line| line.starts_with("total: "));
+    let used = totals.map(|line| line.split_whitespace().nth(3).expect("four words"));
+    used.map(|word| word.parse().expect("a number")).collect()
+}
+
+#[test]
+fn swapoff_under_load_brings_everything_back() {
+    let auvm = machine("--ramdisk", "256M:100us:256,swap").flag("--icount");
+    // The first one's memory is on swap when the second has ended, and it goes on using it.
+    let load = "run /bin/hog --size 44M --rounds 400 --pattern moving --verify";
+    let text = auvm
+        .exec(&format!(
+            "{load} & run /bin/busybox sleep 0.3; run /bin/hog --size 30M; swapctl -s; swapctl -d ram0; swapctl -s; jobs; \
+             wait; check; vmstat -s"
+        ))
+        .success();
+    let used = used(&text);
+    assert!(used[0] > 8 << 10 && used[1] == 0, "{text}");
+    assert!(
+        text.contains("total: 0 KiB, ") && text.contains("0 devices"),
+        "{text}"
+    );
+    assert!(text.contains(&format!("[1] running: {load}\n")), "{text}");
+    assert!(
+        text.contains(", verified\n") && text.contains("all is well"),
+        "{text}"
+    );
+    assert_eq!(counter(&text, " processes killed for memory"), 0);
+}
+
+#[test]
+fn swapoff_of_more_than_fits_is_refused_and_nothing_is_lost() {
+    let auvm = machine("--ramdisk", "256M:100us:256,swap").flag("--icount");
+    let load = "run /bin/hog --procs 2 --size 48M --rounds 6 --pattern random --verify";
+    let text = auvm
+        .exec(&format!(
+            "{load} & run /bin/busybox sleep 1; swapctl -s; swapctl -d ram0; jobs; swapctl -s; wait; swapctl -l; check; vmstat -s"
+        ))
+        .success();
+    assert!(
+        text.contains("swapctl: ram0: out of memory; what is on it does not fit anywhere else\n"),
+        "{text}"
+    );
+    assert!(used(&text)[0] > 32 << 10, "{text}");
+    assert!(text.contains(&format!("[1] running: {load}\n")), "{text}");
+    assert!(
+        text.contains(", verified\n") && text.contains("all is well"),
+        "{text}"
+    );
+    // It is there as before, and nobody had to die for it.
+    let device = text.lines().find(|line| line.starts_with("ram0"));
+    let device = device.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    assert_eq!(
+        device.as_deref(),
+        Some("ram0 262140 0 262140 0 0"),
+        "{text}"
+    );
+    assert_eq!(counter(&text, " processes killed for memory"), 0);
+    assert_eq!(counter(&text, " pages of swap in use"), 0);
+}
+
 /// Under counted time runs repeat: the same bytes, the same counters.
 #[test]
 fn a_paging_run_repeats_exactly() {

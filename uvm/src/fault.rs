@@ -350,7 +350,11 @@ impl VmSpace {
         }
     }
 
-    async fn await_memory(&self, demand: &mut Demand) -> Result<(), FaultError> {
+    /// Waits, after an attempt that failed, until another one makes sense. The caller holds nothing.
+    ///
+    /// # Errors
+    /// [`FaultError::Killed`] if the process is to end, else [`FaultError::OutOfMemory`], when none does.
+    pub(crate) async fn await_memory(&self, demand: &mut Demand) -> Result<(), FaultError> {
         let uvm = self.uvm();
         uvm.count(Counter::FltNoram);
         let waited = demand.wait_unless(uvm, || self.is_doomed()).await;

@@ -158,7 +158,7 @@ impl VmSpace {
             match to.show_anon(at.as_u64() + done, anon) {
                 Ok(()) => done += PAGE_SIZE as u64,
                 Err(VmError::OutOfMemory) => demand
-                    .wait(uvm)
+                    .wait_unless(uvm, || self.is_doomed() || to.is_doomed())
                     .await
                     .map_err(|OutOfMemory| LoanError::To(VmError::OutOfMemory))?,
                 Err(error) => return Err(LoanError::To(error)),
@@ -180,10 +180,7 @@ impl VmSpace {
         loop {
             match self.find_page(va, &lend)? {
                 Some(Ok(lent)) => return Ok(lent),
-                Some(Err(OutOfMemory)) => {
-                    let waited = demand.wait(self.uvm()).await;
-                    waited.map_err(|OutOfMemory| FaultError::OutOfMemory)?;
-                }
+                Some(Err(OutOfMemory)) => self.await_memory(&mut demand).await?,
                 None => {
                     self.fault(VirtAddr::new_truncate(va), Access::Read).await?;
                 }

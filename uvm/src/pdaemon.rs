@@ -22,7 +22,7 @@
 //!
 //! # When nothing can be freed
 //! While pages are being written it waits for them. A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
-//! end with out-of-memory, unless there is somebody whose death helps (`pdaemon::victim`). No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
+//! end with out-of-memory, unless a swap device is being taken away, which is called off then, or there is somebody whose death helps (`pdaemon::victim`). No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
 //! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
 //!
 //! What a fault lacks may be more than a frame: structures and page tables come from the same free list, and none of it is kept
@@ -151,7 +151,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         };
         if fruitless >= PATIENCE || (fruitless > 0 && pass.later == 0) {
             fruitless = 0;
-            if uvm.kill_somebody().await {
+            if uvm.swap().call_off() || uvm.kill_somebody().await {
                 continue;
             }
             let hope = &uvm.upper.hope;

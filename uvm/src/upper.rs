@@ -14,6 +14,7 @@ use crate::lock::{LEAF, SpinLock};
 use crate::map::MapEntry;
 use crate::map::VmSpace;
 use crate::map::tree::{Node, Span, Tree};
+use crate::object::aobj::{Anonymous, ListedObject};
 use crate::object::{PageNodes, SwapNodes, UvmObject};
 use crate::pdaemon::Hope;
 use crate::pdaemon::victim::Victims;
@@ -38,6 +39,9 @@ pub(crate) struct Upper {
     pub(crate) memory: policy::Memory,
     pub(crate) swap_nodes: SwapNodes,
     pub(crate) listed: Pool<Node<Listed>>,
+    pub(crate) listed_objects: Pool<Node<ListedObject>>,
+    /// All anonymous objects, for swapoff.
+    pub(crate) anonymous: SpinLock<Anonymous, LEAF>,
     pub(crate) spaces: SpinLock<Spaces, LEAF>,
 }
 
@@ -59,6 +63,8 @@ impl Upper {
             memory: policy::Memory::new(managed),
             swap_nodes: Pool::new("swap nodes", cpus),
             listed: Pool::new("address spaces", cpus),
+            listed_objects: Pool::new("listed objects", cpus),
+            anonymous: SpinLock::new(Anonymous::new()),
             spaces: SpinLock::new(Spaces(Tree::new())),
         }
     }
@@ -144,5 +150,6 @@ impl Uvm {
             + u.page_nodes.reclaim(self)
             + u.swap_nodes.reclaim(self)
             + u.listed.reclaim(self)
+            + u.listed_objects.reclaim(self)
     }
 }

@@ -8,6 +8,7 @@ pub mod add;
 pub mod backtrace;
 pub mod compile;
 pub mod ext2;
+pub mod fail;
 pub mod image;
 pub mod options;
 pub mod outcome;

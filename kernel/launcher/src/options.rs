@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::add::Add;
+use crate::fail::Fail;
 use crate::ramdisk::RamDisk;
 use crate::swap::SwapArea;
 use crate::units::Bytes;
@@ -67,6 +68,10 @@ pub struct Options {
     /// Add a disk in memory that answers after LATENCY and serves DEPTH requests at once (may be repeated)
     #[arg(long, value_name = "SIZE[:LATENCY[:DEPTH]][,swap|,fs]")]
     pub ramdisk: Vec<RamDisk>,
+
+    /// Have these pages (of 4 KiB, from 0) of a disk of the host fail, for tests; disks are numbered root first, then --swap (may be repeated)
+    #[arg(long, value_name = "virtioN:read|write:FIRST[-LAST]")]
+    pub fail: Vec<Fail>,
 
     /// How guest code runs; auto takes KVM where the processor really offers it
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
@@ -180,6 +185,17 @@ impl Options {
         }
         if self.icount && self.disk.is_some() {
             return Err("--disk cannot be used with --icount: a run with a disk of the host does not repeat".to_owned());
+        }
+        let disks = if self.icount { 0 } else { 1 + self.swap.len() };
+        if let Some(fail) = self.fail.iter().find(|fail| fail.disk >= disks) {
+            return Err(match disks {
+                0 => "--fail cannot be used with --icount: there is no disk of the host".to_owned(),
+                _ => format!(
+                    "--fail: there is no disk virtio{}, the last is virtio{}",
+                    fail.disk,
+                    disks - 1
+                ),
+            });
         }
         let graphical = ["DISPLAY", "WAYLAND_DISPLAY"]
             .map(std::env::var_os)

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::fail;
 use crate::image::Image;
 use crate::options::{Accel, Options};
 use crate::packages::window_backend;
@@ -68,7 +69,7 @@ impl Machine {
             Root::Disk
         });
         // Virtio disks are numbered in the order of QEMU's command line.
-        let first = usize::from(!in_memory);
+        let first = self.first_swap();
         for disk in first..first + self.swaps.len() {
             words.swap(disk);
         }
@@ -86,6 +87,11 @@ impl Machine {
         }
         options.append.iter().for_each(|more| words.verbatim(more));
         words
+    }
+
+    /// The number of the first disk with a swap area.
+    fn first_swap(&self) -> usize {
+        usize::from(!matches!(self.root, RootDisk::Memory(_)))
     }
 
     /// Memory of the whole machine: images and RAM disks come on top of what the kernel is to have. An image as large as
@@ -147,22 +153,22 @@ impl Machine {
             } else {
                 "off"
             };
-            let file = escaped(&image.path);
+            let file = fail::drive(0, &escaped(&image.path), &options.fail);
             qemu.arg("-drive").arg(format!(
-                "id=root,if=none,format=raw,snapshot={snapshot},discard=unmap,file={file}"
+                "id=root,if=none,format=raw,snapshot={snapshot},discard=unmap,{file}"
             ));
-            qemu.args(["-device", "virtio-blk-pci,drive=root,disable-legacy=on"]);
+            qemu.arg("-device").arg(device("root", options));
         }
         for (index, Image { path, .. }) in self.swaps.iter().enumerate() {
-            let file = escaped(path);
+            let disk = self.first_swap() + index;
+            let file = fail::drive(disk, &escaped(path), &options.fail);
             // Nothing there outlives the run, so nothing need reach the host's disk. When that is full the guest is to
             // see an error: QEMU would stop the machine and wait.
             qemu.arg("-drive").arg(format!(
-                "id=swap{index},if=none,format=raw,cache=unsafe,discard=unmap,werror=report,file={file}"
+                "id=swap{index},if=none,format=raw,cache=unsafe,discard=unmap,werror=report,{file}"
             ));
-            qemu.arg("-device").arg(format!(
-                "virtio-blk-pci,drive=swap{index},disable-legacy=on"
-            ));
+            qemu.arg("-device")
+                .arg(device(&format!("swap{index}"), options));
         }
         qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         qemu.arg("-chardev")
@@ -196,6 +202,16 @@ impl Machine {
         }
         Ok(qemu)
     }
+}
+
+/// The virtio disk on a drive. One that fails answers each request by itself: QEMU would merge them, and a whole lot fail for one bad page.
+fn device(drive: &str, options: &Options) -> String {
+    let merging = if options.fail.is_empty() {
+        ""
+    } else {
+        ",request-merging=off"
+    };
+    format!("virtio-blk-pci,drive={drive},disable-legacy=on{merging}")
 }
 
 /// QEMU splits option lists at commas; a doubled one stands for itself.
@@ -299,6 +315,27 @@ mod tests {
         assert_eq!(text.matches("cache=unsafe").count(), 2, "{text}");
         // They are no part of its memory.
         assert!(text.contains("-m 256M"), "{text}");
+    }
+
+    #[test]
+    fn a_disk_that_fails_merges_nothing() {
+        let machine = Machine {
+            root: RootDisk::Scratch(image(8)),
+            swaps: vec![image(1)],
+            ram: vec![],
+        };
+        let words = ["--swap", "1M", "--fail", "virtio1:read:5"];
+        let text = line(&words, &machine);
+        assert_eq!(text.matches("driver=blkdebug").count(), 1, "{text}");
+        assert!(
+            text.contains("file.image.filename=/images/a,,b.img,file.inject-error.0.event=none"),
+            "{text}"
+        );
+        assert!(
+            text.contains("drive=swap0,disable-legacy=on,request-merging=off"),
+            "{text}"
+        );
+        assert!(!line(&["--swap", "1M"], &machine).contains("merging"));
     }
 
     #[test]

@@ -99,6 +99,9 @@ unsafe impl Counted for UvmObject {
 
     fn finalize(&mut self, uvm: &Uvm) {
         let anonymous = self.is_anonymous();
+        if anonymous {
+            self.unlist(uvm);
+        }
         let pages = self.pages.get_mut();
         while let Some((index, &frame)) = pages.frames.next_from(0) {
             pages.frames.remove(index);

@@ -4,7 +4,9 @@
 //! [`SimDisk::complete`] ends them, or, in automatic mode, a task does after a delay.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -16,7 +18,7 @@ use executor::{Class, Executor};
 
 use crate::Uvm;
 use crate::addr::{PAGE_SIZE, PageIndex};
-use crate::io::{BlockDevice, IoError, Op, PageIo};
+use crate::io::{BlockDevice, IoError, Op, PageIo, Request};
 use crate::object::vnode::{Extent, FileMap};
 use crate::sim::random::Random;
 use crate::swap;
@@ -46,6 +48,21 @@ pub enum Mode {
     },
 }
 
+/// What a swap disk remembers of reads.
+#[derive(Default)]
+struct Readings {
+    /// Pages that can be written and not read again.
+    unreadable: BTreeSet<u64>,
+    /// Pages that could not be read when they were asked for alone.
+    failed: BTreeSet<u64>,
+    /// Reads that failed.
+    errors: u64,
+    /// Nobody uses it.
+    closed: bool,
+    /// What should not have been asked for.
+    misuse: Option<String>,
+}
+
 /// The disk.
 pub struct SimDisk {
     /// Not kept alive: as swap space the disk is a part of it.
@@ -54,6 +71,7 @@ pub struct SimDisk {
     mode: Mutex<Mode>,
     waiting: Mutex<VecDeque<PageIo>>,
     bad: Mutex<Vec<(u64, u64)>>,
+    readings: Mutex<Readings>,
     random: Mutex<Random>,
     delayed: AtomicUsize,
     /// Whether it may be written, and the pages that were.
@@ -97,6 +115,7 @@ impl SimDisk {
             mode: Mutex::new(mode),
             waiting: Mutex::new(VecDeque::new()),
             bad: Mutex::new(Vec::new()),
+            readings: Mutex::default(),
             random: Mutex::new(Random::new(match mode {
                 Mode::Chance { seed, .. } => seed,
                 _ => 0,
@@ -151,9 +170,81 @@ impl SimDisk {
         self.bad.lock().expect("not poisoned").push((start, end));
     }
 
+    /// From now on page `page` can be written, but not read.
+    pub fn spoil_reads(&self, page: u64) {
+        self.readings().unreadable.insert(page);
+    }
+
+    /// Reads that have failed.
+    #[must_use]
+    pub fn read_errors(&self) -> u64 {
+        self.readings().errors
+    }
+
+    /// Whether page `page` has been asked for alone since the disk was opened, in vain.
+    #[must_use]
+    pub fn has_failed(&self, page: u64) -> bool {
+        self.readings().failed.contains(&page)
+    }
+
+    /// Nobody uses it any more: what it holds, but for its first page, is lost, and whatever is asked for is a mistake.
+    pub fn close(&self) {
+        self.readings().closed = true;
+        let mut written = self.written.lock().expect("not poisoned");
+        written.retain(|&page, _| page == 0);
+    }
+
+    /// It is used again, from the start.
+    pub fn open(&self) {
+        let mut readings = self.readings();
+        (readings.closed, readings.failed) = (false, BTreeSet::new());
+    }
+
+    /// What should not have been asked for, if anything was: a request to a closed disk, or a page written that could not be read.
+    #[must_use]
+    pub fn misuse(&self) -> Option<String> {
+        self.readings().misuse.clone()
+    }
+
+    fn readings(&self) -> std::sync::MutexGuard<'_, Readings> {
+        self.readings.lock().expect("not poisoned")
+    }
+
+    /// Looks whether a request should have been made.
+    fn judge(&self, request: &Request) {
+        let mut readings = self.readings();
+        let size = PAGE_SIZE as u64;
+        let pages = request.offset / size..(request.offset + request.len).div_ceil(size);
+        let wrong = match request.op {
+            _ if readings.closed => Some("it is closed"),
+            Op::Write if readings.failed.range(pages).next().is_some() => {
+                Some("it could not be read")
+            }
+            _ => None,
+        };
+        if let Some(why) = wrong {
+            let (op, at) = (request.op, request.offset / size);
+            readings.misuse = Some(format!("{op:?} of page {at} of a disk: {why}"));
+        }
+    }
+
+    /// Ends a request in vain.
+    fn fail(&self, io: PageIo) {
+        let request = io.request();
+        if request.op == Op::Read {
+            let mut readings = self.readings();
+            readings.errors += 1;
+            if request.len == PAGE_SIZE as u64 {
+                readings.failed.insert(request.offset / PAGE_SIZE as u64);
+            }
+        }
+        io.complete(Err(IoError::Device));
+    }
+
     /// All of the disk is readable again.
     pub fn mend(&self) {
         self.bad.lock().expect("not poisoned").clear();
+        self.readings().unreadable.clear();
     }
 
     /// Ends the `n` oldest requests. Returns how many there were to end.
@@ -197,9 +288,14 @@ impl SimDisk {
     fn finish(&self, io: PageIo) {
         let request = io.request();
         let end = request.offset + request.len;
-        if self.is_bad(request.offset, end) {
-            io.complete(Err(IoError::Device));
-            return;
+        let size = PAGE_SIZE as u64;
+        let unreadable = {
+            let readings = self.readings();
+            let pages = request.offset / size..end.div_ceil(size);
+            request.op == Op::Read && readings.unreadable.range(pages).next().is_some()
+        };
+        if unreadable || self.is_bad(request.offset, end) {
+            return self.fail(io);
         }
         let uvm = self.uvm();
         let mut written = self.written.lock().expect("not poisoned");
@@ -247,6 +343,7 @@ impl BlockDevice for Device {
 
     fn start(&self, io: PageIo) {
         let disk = &self.disk;
+        disk.judge(&io.request());
         disk.reads.fetch_add(1, Relaxed);
         disk.bytes.fetch_add(io.request().len, Relaxed);
         let later = |delay: Duration, end: Box<dyn FnOnce(&SimDisk) + Send>| {
@@ -263,7 +360,7 @@ impl BlockDevice for Device {
             let end = move |disk: &SimDisk| {
                 disk.delayed.fetch_sub(1, Relaxed);
                 if fails {
-                    io.complete(Err(IoError::Device));
+                    disk.fail(io);
                 } else {
                     disk.finish(io);
                 }

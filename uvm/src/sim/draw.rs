@@ -14,6 +14,7 @@ use crate::sim::op::{
 };
 use crate::sim::plan::{MARGIN, Plan};
 use crate::sim::random::Random;
+use crate::sim::swapping::SWAPS;
 
 impl Op {
     /// Operation `index` of a run, and what comes after it.
@@ -160,6 +161,11 @@ impl Draw<'_> {
             Kind::Fork => Op::Fork(1 + self.random.below(2) as usize),
             Kind::Join => Op::Join(self.random.draw()),
             Kind::Unshare => Op::Unshare,
+            Kind::Swapoff => Op::Swapoff(self.random.below(SWAPS as u64) as usize),
+            Kind::Swapon => {
+                let which = self.random.below(SWAPS as u64) as usize;
+                Op::Swapon(which, self.random.pick(&[-1, 0, 1]))
+            }
             Kind::Exit => Op::Exit,
         }
     }

@@ -11,8 +11,9 @@ use crate::sim::random::Random;
 use crate::sim::shared::Shared;
 use crate::testing::on_cpu;
 
-/// Polls without an operation done after which nothing is taken to happen any more.
-const PATIENCE: u64 = 300_000;
+/// Polls without an operation done after which nothing is taken to happen any more. Whoever waits for memory may have to wait for the end of
+/// one who is killed, and that one in vain for its turn, some seconds each, while others look for theirs every millisecond.
+const PATIENCE: u64 = 3_000_000;
 
 /// Runs until all programs have ended and the disks are idle.
 ///

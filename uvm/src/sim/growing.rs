@@ -68,7 +68,7 @@ impl Lwp {
         let starved = self.shared.mode == Mode::Starved;
         // What others have wired since it grew may have used the limit up, and then it is not.
         let unsure = starved || !sure;
-        let fails = error == Some(FaultError::OutOfMemory) && starved;
+        let fails = matches!(error, Some(FaultError::OutOfMemory | FaultError::Killed)) && starved;
         let right = match is_there {
             true => growth.is_some() && (fits || !sure),
             false => !fits || !sure || fails,

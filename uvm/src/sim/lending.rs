@@ -56,7 +56,8 @@ impl Lwp {
     fn judge_lender(&self, mut pages: Range<u64>, error: FaultError) {
         match error {
             FaultError::OutOfMemory if self.shared.mode == Mode::Starved => return,
-            FaultError::Io if self.process.with(|m| pages.clone().any(|p| m.may_fail(p))) => return,
+            FaultError::Killed if self.process.is_killed() => return,
+            FaultError::Io if pages.clone().any(|page| self.may_fail(page)) => return,
             _ => {}
         }
         let verdict = |page| self.process.with(|m| m.judge_copy(page, 0, Prot::READ));

@@ -50,7 +50,9 @@ impl Lwp {
 
     /// Until the program goes over to another process, which is returned, or ends.
     async fn work(&self) -> Option<Arc<Process>> {
-        while let Some((op, then)) = self.shared.next_op() {
+        while !self.dies()
+            && let Some((op, then)) = self.shared.next_op()
+        {
             match op {
                 Some(Op::Exit) if self.shared.programs.load(Relaxed) > 1 => {
                     self.shared.programs.fetch_sub(1, Relaxed);
@@ -127,6 +129,8 @@ impl Lwp {
             Op::MunlockAll => self.munlockall().await,
             Op::Mincore(pages) => self.mincore(pages),
             Op::Fork(programs) => self.fork(programs).await,
+            Op::Swapoff(which) => self.swapoff(which).await,
+            Op::Swapon(which, priority) => self.swapon(which, priority).await,
             // The program's whole life is about these.
             Op::Join(_) | Op::Unshare | Op::Exit => {}
         }
@@ -140,7 +144,8 @@ impl Lwp {
 
     /// No memory, where that may be.
     pub(super) fn out_of_memory(&self, what: &str, error: VmError) {
-        if error != VmError::OutOfMemory || self.shared.mode != Mode::Starved {
+        let killed = error == VmError::Fault(FaultError::Killed) && self.process.is_killed();
+        if !(error == VmError::OutOfMemory || killed) || self.shared.mode != Mode::Starved {
             self.fail(format_args!("{what}: unexpected: {error}"));
         }
         self.shared.note(|o| o.out_of_memory += 1);
@@ -202,12 +207,15 @@ impl Lwp {
         result: Result<Option<u8>, FaultError>,
     ) {
         match (verdict, result) {
-            (_, Err(FaultError::OutOfMemory)) if self.shared.mode == Mode::Starved => {
+            (_, Err(error @ (FaultError::OutOfMemory | FaultError::Killed)))
+                if self.shared.mode == Mode::Starved
+                    && self.process.is_killed() == (error == FaultError::Killed) =>
+            {
                 self.shared.note(|o| o.out_of_memory += 1);
             }
             (Verdict::Succeeds(_) | Verdict::Open, Err(FaultError::Io))
                 if self.shared.mode == Mode::Faulty
-                    && (*verdict == Verdict::Open || self.process.with(|m| m.may_fail(page))) =>
+                    && (*verdict == Verdict::Open || self.may_fail(page)) =>
             {
                 self.shared.note(|o| o.io_errors += 1);
             }

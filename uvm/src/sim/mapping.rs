@@ -116,6 +116,7 @@ impl Lwp {
     /// A mapping that is wired at once. The caller has its turn at everything.
     async fn map_wired(&self, request: MapRequest, placed: Range<u64>, made: Vec<ModelPage>) {
         let count = placed.end - placed.start;
+        let errors = self.shared.swap_errors();
         let (over, hard) = self.process.with(|m| {
             m.begin(placed.clone());
             let replaced = m.within(placed.clone()).filter(|(_, page)| page.wired > 0);
@@ -130,6 +131,7 @@ impl Lwp {
             (over, hard)
         });
         let result = self.process.space.mmap(request).await;
+        let hard = hard || self.shared.swap_errors() > errors;
         self.process.with(|m| {
             m.end(placed.clone());
             match result {

@@ -5,7 +5,7 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
 //! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
-//! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
+//! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces`, `swapping`, `killing` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 mod advice;
 mod content;
@@ -14,6 +14,7 @@ mod draw;
 mod drive;
 mod growing;
 pub mod holes;
+mod killing;
 mod lending;
 mod lwp;
 mod mapping;
@@ -28,6 +29,7 @@ pub mod run;
 mod shared;
 pub mod shrink;
 mod spaces;
+mod swapping;
 mod wiring;
 
 use alloc::sync::Arc;
@@ -39,6 +41,7 @@ use executor::{Class, Executor};
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::check::CheckReport;
 use crate::fault::FaultError;
+use crate::io::BlockDevice;
 use crate::map::VmSpace;
 use crate::object::vnode::{FileMap, VnodeObject};
 use crate::prot::Access;
@@ -103,13 +106,17 @@ impl World {
     /// # Panics
     /// If that cannot be.
     pub fn swapon(&self, disk: &Arc<SimDisk>, name: &'static str, priority: i16) {
+        self.swap_to(disk.device(), name, priority);
+    }
+
+    fn swap_to(&self, device: Arc<dyn BlockDevice>, name: &'static str, priority: i16) {
         if self.uvm.swap_devices().is_empty() {
             for _ in 0..WORKERS {
                 let worker = pageout_worker(self.uvm.clone());
                 self.executor.spawn(Class::Daemon, "page-out", worker);
             }
         }
-        let (uvm, device) = (self.uvm.clone(), disk.device());
+        let uvm = self.uvm.clone();
         let result = self.run(async move { uvm.swapon(device, name, priority).await });
         result.expect("a good swap disk");
     }

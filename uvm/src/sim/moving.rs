@@ -297,7 +297,8 @@ impl Lwp {
             match result {
                 Ok(()) if wanted.is_ok() && got == [byte] => {}
                 Err(error) if wanted == Err(error) => {}
-                Err(FaultError::Io) if process.with(|m| m.may_fail(page)) => {}
+                Err(FaultError::Io) if self.may_fail(page) => {}
+                Err(FaultError::Killed) if process.is_killed() => {}
                 Err(FaultError::OutOfMemory) if self.shared.mode == Mode::Starved => {}
                 result => self.fail(format_args!(
                     "poke {page:#x}: {result:?} and {got:x?}, expected {wanted:?}"

@@ -68,12 +68,16 @@ pub enum Kind {
     Join,
     /// Go over to a copy of a space that others have as well.
     Unshare,
+    /// Take a swap device away.
+    Swapoff,
+    /// Use one again, or give it another priority.
+    Swapon,
     /// End.
     Exit,
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 25] = [
+pub const KINDS: [(Kind, u64, bool); 27] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
     (Kind::Map, 180, false),
@@ -99,6 +103,8 @@ pub const KINDS: [(Kind, u64, bool); 25] = [
     (Kind::Join, 10, true),
     (Kind::Unshare, 15, true),
     (Kind::Exit, 30, true),
+    (Kind::Swapoff, 6, true),
+    (Kind::Swapon, 12, true),
 ];
 
 /// A byte that is looked at: a sample of a page.
@@ -274,6 +280,10 @@ pub enum Op {
     Join(u64),
     /// It goes over to a copy of its space, unless it has that alone.
     Unshare,
+    /// Takes away the swap device that this number chooses.
+    Swapoff(usize),
+    /// Uses it again with this priority, or gives it that.
+    Swapon(usize, i16),
     /// The program ends, unless it is the last.
     Exit,
 }

@@ -5,6 +5,7 @@
 
 use crate::sim::op::{KINDS, Kind};
 use crate::sim::random::Random;
+use crate::sim::swapping::SWAPS;
 
 /// First page of a range where two page tables meet in the middle.
 const MIDDLE: u64 = 0x1_0200;
@@ -45,8 +46,10 @@ pub struct Plan {
     pub speculates: u64,
     /// Frames beyond what is always needed, where memory is meant to be short.
     pub spare: usize,
-    /// Pages of swap; 0: there is none.
-    pub swap: u32,
+    /// Pages of each swap device, and its priority; of 0 pages: there is none.
+    pub swaps: [(u32, i16); SWAPS],
+    /// Whether somebody is killed when memory and swap are full, where memory is meant to be short.
+    pub kills: bool,
     /// How often each kind of operation is done, as parts of [`Self::total`].
     pub weights: [u64; KINDS.len()],
     /// Sum of the weights.
@@ -105,11 +108,21 @@ impl Plan {
             asks: random.pick(&[0, 20, 50, 90]),
             rests: random.pick(&[10, 30, 60]),
             speculates: random.pick(&[0, 10, 40]),
-            spare: 20 + random.below(120) as usize,
-            swap: random.pick(&[0, 120, 400, 2000]),
+            spare: (random.below(11) * random.below(11)) as usize,
+            swaps: [
+                (random.pick(&[0, 120, 400, 2000]), 0),
+                (random.pick(&[0, 0, 60, 400]), random.pick(&[-1, 0, 1])),
+            ],
+            kills: random.percent(60),
             total: weights.iter().sum(),
             weights,
         }
+    }
+
+    /// Whether there is any swap.
+    #[must_use]
+    pub fn has_swap(&self) -> bool {
+        self.swaps.iter().any(|&(pages, _)| pages > 0)
     }
 
     /// Those pages, and all where stacks are if some of them lie there: how far a stack grows depends on everything there.

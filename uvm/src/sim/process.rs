@@ -57,6 +57,8 @@ pub(super) struct Process {
     /// Accesses under way, and whether no more may begin.
     accesses: AtomicUsize,
     quiet: AtomicBool,
+    /// It has been killed: its programs end as soon as they can.
+    killed: AtomicBool,
     under_way: Mutex<Vec<(Range<u64>, Doing)>>,
     /// Turns taken so far.
     turns: AtomicU64,
@@ -73,6 +75,7 @@ impl Process {
             holders: Mutex::new(vec![holder]),
             accesses: AtomicUsize::new(0),
             quiet: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
             under_way: Mutex::new(Vec::new()),
             turns: AtomicU64::new(0),
         })
@@ -104,6 +107,16 @@ impl Process {
         let mut holders = self.holders.lock().expect("not poisoned");
         holders.retain(|other| !Arc::ptr_eq(other, holder));
         holders.is_empty()
+    }
+
+    /// It is to end.
+    pub(super) fn kill(&self) {
+        self.killed.store(true, Relaxed);
+    }
+
+    /// Whether it is to end.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.load(Relaxed)
     }
 
     /// Works on the model.

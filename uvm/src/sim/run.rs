@@ -142,6 +142,14 @@ pub struct Outcome {
     pub wirings: u64,
     /// Stacks that have grown.
     pub growths: u64,
+    /// Swap devices taken away.
+    pub swapoffs: u64,
+    /// Swap devices that could not be taken away.
+    pub kept_swaps: u64,
+    /// Reads from swap that failed.
+    pub swap_errors: u64,
+    /// Processes killed for memory.
+    pub kills: u64,
 }
 
 /// Does a run.
@@ -183,7 +191,9 @@ pub fn run(run: &Run<'_>) -> Result<Outcome, String> {
             shared.start(space, model, 1 + random.below(2) as usize);
         }
         drive(&shared)?;
+        shared.check()?;
         shared.world.check_quiet();
+        shared.note(|o| o.swap_errors = shared.swap_errors());
         let outcome = shared.done();
         drop(keep);
         finish(shared)?;
@@ -240,6 +250,7 @@ fn finish(shared: Arc<Shared>) -> Result<(), String> {
         ("amap runs", upper.runs.in_use()),
         ("anons", upper.anons.in_use()),
         ("objects", upper.objects.in_use()),
+        ("listed objects", upper.listed_objects.in_use()),
         ("object nodes", upper.page_nodes.in_use()),
         ("listed spaces", upper.listed.in_use()),
         ("pmaps", uvm.pmap_pool.in_use()),

@@ -21,6 +21,10 @@ fn seeds(mode: Mode) {
                 sum.io_errors += outcome.io_errors;
                 sum.forks += outcome.forks;
                 sum.growths += outcome.growths;
+                sum.swapoffs += outcome.swapoffs;
+                sum.kept_swaps += outcome.kept_swaps;
+                sum.swap_errors += outcome.swap_errors;
+                sum.kills += outcome.kills;
             }
             Err(error) => panic!("{error}"),
         }
@@ -31,6 +35,12 @@ fn seeds(mode: Mode) {
     assert!(sum.growths > seeds * 5, "{sum:?}");
     assert_eq!(sum.out_of_memory > seeds, mode == Mode::Starved, "{sum:?}");
     assert_eq!(sum.io_errors > seeds, mode == Mode::Faulty, "{sum:?}");
+    assert!(sum.swapoffs >= seeds, "{sum:?}");
+    let bad_disk = mode == Mode::Faulty;
+    let refused = bad_disk || mode == Mode::Starved;
+    assert_eq!(sum.kept_swaps > seeds / 16, refused, "{sum:?}");
+    assert_eq!(sum.swap_errors > seeds, bad_disk, "{sum:?}");
+    assert_eq!(sum.kills > seeds / 32, mode == Mode::Starved, "{sum:?}");
 }
 
 #[test]
@@ -68,6 +78,9 @@ fn runs_that_once_failed() {
         // The model did not know that the heap is wired as it grows, and so is not given up through another mapping of it.
         (4_000_587, 20_000, Mode::Faulty),
         (3_000_199, 20_000, Mode::Faulty),
+        // swapoff did not find what no entry of an amap shows any more, where memory was too short to count.
+        (5020, 10_000, Mode::Starved),
+        (5374, 10_000, Mode::Starved),
     ] {
         if let Err(error) = run(&Run::new(seed, ops, mode)) {
             panic!("{error}");

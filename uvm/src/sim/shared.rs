@@ -20,6 +20,7 @@ use crate::pool::Ref;
 use crate::sim::World;
 use crate::sim::disk::{self, Layout, SimDisk, SimFile};
 use crate::sim::holes::SparseFile;
+use crate::sim::killing::Axe;
 use crate::sim::lwp::Lwp;
 use crate::sim::model::{Content, Model, Risk};
 use crate::sim::op::{FILES, OBJECT_PAGES, OBJECTS, Op, Then};
@@ -27,6 +28,7 @@ use crate::sim::plan::Plan;
 use crate::sim::process::Process;
 use crate::sim::random::Random;
 use crate::sim::run::{Mode, Outcome, Run, Trace};
+use crate::sim::swapping::SwapDisk;
 use crate::testing::{DEVICE_PAGES, HostConfig};
 
 /// A file of the simulated world.
@@ -68,6 +70,7 @@ pub(super) struct Shared {
     /// Programs that will go on.
     pub(super) programs: AtomicUsize,
     disks: Vec<Arc<SimDisk>>,
+    pub(super) swaps: Vec<SwapDisk>,
     trace: Trace,
     /// How many operations there are, and which of them are done, in order; all if not given.
     ops: u32,
@@ -123,21 +126,7 @@ impl Shared {
                 }
             }
         }
-        let mut disks = disks;
-        if plan.swap > 0 {
-            let swap = SimDisk::swap(&world.uvm, plan.swap, disk::Mode::AtOnce);
-            world.swapon(&swap, "swap", 0);
-            if faulty {
-                // Not the signature; what was written can be read again.
-                for _ in 0..4 {
-                    let page = 1 + random.below(u64::from(plan.swap) - 1);
-                    swap.spoil(page * PAGE_SIZE as u64, page * PAGE_SIZE as u64 + 1);
-                }
-            }
-            let seed = random.draw();
-            swap.set_mode(disk::Mode::Chance { seed, failing: 0 });
-            disks.push(swap);
-        }
+        let swaps = SwapDisk::all(&world, &plan, run.mode, &mut random);
         let size = OBJECT_PAGES * PAGE_SIZE as u64;
         let layouts: [_; FILES] = [
             (Layout::Contiguous(0), size),
@@ -177,7 +166,7 @@ impl Shared {
             device.expect("memory at the start"),
             (0..DEVICE_PAGES).map(|_| Content::device()).collect(),
         );
-        Arc::new(Self {
+        let shared = Arc::new(Self {
             mode: run.mode,
             written,
             device,
@@ -188,6 +177,7 @@ impl Shared {
             started: AtomicUsize::new(0),
             programs: AtomicUsize::new(0),
             disks,
+            swaps,
             trace: run.trace,
             ops: match run.keep {
                 Some(keep) => keep.last().map_or(0, |&last| last + 1),
@@ -198,7 +188,11 @@ impl Shared {
             done: Mutex::new(Outcome::default()),
             plan,
             world,
-        })
+        });
+        if shared.mode == Mode::Starved && shared.plan.kills {
+            shared.world.uvm.set_killer(Axe::new(&shared));
+        }
+        shared
     }
 
     /// Starts a process of so many programs; it has been counted.
@@ -229,6 +223,18 @@ impl Shared {
         let process = Arc::new(Process::new(number, holder, model)?);
         processes.push(Arc::downgrade(&process));
         Some(process)
+    }
+
+    /// The process that has `space`.
+    pub(super) fn process_in(&self, space: &Arc<VmSpace>) -> Option<Arc<Process>> {
+        let processes = self.processes.lock().expect("not poisoned");
+        let mut alive = processes.iter().filter_map(Weak::upgrade);
+        alive.find(|process| Arc::ptr_eq(&process.space, space))
+    }
+
+    /// Reads from swap that have failed.
+    pub(super) fn swap_errors(&self) -> u64 {
+        self.swaps.iter().map(|swap| swap.disk.read_errors()).sum()
     }
 
     /// One of the processes beside `own`, and who visits it: it goes on until that is given to [`Self::leave`].
@@ -296,10 +302,15 @@ impl Shared {
     pub(super) fn is_running(&self) -> bool {
         self.spaces.load(Relaxed) > 0
             || self.disks.iter().any(|disk| disk.pending() > 0)
+            || self.swaps.iter().any(|swap| swap.disk.pending() > 0)
             || self.world.uvm.is_paging()
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
+        let mut misused = self.swaps.iter().filter_map(|swap| swap.disk.misuse());
+        if let Some(misuse) = misused.next() {
+            return Err(misuse);
+        }
         self.world.uvm.check().map(drop).map_err(|e| e.to_string())
     }
 }

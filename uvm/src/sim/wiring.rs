@@ -25,6 +25,8 @@ pub(super) struct Trouble {
     beyond: bool,
     /// The worst of the disks.
     risk: Risk,
+    /// Reads from swap that have failed so far.
+    errors: u64,
 }
 
 impl Lwp {
@@ -45,6 +47,7 @@ impl Lwp {
             let trouble = Trouble {
                 over: count > 0 && (m.locked() + count) * PAGE > self.shared.plan.locked,
                 beyond: new.iter().any(|p| matches!(p.content, Content::Beyond)),
+                errors: self.shared.swap_errors(),
                 risk: new.iter().map(|p| p.risk()).max().unwrap_or(Risk::None),
             };
             if count > 0 {
@@ -79,7 +82,9 @@ impl Lwp {
             }
             Err(VmError::Limit) if trouble.over || unsure => {}
             Err(VmError::Fault(FaultError::BeyondEnd)) if trouble.beyond => {}
-            Err(VmError::Fault(FaultError::Io)) if trouble.risk > Risk::None => {
+            Err(VmError::Fault(FaultError::Io))
+                if trouble.risk > Risk::None || self.shared.swap_errors() > trouble.errors =>
+            {
                 self.shared.note(|o| o.io_errors += 1);
             }
             Err(error) => self.out_of_memory(what, error),
@@ -186,7 +191,7 @@ impl Lwp {
         for (page, byte) in pages.zip(out) {
             let (surely, never) = self
                 .process
-                .with(|m| m.residency(page, self.shared.plan.swap > 0));
+                .with(|m| m.residency(page, self.shared.plan.has_swap()));
             if byte > 1 || (byte == 0 && surely) || (byte == 1 && never) {
                 self.fail(format_args!(
                     "mincore of page {page:#x}: {byte}; surely there: {surely}, never: {never}"

@@ -49,7 +49,7 @@ use crate::Uvm;
 use crate::addr::PAGE_SIZE;
 use crate::io::{BlockDevice, IoError, Op, Request, Segment};
 use crate::lock::{LEAF, SpinLock};
-use crate::meter::Gauge;
+use crate::meter::{Counter, Gauge};
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::fresh::Fresh;
 use crate::pool::OutOfMemory;
@@ -181,7 +181,8 @@ pub struct SwapDevice {
     pub pages: usize,
     /// Pages in use.
     pub used: usize,
-    /// Pages that could not be written, or that the signature calls bad.
+    /// Pages that could not be written, or not read, or that the signature calls bad; those in use, whose contents may yet be read, are not
+    /// among them.
     pub bad: usize,
 }
 
@@ -189,8 +190,32 @@ struct Device {
     disk: Arc<dyn BlockDevice>,
     what: SwapDevice,
     map: SlotMap,
-    /// It is being taken away: nothing new goes there.
-    leaving: bool,
+    state: State,
+}
+
+/// Whether a device takes new pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It does.
+    InUse,
+    /// It is being taken away: nothing new goes there. Then it is gone, or in use as before.
+    Leaving,
+    /// The same has been called off: it takes pages again. Who takes it away has not noticed yet.
+    CalledOff,
+}
+
+impl Device {
+    fn takes_pages(&self) -> bool {
+        self.state != State::Leaving
+    }
+
+    /// So many slots that hold nothing are never used again.
+    fn retire(&mut self, uvm: &Uvm, slots: usize) {
+        self.what.bad += slots;
+        self.what.pages -= slots;
+        uvm.meter().lower(Gauge::Swpages, slots as u64);
+        uvm.count_n(Counter::Pdbadslot, slots);
+    }
 }
 
 /// All devices.
@@ -223,7 +248,7 @@ impl Swap {
             let number = usize::from(number);
             let run = {
                 let mut device = self.devices[number].lock();
-                let device = device.as_mut().filter(|device| !device.leaving);
+                let device = device.as_mut().filter(|device| device.takes_pages());
                 device.and_then(|device| {
                     let run = device.map.take_run(want)?;
                     device.what.used += run.1;
@@ -268,28 +293,34 @@ impl Swap {
                 here.for_each(drop);
                 continue;
             };
-            let n = device.map.give(here.map(SwapSlot::page));
-            device.what.used -= n;
-            if !device.leaving {
-                self.room.fetch_add(n, Relaxed);
+            let (given, bad) = device.map.give(here.map(SwapSlot::page));
+            device.what.used -= given + bad;
+            device.retire(uvm, bad);
+            if device.takes_pages() {
+                self.room.fetch_add(given, Relaxed);
             }
-            uvm.meter().lower(Gauge::Swpginuse, n as u64);
+            uvm.meter().lower(Gauge::Swpginuse, (given + bad) as u64);
         }
     }
 
-    /// Never uses a slot again: it cannot be written. It held nothing.
+    /// A slot alone could not be read. Its page is not given up, since another time it may be; but once it is, the slot is not used again.
+    fn doubt(&self, slot: SwapSlot) {
+        if let Some(device) = self.devices[slot.device()].lock().as_mut() {
+            device.map.doubt(slot.page());
+        }
+    }
+
+    /// Never uses a slot again: it cannot be written. It holds nothing.
     fn condemn(&self, uvm: &Uvm, slot: SwapSlot) {
         if let Some(device) = self.devices[slot.device()].lock().as_mut() {
             device.what.used -= 1;
-            device.what.bad += 1;
-            device.what.pages -= 1;
+            device.retire(uvm, 1);
         }
         uvm.meter().lower(Gauge::Swpginuse, 1);
-        uvm.meter().lower(Gauge::Swpages, 1);
     }
 
     /// The device of a slot, and where on it the slot begins, in bytes.
-    fn place(&self, slot: SwapSlot) -> Option<(Arc<dyn BlockDevice>, u64)> {
+    pub(crate) fn place(&self, slot: SwapSlot) -> Option<(Arc<dyn BlockDevice>, u64)> {
         let device = self.devices[slot.device()].lock();
         let disk = device.as_ref()?.disk.clone();
         Some((disk, (slot.page() * PAGE_SIZE) as u64))
@@ -304,7 +335,7 @@ impl Swap {
     pub(crate) fn room(&self) -> usize {
         let free = |device: &SpinLock<Option<Device>, LEAF>| {
             let device = device.lock();
-            let taking = device.as_ref().filter(|device| !device.leaving);
+            let taking = device.as_ref().filter(|device| device.takes_pages());
             taking.map_or(0, |device| device.map.free())
         };
         self.devices.iter().map(free).sum()
@@ -332,7 +363,7 @@ impl Swap {
         let number = self.find(name)?;
         let mut device = self.devices[number].lock();
         let device = device.as_mut().ok_or(SwapError::Unknown)?;
-        if device.leaving {
+        if device.state != State::InUse {
             return Err(SwapError::Busy);
         }
         Ok((number, f(device)))
@@ -382,7 +413,7 @@ impl Uvm {
                 bad,
             },
             map,
-            leaving: false,
+            state: State::InUse,
         };
         self.add_device(device)?;
         self.meter().raise(Gauge::Swpages, free as u64);

@@ -1,21 +1,26 @@
 //! Taking a swap device away: everything on it comes into memory first, or it stays as it was.
 //!
-//! Owns nothing. From the start nothing new goes to the device. Then all address spaces and all anonymous objects that they show are gone
-//! through, again and again, until no slot of it is in use: what moves meanwhile from one space to another is found the next time.
+//! Owns nothing. From the start nothing new goes to the device. Then all address spaces are gone through, and all anonymous objects, those
+//! that nobody maps at the moment among them, again and again, until no slot of it is in use: what moves meanwhile from one space to
+//! another is found the next time, and a page that is being read or written is awaited.
+//!
+//! What is on it may not fit into memory. It is others who notice that first: then the pagedaemon, before it takes all hope from those who
+//! wait for memory, or has one of them killed, calls it off ([`Swap::call_off`]), and the device takes pages again at once.
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use super::pagein::{Around, UnderWay};
-use super::{Owner, SwapError, SwapSlot};
+use super::{Owner, State, Swap, SwapError, SwapSlot};
 use crate::Uvm;
-use crate::addr::PAGE_SIZE;
+use crate::addr::{PAGE_SIZE, PageIndex};
+use crate::amap::Runs;
 use crate::io::IoError;
 use crate::map::{Advice, VmSpace};
 use crate::meter::Gauge;
-use crate::object::Settled;
-use crate::pool::OutOfMemory;
+use crate::object::{PageHold, Settled, UvmObject};
+use crate::pool::{OutOfMemory, Ref};
 
 /// Pages looked at in one hold of a map's lock.
 const BUDGET: usize = 512;
@@ -34,16 +39,19 @@ impl Uvm {
     pub async fn swapoff(self: &Arc<Self>, name: &str) -> Result<(), SwapError> {
         let swap = self.swap();
         let (number, ()) = swap.change(name, |device| {
-            device.leaving = true;
+            device.state = State::Leaving;
             swap.room.fetch_sub(device.map.free(), Relaxed);
         })?;
         let result = self.empty_device(number).await;
         let mut device = swap.devices[number].lock();
         if let Err(error) = result {
             if let Some(device) = device.as_mut() {
-                device.leaving = false;
-                swap.room.fetch_add(device.map.free(), Relaxed);
+                swap.stay(device);
+                device.state = State::InUse;
             }
+            drop(device);
+            // What could not go anywhere may go now.
+            self.wake_pagedaemon();
             return Err(error);
         }
         let gone = device.take();
@@ -57,19 +65,20 @@ impl Uvm {
         Ok(())
     }
 
-    fn used_on(&self, number: usize) -> usize {
-        let device = self.swap().devices[number].lock();
-        device.as_ref().map_or(0, |device| device.what.used)
-    }
-
     async fn empty_device(self: &Arc<Self>, number: usize) -> Result<(), SwapError> {
         let _under_way = UnderWay::new(self);
         let mut idle = 0;
-        while self.used_on(number) > 0 {
+        while let Some(used) = self.swap().left_on(number)?
+            && used > 0
+        {
             let mut found = 0;
             let mut at = 0;
             while let Some(space) = self.next_space(&mut at) {
-                found += self.read_back(&space, number).await?;
+                found += self.empty_space(&space, number).await?;
+            }
+            let mut at = 0;
+            while let Some(object) = self.next_anonymous(&mut at) {
+                found += self.empty_object(&object, number).await?;
             }
             idle = if found > 0 { 0 } else { idle + 1 };
             if idle > PATIENCE {
@@ -80,8 +89,8 @@ impl Uvm {
         Ok(())
     }
 
-    /// Brings in what a space has on the device; how much that was.
-    async fn read_back(
+    /// Brings in what a space has on the device in anons; how much that was.
+    async fn empty_space(
         self: &Arc<Self>,
         space: &Arc<VmSpace>,
         number: usize,
@@ -91,31 +100,70 @@ impl Uvm {
             va = next;
             if let Some(owner) = owner {
                 found += 1;
-                self.bring_back(owner).await?;
+                let around = Around::Space(space, va);
+                self.bring_back(owner, around, number).await?;
             }
             self.executor().reschedule_if_asked().await;
         }
         Ok(found)
     }
 
-    async fn bring_back(self: &Arc<Self>, owner: Owner) -> Result<(), SwapError> {
-        let mut patience = PATIENCE;
+    /// The same of an anonymous object.
+    async fn empty_object(
+        self: &Arc<Self>,
+        object: &Ref<UvmObject>,
+        number: usize,
+    ) -> Result<usize, SwapError> {
+        let (mut from, mut found) = (PageIndex(0), 0);
         loop {
-            let busy = owner.with(|held| {
-                let frame = held.frame()?;
+            let next = {
+                let pages = object.lock();
+                let mut slots = pages.slots_from(from);
+                slots.find(|(_, slot)| slot.device() == number)
+            };
+            let Some((index, _)) = next else {
+                return Ok(found);
+            };
+            (from, found) = (index, found + 1);
+            let owner = Owner::Object(object.clone(), index);
+            self.bring_back(owner, Around::Object, number).await?;
+            self.executor().reschedule_if_asked().await;
+        }
+    }
+
+    /// Brings a page in, with those around it if it can, and gives its slot up, if that is on the device.
+    async fn bring_back(
+        self: &Arc<Self>,
+        owner: Owner,
+        around: Around<'_>,
+        number: usize,
+    ) -> Result<(), SwapError> {
+        /// What is in the way.
+        enum Blocked {
+            /// A transfer.
+            Busy(PageHold),
+            /// It is on the device only.
+            Out,
+        }
+        let mut patience = PATIENCE;
+        let mut advice = Advice::Normal;
+        loop {
+            self.swap().left_on(number)?;
+            let blocked = owner.with(|held| {
+                held.slot().filter(|slot| slot.device() == number)?;
+                let Some(frame) = held.frame() else {
+                    return Some(Blocked::Out);
+                };
                 if self.page(frame).is_busy() {
-                    return Some(Some(crate::object::PageHold::new(self, frame)));
+                    return Some(Blocked::Busy(PageHold::new(self, frame)));
                 }
                 held.give_slot_up(self);
-                Some(None)
+                None
             });
-            let hold = match busy {
-                Some(None) => return Ok(()),
-                Some(Some(hold)) => hold,
-                None => match self
-                    .swap_in(owner.clone(), Around::Object, Advice::Random)
-                    .await
-                {
+            let hold = match blocked {
+                None => return Ok(()),
+                Some(Blocked::Busy(hold)) => hold,
+                Some(Blocked::Out) => match self.swap_in(owner.clone(), around, advice).await {
                     Ok(Some(hold)) => hold,
                     Ok(None) => continue,
                     Err(OutOfMemory) => {
@@ -127,49 +175,74 @@ impl Uvm {
                     }
                 },
             };
-            if hold.settled().await == Settled::Failed {
-                return Err(IoError::Device.into());
+            match hold.settled().await {
+                Settled::Valid => {}
+                Settled::ClusterFailed => advice = Advice::Random,
+                Settled::Failed => return Err(IoError::Device.into()),
             }
         }
     }
 }
 
+impl Swap {
+    /// Slots in use on a device that is being taken away.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if that has been called off.
+    fn left_on(&self, number: usize) -> Result<Option<usize>, OutOfMemory> {
+        match self.devices[number].lock().as_ref() {
+            Some(device) if device.state == State::CalledOff => Err(OutOfMemory),
+            device => Ok(device.map(|device| device.what.used)),
+        }
+    }
+
+    /// Has all devices that are being taken away stay: memory is full, and nothing else can be freed. Whether there was any.
+    pub(crate) fn call_off(&self) -> bool {
+        let mut any = false;
+        for device in &self.devices {
+            if let Some(device) = device.lock().as_mut() {
+                any |= self.stay(device);
+            }
+        }
+        any
+    }
+
+    /// A device takes pages again, unless it does already.
+    fn stay(&self, device: &mut super::Device) -> bool {
+        let leaving = device.state == State::Leaving;
+        if leaving {
+            device.state = State::CalledOff;
+            self.room.fetch_add(device.map.free(), Relaxed);
+        }
+        leaving
+    }
+}
+
 impl VmSpace {
-    /// Looks at a few pages at `va` and later for one that has a slot on a device: who has it, and where to go on. `None`: there is
-    /// nothing there any more.
+    /// Looks at a few pages at `va` and later for an anon that has a slot on a device: its place, and who has it; or where to go on. `None`:
+    /// there is nothing there any more.
     fn next_swapped(&self, va: u64, device: usize) -> Option<(u64, Option<Owner>)> {
         let map = self.map.read();
         let entry = map.tree.from(va)?;
         let from = va.max(entry.start);
-        // A page of an entry has an anon or is the object's; the object's pages are looked at for each page that has none, too.
         let to = entry.end.min(from + (BUDGET * PAGE_SIZE) as u64);
         let on_device = |slot: Option<SwapSlot>| slot.is_some_and(|s| s.device() == device);
-        let anons = entry.amap.as_ref().and_then(|amap| {
+        let found = entry.amap.as_ref().and_then(|amap| {
             let slots = amap.lock();
-            let (first, end) = (entry.slot_of(from), entry.slot_of(to));
+            let shown = (entry.slot_of(from), entry.slot_of(to));
+            // Where memory was too short to count who shows what, anons are left that nobody does.
+            let all = from == entry.start && matches!(slots.runs, Runs::Lost);
+            let (first, end) = if all { (0, u64::MAX) } else { shown };
             let mut anons = slots
                 .anons
                 .iter_from(first)
                 .take_while(|&(slot, _)| slot < end);
             let (slot, anon) = anons.find(|(_, anon)| on_device(anon.lock().slot))?;
-            Some((slot - entry.slot, Owner::Anon(anon.clone())))
-        });
-        let anonymous = entry.object.as_ref().filter(|object| object.is_anonymous());
-        let found = anons.or_else(|| {
-            let object = anonymous?;
-            let pages = object.lock();
-            let (first, end) = (entry.index_of(from), entry.index_of(to));
-            let mut slots = pages
-                .slots_from(first)
-                .take_while(|&(index, _)| index < end);
-            let (index, _) = slots.find(|&(_, slot)| on_device(Some(slot)))?;
-            Some((
-                index.0 - entry.offset.0,
-                Owner::Object(object.clone(), index),
-            ))
+            let page = if all { 0 } else { slot - entry.slot };
+            Some((page, Owner::Anon(anon.clone())))
         });
         Some(match found {
-            // The same place once more: an object's page may lie below.
+            // The same place once more: it may have another anon by then.
             Some((page, owner)) => (entry.start + page * PAGE_SIZE as u64, Some(owner)),
             None => (to, None),
         })

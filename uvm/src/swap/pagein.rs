@@ -372,6 +372,8 @@ impl SwapIn {
                 } else {
                     if cluster_failed {
                         page.set(PageFlags::RELEASED);
+                    } else if let Some(slot) = held.slot() {
+                        uvm.swap().doubt(slot);
                     }
                     let free = held.evict(&uvm);
                     debug_assert!(!free, "the read holds its pages");

@@ -195,7 +195,6 @@ impl Uvm {
                 Err(_) => {
                     self.stay(alone);
                     self.swap().condemn(self, slot);
-                    self.count(Counter::Pdbadslot);
                 }
             }
         }

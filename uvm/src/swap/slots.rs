@@ -99,6 +99,8 @@ pub(super) struct SlotMap {
     with_cluster: Words,
     /// Bit by word of `free`: it has a free slot.
     with_any: Words,
+    /// Bit by slot: what it holds could not be read. Nothing is written there any more.
+    doubted: Words,
     /// The slot to begin the next search at.
     next: usize,
     slots: usize,
@@ -113,6 +115,7 @@ impl SlotMap {
             free: Words::zeroes(words)?,
             with_cluster: Words::zeroes(words.div_ceil(WORD))?,
             with_any: Words::zeroes(words.div_ceil(WORD))?,
+            doubted: Words::zeroes(words)?,
             next: 0,
             slots,
             count: 0,
@@ -141,6 +144,15 @@ impl SlotMap {
         slot < self.slots && self.free.get(slot / WORD) >> (slot % WORD) & 1 != 0
     }
 
+    /// Notes that a slot in use could not be read.
+    pub(super) fn doubt(&mut self, slot: usize) {
+        self.doubted.put(slot, true);
+    }
+
+    fn is_doubted(&self, slot: usize) -> bool {
+        self.doubted.get(slot / WORD) >> (slot % WORD) & 1 != 0
+    }
+
     fn sum_up(&mut self, word: usize) {
         let free = self.free.get(word);
         let cluster = (0..WORD / CLUSTER).any(|i| free >> (i * CLUSTER) & 0xffff == 0xffff);
@@ -159,14 +171,18 @@ impl SlotMap {
         free
     }
 
-    /// Gives some back; how many. Words are summed up once for slots in a row.
-    pub(super) fn give(&mut self, slots: impl IntoIterator<Item = usize>) -> usize {
-        let (mut given, mut word) = (0, None);
+    /// Gives some back: how many, and how many are not free then, because they could not be read. Words are summed up once for slots in a row.
+    pub(super) fn give(&mut self, slots: impl IntoIterator<Item = usize>) -> (usize, usize) {
+        let (mut given, mut bad, mut word) = (0, 0, None);
         for slot in slots {
             debug_assert!(
                 slot != 0 && slot < self.slots && !self.is_free(slot),
                 "slot {slot} is free already"
             );
+            if self.is_doubted(slot) {
+                bad += 1;
+                continue;
+            }
             let before = word.replace(slot / WORD);
             if let Some(before) = before.filter(|&before| before != slot / WORD) {
                 self.sum_up(before);
@@ -178,7 +194,7 @@ impl SlotMap {
         if let Some(word) = word {
             self.sum_up(word);
         }
-        given
+        (given, bad)
     }
 
     /// Takes up to `want` slots (at most [`CLUSTER`]) in a row: its first and how many. `None`: none is free.

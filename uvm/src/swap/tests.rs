@@ -374,10 +374,23 @@ fn a_page_that_cannot_be_read_is_an_error_and_its_cluster_is_not() {
         }
     });
     world.check();
-    // It is not lost: once the disk can be read again, it is there.
+    // It is not lost: once the disk can be read again, it is there. But its slot is not used again.
     disk.mend();
     let p = program.clone();
     world.run(async move { verify(&p, 16).await });
+    let before = world.uvm.swap_devices()[0].clone();
+    assert_eq!((before.bad, before.pages), (0, 1023));
+    let space = program.space().clone();
+    world.run(async move { space.unmap(range(0, 16)).await.unwrap() });
+    let after = world.uvm.swap_devices()[0].clone();
+    assert_eq!((after.bad, after.pages, after.used), (1, 1022, 0));
+    let mut runs = Vec::new();
+    while let Some((first, len)) = world.uvm.swap().take_run(&world.uvm, 16) {
+        runs.extend((0..len).map(|i| first.offset(i as isize).unwrap()));
+    }
+    assert!(runs.len() == 1022 && !runs.contains(&slots[5]));
+    runs.iter()
+        .for_each(|&slot| world.uvm.swap().free(&world.uvm, slot));
     end(world, program);
 }
 
@@ -440,6 +453,68 @@ fn swapoff_brings_everything_back_or_nothing_has_changed() {
     let uvm = world.uvm.clone();
     let unknown = world.run(async move { uvm.swapoff("none").await });
     assert_eq!(unknown, Err(SwapError::Unknown));
+    end(world, program);
+}
+
+#[test]
+fn swapoff_reaches_shared_memory_that_nobody_maps() {
+    let (world, disk, program) = world(400, 1024, Mode::AtOnce, 1);
+    let object = UvmObject::anonymous(&world.uvm, Pages(100)).unwrap();
+    let show = |program: &Program| {
+        let request =
+            MapRequest::object(object.clone(), PageIndex(0), 100 * PAGE_SIZE, Prot::RW).shared();
+        let place = Placement::Fixed(range(0, 1).start());
+        program.space().map(request.at(place)).unwrap();
+    };
+    show(&program);
+    push_out(&world, &program, 100);
+    let space = program.space().clone();
+    world.run(async move { space.unmap(range(0, 100)).await.unwrap() });
+    assert!(gauge(&world, Gauge::Swpgonly) > 50);
+    let uvm = world.uvm.clone();
+    world.run(async move { uvm.swapoff("swap").await }).unwrap();
+    disk.spoil(0, u64::MAX);
+    show(&program);
+    let p = program.clone();
+    world.run(async move { verify(&p, 100).await });
+    drop(object);
+    end(world, program);
+}
+
+/// One who counts those whom it is asked to kill, and kills nobody.
+struct Merciful(core::sync::atomic::AtomicUsize);
+
+impl crate::Killer for Merciful {
+    fn kill(&self, _: &Arc<crate::VmSpace>, _: crate::Gain) -> bool {
+        self.0.fetch_add(1, Relaxed);
+        false
+    }
+}
+
+#[test]
+fn swapoff_gives_up_before_anybody_is_killed_for_it() {
+    let (world, _, program) = world(256, 1024, Mode::After(Duration::from_micros(50)), 600);
+    let killer = Arc::new(Merciful(0.into()));
+    world.uvm.set_killer(killer.clone());
+    let p = program.clone();
+    world.run(async move { fill(&p, 600).await });
+    let uvm = world.uvm.clone();
+    let off = async move { uvm.swapoff("swap").await };
+    let off = world.executor.spawn(Class::User, "swapoff", off);
+    // It wants memory all the while.
+    let p = program.clone();
+    let busy = async move {
+        for _ in 0..3 {
+            verify(&p, 600).await;
+            fill(&p, 600).await;
+        }
+    };
+    let busy = world.executor.spawn(Class::User, "program", busy);
+    assert_eq!(world.run(off), Err(SwapError::OutOfMemory));
+    world.run(busy);
+    assert_eq!(killer.0.load(Relaxed), 0);
+    assert_eq!(count(&world, Counter::Pdkills), 0);
+    world.check();
     end(world, program);
 }
 
