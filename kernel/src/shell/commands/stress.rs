@@ -88,7 +88,7 @@ impl Plan {
         if wanted > room {
             const MIB: u64 = 1 << 20;
             return Err(format!(
-                "{} times the memory wants {} MiB of memory and swap, and there are {}: start with --swap {}M more, or use a smaller \
+                "{} times the memory wants {} MiB of memory and swap, and there are {}: start with {}M more of --swap, or use a smaller \
                  --memory-factor",
                 request.factor,
                 wanted / MIB,
