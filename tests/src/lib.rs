@@ -22,13 +22,14 @@ use tempfile::TempDir;
 use crate::session::Session;
 
 /// Seconds after which a test that runs commands gives up on its machine.
-const TIMEOUT: u32 = 300;
+const TIMEOUT: u64 = 300;
 
 /// A machine to boot.
 #[derive(Clone, Debug, Default)]
 pub struct Auvm {
     options: Vec<OsString>,
     qemu: Vec<OsString>,
+    timeout: Option<u64>,
 }
 
 /// What a run of commands left behind.
@@ -68,13 +69,19 @@ impl Auvm {
         self
     }
 
+    /// Gives a machine that runs commands so many seconds, instead of five minutes.
+    pub fn timeout(mut self, seconds: u64) -> Auvm {
+        self.timeout = Some(seconds);
+        self
+    }
+
     /// Boots, runs shell commands, powers off.
     ///
     /// # Panics
     /// The launcher cannot be started. Whatever happens inside the machine is in the outcome.
     pub fn exec(&self, commands: &str) -> Outcome {
         self.clone()
-            .option("--timeout", TIMEOUT.to_string())
+            .option("--timeout", self.timeout.unwrap_or(TIMEOUT).to_string())
             .option("--exec", commands)
             .launch()
     }

@@ -1,4 +1,6 @@
-//! What a process takes, it gives back.
+//! What a process takes, it gives back; so does a mix of loads, however long it lasts.
+
+use std::time::Duration;
 
 use tests::Auvm;
 use tests::session::Session;
@@ -46,4 +48,119 @@ fn free_pages(auvm: &mut Session) -> u64 {
         .iter()
         .find_map(|line| line.strip_prefix("vm.free = ")?.trim().parse().ok());
     value.unwrap_or_else(|| panic!("no number of free pages in {lines:?}"))
+}
+
+/// All that `stress` has, at four times the memory, for so long; before it a fifth of that, to fill what is filled once.
+fn stress(time: Duration) {
+    let seconds = time.as_secs();
+    let warm_up = (seconds / 5).max(5);
+    let file = tests::data_file("soak.bin", 80 << 20);
+    let text = Auvm::new()
+        .option("--memory", "64M")
+        .option("--swap", "512M")
+        .option("--add", file)
+        .timeout(2 * seconds + 300)
+        .exec(&format!(
+            "sysctl vm.filemin=0; stress --seconds {warm_up}; {EVICT}; vmstat -s; check; \
+             stress --seconds {seconds}; echo status $?; {EVICT}; vmstat -s; check"
+        ))
+        .success();
+    println!("{text}");
+    assert!(
+        text.contains("reading /data/soak.bin (81920 KiB)"),
+        "{text}"
+    );
+    assert!(text.contains("\nstatus 0\n"), "{text}");
+    assert_eq!(
+        text.matches(" programs verified, 0 failed in ").count(),
+        2,
+        "{text}"
+    );
+    assert_eq!(text.matches("all is well").count(), 2, "{text}");
+    let counters: Vec<&str> = text.split("bytes per page\n").skip(1).collect();
+    let [before, after] = counters[..] else {
+        panic!("vmstat -s was to be printed twice\n{text}")
+    };
+    let live = |text, what| {
+        let (made, freed) = what;
+        counter(text, made) - counter(text, freed)
+    };
+    let grown = [
+        (
+            "pages in pools and heap",
+            counter(before, " pages in pools and heap"),
+            counter(after, " pages in pools and heap"),
+        ),
+        ("heap blocks", live(before, HEAP), live(after, HEAP)),
+        ("pool objects", live(before, POOLS), live(after, POOLS)),
+        (
+            "u-areas",
+            counter(before, " u-areas cached"),
+            counter(after, " u-areas cached"),
+        ),
+    ];
+    for (what, before, after) in grown {
+        println!("{what}: {before}, then {after}");
+        assert!(
+            after <= before + GROWTH,
+            "{what}: {before}, then {after}\n{text}"
+        );
+    }
+    for what in [
+        " pages wired",
+        " pages in page tables of address spaces",
+        " anonymous pages resident",
+        " pages of swap in use",
+        " tasks that wait for a frame",
+        " processes killed for memory",
+        " heap blocks larger than a page after boot",
+        " swap slots found bad",
+    ] {
+        assert_eq!(counter(after, what), 0, "{what}\n{text}");
+    }
+    assert!(counter(after, " pages read from swap") > 10_000, "{text}");
+    assert!(
+        counter(after, " pages of files paged in") > 20_000,
+        "{text}"
+    );
+}
+
+const HEAP: (&str, &str) = (
+    " blocks allocated from the kernel heap",
+    " blocks freed to the kernel heap",
+);
+const POOLS: (&str, &str) = (
+    " objects allocated from typed pools",
+    " objects freed to typed pools",
+);
+
+/// Leaves little of the file cache, whose pages' bookkeeping would count.
+const EVICT: &str = "run /bin/hog --size 100M --verify";
+
+/// By how many pages, blocks or objects the kernel may hold more.
+const GROWTH: u64 = 64;
+
+#[test]
+fn a_mix_of_four_times_the_memory_is_verified_and_leaves_nothing() {
+    stress(Duration::from_secs(20));
+}
+
+/// Half an hour, or as many minutes as AUVM_SOAK_MINUTES says.
+#[test]
+#[ignore = "takes half an hour: cargo test -p tests --test soak -- --ignored"]
+fn half_an_hour_of_it() {
+    let minutes = std::env::var("AUVM_SOAK_MINUTES").map_or(30, |minutes| {
+        minutes
+            .parse()
+            .expect("AUVM_SOAK_MINUTES is a number of minutes")
+    });
+    stress(Duration::from_secs(60 * minutes));
+}
+
+/// What `vmstat -s` says of this counter.
+#[track_caller]
+fn counter(text: &str, what: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.trim().strip_suffix(what));
+    let number = line.and_then(|number| number.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("no \"{what}\" in\n{text}"))
 }

@@ -93,6 +93,20 @@ impl VmSpace {
         false
     }
 
+    /// Waits, after a fork that failed for want of memory, until `pages` frames are free, for another attempt. The caller holds nothing.
+    /// Nobody is killed for this: when swap is full too, there is nothing to wait for.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when another attempt makes no sense.
+    pub async fn wait_for_room(&self, pages: usize) -> Result<(), OutOfMemory> {
+        if !self.uvm.swap_has_room() || self.is_doomed() {
+            return Err(OutOfMemory);
+        }
+        self.uvm
+            .wait_for_memory_unless(pages, || self.is_doomed())
+            .await
+    }
+
     /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns where to go on: at that
     /// entry's end, or once more at its start if it needs an amap of its own first, or `copying` has it only in part.
     fn fork_entry(

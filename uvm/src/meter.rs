@@ -306,6 +306,8 @@ pub struct Uvmexp {
     pub reserve_pagedaemon: u64,
     /// Frames kept for the kernel.
     pub reserve_kernel: u64,
+    /// Tasks that wait for a frame.
+    pub waiters: u64,
     /// u-areas cached.
     pub uarea_cached: u64,
     /// Pages that pools and heap hold.
@@ -352,6 +354,7 @@ impl Uvmexp {
                 self.reserve_kernel,
                 "pages reserved for the kernel",
             ),
+            ("waiters", self.waiters, "tasks that wait for a frame"),
             ("uareacached", self.uarea_cached, "u-areas cached"),
             ("poolpages", self.pool_pages, "pages in pools and heap"),
             ("io", self.io, "page I/O requests in flight"),
@@ -417,6 +420,7 @@ impl Uvm {
             inactive: queues.inactive as u64,
             reserve_pagedaemon: crate::page::freelist::RESERVE_PAGEDAEMON as u64,
             reserve_kernel: crate::page::freelist::RESERVE_KERNEL as u64,
+            waiters: self.free_waiters() as u64,
             uarea_cached: self.uarea_cached() as u64,
             pool_pages: self.slab_pages() as u64,
             io: self.io().under_way() as u64,

@@ -215,7 +215,11 @@ impl Uvm {
         self.wait_for_memory_unless(pages, || false).await
     }
 
-    async fn wait_for_memory_unless(
+    /// The same, until `given_up`; see [`Demand::wait_unless`].
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when there is no hope, or it was given up.
+    pub(crate) async fn wait_for_memory_unless(
         &self,
         pages: usize,
         given_up: impl Fn() -> bool,

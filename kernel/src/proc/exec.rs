@@ -17,6 +17,7 @@ use super::stack::{
 use crate::fs::FsError;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::mount::Location;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use uvm::VmSpace;
@@ -106,7 +107,9 @@ pub(super) async fn load(system: &Processes, request: Request<'_>) -> Result<Loa
         drop(head);
         let space = VmSpace::new(system.uvm())?;
         space.set_limits(limits.of_space());
-        return match fill(system, &space, &file, &image, &path, &argv, &envp).await {
+        // In a block of its own, so that neither is more than a page; that there is memory, `VmSpace::new` has seen just now.
+        let fill = Box::pin(fill(system, &space, &file, &image, &path, &argv, &envp));
+        return match fill.await {
             Ok(sp) => Ok(Loaded {
                 space,
                 entry: image.entry,

@@ -9,6 +9,7 @@ mod files;
 mod jobs;
 mod memory;
 mod processes;
+mod stress;
 mod swap;
 mod system;
 mod tasks;
@@ -57,6 +58,7 @@ const FAMILIES: &[&[Command]] = &[
     tasks::COMMANDS,
     files::COMMANDS,
     bench::COMMANDS,
+    stress::COMMANDS,
     system::COMMANDS,
 ];
 
@@ -109,7 +111,7 @@ mod tests {
         for name in [
             "help", "run", "ps", "kill", "wait", "free", "vmstat", "pmap", "tasks", "top",
             "sysctl", "ls", "cat", "time", "dmesg", "uptime", "check", "bench", "poweroff",
-            "reboot", "swapctl",
+            "reboot", "swapctl", "stress",
         ] {
             assert!(names.contains(&name), "{name} is missing");
         }

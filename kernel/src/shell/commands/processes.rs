@@ -2,7 +2,7 @@
 
 use super::{Command, FAILED, NOT_FOUND, Status, run, usage};
 use crate::fs::FsError;
-use crate::fs::file::OpenFlags;
+use crate::fs::file::{OpenFile, OpenFlags};
 use crate::proc::exec::ExecError;
 use crate::proc::signal::Signal;
 use crate::proc::{Child, ExitStatus, Life, Pid, Program, SpawnError};
@@ -50,7 +50,7 @@ async fn run_program(shell: Context, args: Vec<String>) -> Status {
     let Some(path) = args.first().cloned() else {
         return usage(&shell, "run", format_args!("a path is missing"));
     };
-    let child = match start(&shell, args).await {
+    let child = match start(&shell, args, None).await {
         Ok(child) => child,
         Err(error) => {
             shell.say(format_args!("run: {path}: {error}"));
@@ -69,9 +69,15 @@ async fn run_program(shell: Context, args: Vec<String>) -> Status {
     status.shell_status()
 }
 
-/// Starts the program in a task of its own, because a start that was begun must not be dropped halfway. One that nobody waits for
-/// any more (Ctrl-C) is ended as soon as it is there.
-async fn start(shell: &Context, args: Vec<String>) -> Result<Child, SpawnError> {
+/// Starts a program with the console as its standard files, or, given an `output`, with that as its output and nothing to read.
+///
+/// In a task of its own, because a start that was begun must not be dropped halfway. One that nobody waits for any more (Ctrl-C) is
+/// ended as soon as it is there.
+pub(super) async fn start(
+    shell: &Context,
+    args: Vec<String>,
+    output: Option<Arc<OpenFile>>,
+) -> Result<Child, SpawnError> {
     let wanted = Arc::new(());
     let still_wanted = Arc::downgrade(&wanted);
     let system = shell.system_handle();
@@ -79,7 +85,7 @@ async fn start(shell: &Context, args: Vec<String>) -> Result<Child, SpawnError> 
         .executor
         .clone()
         .spawn(Class::Daemon, "run", async move {
-            let child = load(&system, &args).await?;
+            let child = load(&system, &args, output).await?;
             if still_wanted.strong_count() == 0 {
                 system.processes.kill(child.pid(), Signal::KILL);
             }
@@ -90,14 +96,23 @@ async fn start(shell: &Context, args: Vec<String>) -> Result<Child, SpawnError> 
     started
 }
 
-async fn load(system: &System, args: &[String]) -> Result<Child, SpawnError> {
+async fn load(
+    system: &System,
+    args: &[String],
+    output: Option<Arc<OpenFile>>,
+) -> Result<Child, SpawnError> {
     let root = system.vfs.root()?;
-    let console = system
+    let device: &[u8] = match output {
+        Some(_) => b"/dev/null",
+        None => b"/dev/console",
+    };
+    let input = system
         .vfs
-        .open(&root, b"/dev/console", OpenFlags::READ_WRITE)
+        .open(&root, device, OpenFlags::READ_WRITE)
         .await?;
     let argv: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-    let files = [console.clone(), console.clone(), console];
+    let output = output.unwrap_or_else(|| input.clone());
+    let files = [input, output.clone(), output];
     let program = Program {
         path: argv[0],
         argv: &argv,

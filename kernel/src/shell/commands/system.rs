@@ -4,6 +4,7 @@ use super::{Command, FAILED, Status, all, find, run, usage};
 use crate::shell::Context;
 use crate::system::Exit;
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use uvm::policy::Setting;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -22,9 +23,10 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "sysctl",
-        usage: "[NAME]...",
-        summary: "show settings and counters of the kernel",
-        details: "NAME may be a prefix, such as vm; without one, all are shown.",
+        usage: "[-d] [NAME | NAME=VALUE]...",
+        summary: "show and change settings of the kernel, show its counters",
+        details: "NAME may be a prefix, such as vm; without one, all are shown. NAME=VALUE changes a setting and shows what it was and is. -d tells \
+                  what a name means, and which can be changed.",
         run: run!(sysctl),
     },
     Command {
@@ -94,53 +96,115 @@ async fn echo(shell: Context, args: Vec<String>) -> Status {
     0
 }
 
-async fn sysctl(shell: Context, args: Vec<String>) -> Status {
-    let values = values(&shell);
-    let matches = |name: &str, wanted: &str| {
-        name.strip_prefix(wanted)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || wanted.ends_with('.'))
-    };
-    let mut status = 0;
-    if args.is_empty() {
-        for (name, value) in &values {
-            shell.say(format_args!("{name} = {value}"));
-        }
+async fn sysctl(shell: Context, mut args: Vec<String>) -> Status {
+    let describe = args.first().is_some_and(|arg| arg == "-d");
+    if describe {
+        args.remove(0);
     }
+    if let Some(option) = args.iter().find(|arg| arg.starts_with('-')) {
+        return usage(
+            &shell,
+            "sysctl",
+            format_args!("there is no option {option}"),
+        );
+    }
+    if args.is_empty() {
+        // Everything: the prefix of all names.
+        args.push(String::new());
+    }
+    let mut status = 0;
     for wanted in &args {
-        if let Some((name, _)) = wanted.split_once('=') {
-            shell.say(format_args!(
-                "sysctl: {name} cannot be set while the machine runs"
-            ));
-            status = FAILED;
-            continue;
-        }
-        let mut found = false;
-        for (name, value) in values.iter().filter(|(name, _)| matches(name, wanted)) {
-            shell.say(format_args!("{name} = {value}"));
-            found = true;
-        }
-        if !found {
-            shell.say(format_args!(
-                "sysctl: there is no `{wanted}`; `sysctl` shows all"
-            ));
+        let outcome = match wanted.split_once('=') {
+            Some((name, value)) if !describe => set(&shell, name.trim(), value.trim()),
+            _ => show(&shell, wanted, describe),
+        };
+        if let Err(why) = outcome {
+            shell.say(format_args!("sysctl: {why}"));
             status = FAILED;
         }
     }
     status
 }
 
-/// All names and their values, as text.
-fn values(shell: &Context) -> BTreeMap<String, String> {
+/// Something that `sysctl` shows: its value, and what it is.
+struct Value {
+    value: String,
+    what: String,
+}
+
+/// Shows what is called `wanted` or stands below it.
+fn show(shell: &Context, wanted: &str, describe: bool) -> Result<(), String> {
+    let below = |name: &str| {
+        name.strip_prefix(wanted).is_some_and(|rest| {
+            rest.is_empty() || rest.starts_with('.') || wanted.is_empty() || wanted.ends_with('.')
+        })
+    };
+    let mut found = false;
+    for (name, Value { value, what }) in values(shell).iter().filter(|(name, _)| below(name)) {
+        match describe {
+            true => shell.say(format_args!("{name}: {what}")),
+            false => shell.say(format_args!("{name} = {value}")),
+        }
+        found = true;
+    }
+    match found {
+        true => Ok(()),
+        false => Err(format!("there is no `{wanted}`; `sysctl` shows all")),
+    }
+}
+
+/// Changes a setting and says so.
+fn set(shell: &Context, name: &str, value: &str) -> Result<(), String> {
+    let uvm = &shell.system().uvm;
+    let Some(setting) = Setting::ALL.iter().find(|setting| setting.name() == name) else {
+        return Err(match values(shell).contains_key(name) {
+            true => format!("{name} cannot be set; `sysctl -d` tells what can"),
+            false => format!("there is no `{name}`; `sysctl` shows all"),
+        });
+    };
+    let number = value
+        .parse()
+        .map_err(|_| format!("{name}: `{value}` is not a number"))?;
+    let before = uvm.setting(*setting);
+    uvm.set_setting(*setting, number)
+        .map_err(|why| format!("{name}: {number} {why}"))?;
+    shell.say(format_args!(
+        "{name}: {before} -> {}",
+        uvm.setting(*setting)
+    ));
+    Ok(())
+}
+
+/// All names, in the order of the alphabet.
+fn values(shell: &Context) -> BTreeMap<String, Value> {
     let system = shell.system();
     let mut values = BTreeMap::new();
-    let mut add = |name: &str, value: String| values.insert(String::from(name), value);
-    add("kern.ostype", String::from(crate::system::OS_NAME));
-    add("kern.osrelease", String::from(crate::system::OS_RELEASE));
-    add("kern.cmdline", system.command_line.clone());
-    add("kern.uptime_ns", format!("{}", system.executor.now()));
-    add("hw.ncpu", format!("{}", system.uvm.cpus()));
-    for (name, value, _) in system.uvm.uvmexp().iter() {
-        add(&format!("vm.{name}"), format!("{value}"));
+    let mut add = |name: &str, value: String, what: &str| {
+        let what = String::from(what);
+        values.insert(String::from(name), Value { value, what })
+    };
+    for (name, value, what) in [
+        ("kern.ostype", crate::system::OS_NAME, "the system's name"),
+        ("kern.osrelease", crate::system::OS_RELEASE, "its version"),
+        (
+            "kern.cmdline",
+            &system.command_line,
+            "words from the launcher",
+        ),
+    ] {
+        add(name, String::from(value), what);
+    }
+    let now = system.executor.now();
+    add("kern.uptime_ns", format!("{now}"), "nanoseconds since boot");
+    add("hw.ncpu", format!("{}", system.uvm.cpus()), "processors");
+    for (name, value, what) in system.uvm.uvmexp().iter() {
+        add(&format!("vm.{name}"), format!("{value}"), what);
+    }
+    // Some are gauges too, and then told as what can be set.
+    for setting in Setting::ALL {
+        let value = format!("{}", system.uvm.setting(*setting));
+        let what = format!("{} (can be set)", setting.describe());
+        add(setting.name(), value, &what);
     }
     values
 }

@@ -46,6 +46,12 @@ impl Uvm {
         self.free.waiting.load(Relaxed) != 0
     }
 
+    /// How many tasks wait for frames.
+    #[must_use]
+    pub fn free_waiters(&self) -> usize {
+        self.free.waiting.load(Relaxed)
+    }
+
     /// Whether somebody waits for more frames than there are.
     pub(crate) fn has_unmet_demand(&self) -> bool {
         self.has_free_waiters()
