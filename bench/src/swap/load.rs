@@ -14,7 +14,9 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use executor::Class;
 use executor::sync::SpinLock;
+use uvm::addr::PAGE_SIZE;
 use uvm::meter::Counter;
+use uvm::pool::OutOfMemory;
 
 use super::{Env, Trouble};
 use crate::fault::MAX_COUNT;
@@ -81,14 +83,20 @@ struct Measured {
 }
 
 impl Load {
-    /// A load whose window opens after `opens` operations, and closes `count` operations later.
-    pub(super) fn new(
+    /// A load whose window opens after `opens` operations, and closes `count` operations later. Awaits memory for its samples: other cases
+    /// have left little that is free.
+    pub(super) async fn new(
         env: &Env,
         stop: &Arc<AtomicBool>,
         opens: usize,
         count: usize,
     ) -> Result<Self, Trouble> {
-        let samples = Samples::with_capacity(count.min(MAX_COUNT)).map_err(|_| Trouble::NoRoom)?;
+        let count_kept = count.min(MAX_COUNT);
+        // Twice what they take: for a moment the pages are wanted by others, too.
+        let pages = 2 * (count_kept * size_of::<u64>()).div_ceil(PAGE_SIZE) + 1;
+        let room = env.uvm.wait_for_memory(pages).await;
+        room.map_err(|OutOfMemory| Trouble::NoRoom)?;
+        let samples = Samples::with_capacity(count_kept).map_err(|_| Trouble::NoRoom)?;
         Ok(Self {
             env: env.clone(),
             stop: stop.clone(),

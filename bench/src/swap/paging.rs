@@ -79,14 +79,14 @@ async fn both(
     request.advice = Advice::Random;
     space.map(request)?;
     // The first half fills memory; while the second is written, as much goes to swap as is written.
-    let fill_it = Load::new(env, stop, pages / 2, pages - pages / 2)?;
+    let fill_it = Load::new(env, stop, pages / 2, pages - pages / 2).await?;
     let out = fill_it
         .run(Kind::SwapOut.name(), 1, |load| {
             Attached::new(holder.clone(), fill(load, space.clone()))
         })
         .await?;
     // Until all that is dirty has been written, pages go both ways.
-    let touch_it = Load::new(env, stop, env.uvm.pages().managed(), FAULTS)?;
+    let touch_it = Load::new(env, stop, env.uvm.pages().managed(), FAULTS).await?;
     let back = touch_it
         .run(Kind::SwapIn.name(), TASKS, |load| {
             Attached::new(holder.clone(), touch(load, space.clone(), pages))

@@ -76,13 +76,13 @@ pub(super) async fn run(
         slots.push(cluster.ok_or(Trouble::NoRoom)?);
     }
     let slots = Arc::new(slots);
-    let writes = Load::new(env, stop, WARM_UP, WRITES)?;
+    let writes = Load::new(env, stop, WARM_UP, WRITES).await?;
     let writes = writes
         .run(Kind::RawWrite.name(), WRITERS, |load| {
             write(load, slots.clone())
         })
         .await?;
-    let reads = Load::new(env, stop, WARM_UP, READS)?;
+    let reads = Load::new(env, stop, WARM_UP, READS).await?;
     let reads = reads
         .run(Kind::RawRead.name(), READERS, |load| {
             read(load, slots.clone())
