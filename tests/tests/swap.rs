@@ -68,6 +68,56 @@ fn four_times_as_much_as_there_is_memory() {
     }
 }
 
+/// Everybody gives way in time: no task keeps the processor for a millisecond at once, and those that write pages out leave most of it to
+/// programs.
+#[test]
+fn no_task_runs_for_a_millisecond_at_once() {
+    let auvm = machine("--ramdisk", "512M:100us:256,swap").flag("--icount");
+    let load = "/bin/hog --procs 8 --size 32M --rounds 3 --verify";
+    // In the midst of the load.
+    let text = auvm
+        .exec(&format!("run {load} & vmstat 1 2; tasks; wait; check"))
+        .success();
+    assert!(text.contains(", verified\n"), "{text}");
+    assert!(text.contains("all is well"), "{text}");
+    let tasks: Vec<_> = text.lines().filter_map(task).collect();
+    let lwps = tasks.iter().filter(|task| task.name == "lwp").count();
+    assert!(lwps >= 8, "{text}");
+    for task in &tasks {
+        assert!(task.longest < 1000, "{task:?}\n{text}");
+    }
+    let time = |name| -> u64 {
+        let tasks = tasks.iter().filter(|task| task.name == name);
+        tasks.map(|task| task.total).sum()
+    };
+    // Of the second that has passed.
+    let paging = time("pagedaemon") + time("page-out");
+    assert!((50_000..350_000).contains(&paging), "{paging} us\n{text}");
+}
+
+/// A line of `tasks`, with times in microseconds.
+#[derive(Debug)]
+struct Task<'a> {
+    name: &'a str,
+    total: u64,
+    longest: u64,
+}
+
+fn task(line: &str) -> Option<Task<'_>> {
+    let (name, rest) = ["completion", "daemon", "user", "idle"]
+        .iter()
+        .find_map(|class| line.split_once(&format!("  {class} ")))?;
+    let name = name.trim_start().split_once(' ')?.1.trim();
+    let mut fields = rest.split_whitespace().skip(2);
+    let mut number = || fields.next()?.parse().ok();
+    let (total, longest) = (number()?, number()?);
+    Some(Task {
+        name,
+        total,
+        longest,
+    })
+}
+
 #[test]
 fn with_everything_evicted_all_the_time() {
     let auvm = machine("--swap", "512M").option("--append", "torture=evict");
