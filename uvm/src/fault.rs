@@ -177,6 +177,7 @@ impl VmSpace {
     fn first_attempt(&self, va: u64, access: Access) -> Result<(), Attempt> {
         let uvm = self.uvm();
         uvm.count(Counter::Faults);
+        self.fault_counts.count();
         let mut attempt = resident(self, va, access, Pass::First);
         if let Attempt::NeedAmap = attempt {
             attempt = match self.own_amap(va) {
@@ -212,6 +213,7 @@ impl VmSpace {
         access: Access,
         missing: Attempt,
     ) -> Result<(), FaultError> {
+        self.fault_counts.count_wait();
         let again = || resident(self, va, access, Pass::Again);
         // Only who has made it grow wires what is new: whatever else is not wired there has been unwired since.
         let mut grown = None;

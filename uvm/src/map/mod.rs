@@ -34,6 +34,7 @@ pub(crate) mod space;
 mod sync;
 pub(crate) mod tree;
 mod unmap;
+mod usage;
 pub(crate) mod wire;
 
 use core::ptr;
@@ -47,6 +48,7 @@ pub use mremap::Mremap;
 pub use request::{Backing, MapRequest, Placement, Region, Sharing, VmError};
 pub use space::{Limits, VmSpace};
 pub use sync::Sync;
+pub use usage::Usage;
 pub use wire::MlockAll;
 
 use crate::lock::{self, MAP, SpinReadGuard, SpinRwLock, SpinWriteGuard};

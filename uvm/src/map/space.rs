@@ -19,6 +19,7 @@ use arrayvec::ArrayVec;
 use crate::Uvm;
 use crate::addr::VirtAddr;
 use crate::lock::{self, LEAF, SpinLock};
+use crate::map::usage::FaultCounts;
 use crate::map::{Region, Sharing, USER_MAX, VmError, VmMap};
 use crate::object::PageHold;
 use crate::page::freelist::AllocFor;
@@ -69,6 +70,7 @@ pub struct VmSpace {
     /// Pages that threads waited for lately, while memory is short.
     recent: SpinLock<ArrayVec<PageHold, RECENT>, LEAF>,
     has_recent: AtomicBool,
+    pub(crate) fault_counts: FaultCounts,
     /// Whether what is mapped from now on is wired. Changed by who holds the busy token.
     pub(crate) wires_future: AtomicBool,
     /// In the middle of [`VmSpace::teardown`].
@@ -102,6 +104,7 @@ impl VmSpace {
             top: AtomicU64::new(USER_MAX),
             recent: SpinLock::new(ArrayVec::new()),
             has_recent: AtomicBool::new(false),
+            fault_counts: FaultCounts::default(),
             wires_future: AtomicBool::new(false),
             dying: AtomicBool::new(false),
             doomed: AtomicBool::new(false),

@@ -22,8 +22,9 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "[-s] [INTERVAL [COUNT]]",
         summary: "show paging activity",
         details: "With no argument: one line of totals since boot. INTERVAL (seconds) prints a line of differences each time, COUNT \
-                  times or until Ctrl-C. -s prints every counter with its meaning.\n\
-                  free, act, inact: pages. flt, pi, si, so: faults, pages of files in, pages from swap and to swap. fr, sr: pages freed \
+                  times or until Ctrl-C. -s prints every counter with its meaning (`sysctl vm` has their names).\n\
+                  wait: tasks that wait for a frame. free, act, inact: pages. flt: faults. pi, po: page-in and page-out operations. fi, si, so: pages \
+                  read from files, from swap, and written to swap. re: pages that came back soon after they were evicted. fr, sr: pages freed \
                   and scanned by the pagedaemon. io: page I/O in flight now. calls, polls: system calls, polls of tasks.",
         run: run!(vmstat),
     },
@@ -103,8 +104,23 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
         );
     }
     shell.say(format_args!(
-        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>10}",
-        "free", "act", "inact", "flt", "pi", "si", "so", "fr", "sr", "io", "calls", "polls"
+        "{:>5}{:>8}{:>8}{:>8}{:>8}{:>7}{:>7}{:>7}{:>7}{:>7}{:>7}{:>7}{:>8}{:>5}{:>8}{:>8}",
+        "wait",
+        "free",
+        "act",
+        "inact",
+        "flt",
+        "pi",
+        "po",
+        "fi",
+        "si",
+        "so",
+        "re",
+        "fr",
+        "sr",
+        "io",
+        "calls",
+        "polls"
     ));
     let system = shell.system();
     let mut before = (system.uvm.uvmexp(), system.executor.switches());
@@ -131,14 +147,18 @@ fn vmstat_line(shell: &Context, (now, polls): &Activity, before: Option<&Activit
     let grown = |counter| now.get(counter) - before.map_or(0, |before| before.0.get(counter));
     let polls_before = before.map_or(0, |before| before.1);
     shell.say(format_args!(
-        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>5}{:>10}{:>10}",
+        "{:>5}{:>8}{:>8}{:>8}{:>8}{:>7}{:>7}{:>7}{:>7}{:>7}{:>7}{:>7}{:>8}{:>5}{:>8}{:>8}",
+        now.waiters,
         now.free,
         now.active,
         now.inactive,
         grown(Counter::Faults),
+        grown(Counter::Pageins),
+        grown(Counter::Pageouts),
         grown(Counter::Pgswapin),
         grown(Counter::Swapins),
         grown(Counter::Swapouts),
+        grown(Counter::Refaults),
         grown(Counter::Pdfreed),
         grown(Counter::Pdscans),
         now.io,

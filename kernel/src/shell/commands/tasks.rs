@@ -1,11 +1,13 @@
-//! Commands about the executor's tasks: `tasks`, `top`.
+//! Commands about who does what: `tasks`, `top`.
 
 use super::{Command, Status, run, usage};
+use crate::proc::{Pid, Process};
 use crate::shell::Context;
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::cmp::Reverse;
 use core::time::Duration;
 use executor::{Class, TaskInfo};
+use uvm::meter::Gauge;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -19,14 +21,16 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "top",
         usage: "[COUNT]",
-        summary: "show the busiest tasks, again every second",
-        details: "COUNT times, or until Ctrl-C. BUSY is the share of the last second that a task's polls took, ring 3 left out.",
+        summary: "show the busiest processes and tasks, again every second",
+        details: "COUNT times, or until Ctrl-C. CPU is the share of the last second that a process took, BUSY that which a task's polls took, ring 3 \
+                  left out. RES, SHARED and SWAP are KiB in memory, of those what others have too, and on swap. FLT and WAITED are faults \
+                  of the last second and those of them that had to wait, FAULTS all since the program began.",
         run: run!(top),
     },
 ];
 
-/// Rows of `top`.
-const ROWS: usize = 15;
+/// Tasks and processes that `top` shows.
+const ROWS: usize = 10;
 
 async fn tasks(shell: Context, args: Vec<String>) -> Status {
     if !args.is_empty() {
@@ -65,7 +69,7 @@ async fn top(shell: Context, args: Vec<String>) -> Status {
     };
     let system = shell.system();
     while left != Some(0) {
-        let before = snapshot(&shell);
+        let (before, activity) = (snapshot(&shell), activities(&shell));
         let start = system.executor.now();
         system.executor.sleep(Duration::from_secs(1)).await;
         let elapsed = (system.executor.now() - start).max(1);
@@ -79,13 +83,17 @@ async fn top(shell: Context, args: Vec<String>) -> Status {
         }
         let e = system.uvm.uvmexp();
         shell.say(format_args!(
-            "{} tasks, {} of {} pages free, {} active, {} inactive",
+            "{} tasks, {} of {} pages free, {} active, {} inactive, {} of {} of swap used, {} tasks wait for a frame",
             busy.len(),
             e.free,
             e.npages,
             e.active,
-            e.inactive
+            e.inactive,
+            e.gauge(Gauge::Swpginuse),
+            e.gauge(Gauge::Swpages),
+            e.waiters
         ));
+        processes(&shell, &activity, elapsed).await;
         shell.say(format_args!(
             "{:>7} {:>5} {:<19}{:<11}{:<14} AWAITS",
             "BUSY", "ID", "NAME", "CLASS", "STATE"
@@ -106,6 +114,86 @@ async fn top(shell: Context, args: Vec<String>) -> Status {
         left = left.map(|left| left - 1);
     }
     0
+}
+
+/// What a process has done so far.
+#[derive(Clone, Copy, Default)]
+struct Activity {
+    /// Processor time in nanoseconds.
+    time: u64,
+    faults: u64,
+    waited: u64,
+}
+
+/// By number of the process. A tree, because its nodes stay small however many there are.
+fn activities(shell: &Context) -> BTreeMap<Pid, Activity> {
+    let rows = shell.system().processes.list();
+    rows.map(|row| (row.process.pid(), Activity::of(&row.process)))
+        .collect()
+}
+
+impl Activity {
+    fn of(process: &Process) -> Self {
+        let times = process.usage().times();
+        let (faults, waited) = process.space().map_or((0, 0), |space| space.faults());
+        Self {
+            time: times.user + times.system,
+            faults,
+            waited,
+        }
+    }
+
+    /// What came after `earlier`. An exec begins with new counts of faults.
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            time: self.time.saturating_sub(earlier.time),
+            faults: self
+                .faults
+                .checked_sub(earlier.faults)
+                .unwrap_or(self.faults),
+            waited: self
+                .waited
+                .checked_sub(earlier.waited)
+                .unwrap_or(self.waited),
+        }
+    }
+}
+
+/// The processes that did most since `before`, `elapsed` nanoseconds ago. Awaits its turn while it counts their pages.
+async fn processes(shell: &Context, before: &BTreeMap<Pid, Activity>, elapsed: u64) {
+    let mut rows = BTreeMap::new();
+    for row in shell.system().processes.list() {
+        // What has no memory (init, zombies) is for `ps`.
+        if let Some(space) = row.process.space() {
+            let (pid, all) = (row.process.pid(), Activity::of(&row.process));
+            let new = all.since(before.get(&pid).copied().unwrap_or_default());
+            rows.insert(
+                (Reverse((new.time, new.faults)), pid),
+                (row, space, all, new),
+            );
+        }
+    }
+    shell.say(format_args!(
+        "{:>7} {:>7}{:>10}{:>10}{:>10}{:>8}{:>8}{:>10} COMMAND",
+        "CPU", "PID", "RES", "SHARED", "SWAP", "FLT", "WAITED", "FAULTS"
+    ));
+    for ((_, pid), (row, space, all, new)) in rows.into_iter().take(ROWS) {
+        let (usage, permille) = (space.usage().await, new.time * 1000 / elapsed);
+        let kib = |pages: u64| pages * uvm::PAGE_SIZE as u64 / 1024;
+        shell.say(format_args!(
+            "{:>4}.{}% {:>7}{:>10}{:>10}{:>10}{:>8}{:>8}{:>10} {}",
+            permille / 10,
+            permille % 10,
+            pid.0,
+            kib(usage.resident),
+            kib(usage.shared),
+            kib(usage.swapped),
+            new.faults,
+            new.waited,
+            all.faults,
+            row.process.name(),
+        ));
+    }
 }
 
 fn class_name(class: Class) -> &'static str {
