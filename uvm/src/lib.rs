@@ -191,6 +191,7 @@ pub use pdaemon::pagedaemon;
 pub use pdaemon::victim::{Gain, Killer};
 pub use swap::pageout::{WORKERS, pageout_worker};
 pub use swap::{SwapDevice, SwapError};
+pub use upper::PoolUse;
 
 use executor::Executor;
 

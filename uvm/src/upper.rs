@@ -70,6 +70,48 @@ impl Upper {
     }
 }
 
+/// What a pool holds, as `vmstat -m` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// The pool's name.
+    pub name: &'static str,
+    /// Objects in use.
+    pub objects: usize,
+    /// Pages that it holds for them, and for some more.
+    pub pages: usize,
+}
+
+impl PoolUse {
+    fn of<T>(pool: &Pool<T>) -> Self {
+        Self {
+            name: pool.name(),
+            objects: pool.in_use(),
+            pages: pool.pages(),
+        }
+    }
+}
+
+impl Uvm {
+    /// What each pool holds now.
+    #[must_use]
+    pub fn pools(&self) -> [PoolUse; 11] {
+        let upper = &self.upper;
+        [
+            PoolUse::of(&self.pmap_pool),
+            PoolUse::of(&self.pv_pool),
+            PoolUse::of(&upper.entries),
+            PoolUse::of(&upper.amaps),
+            PoolUse::of(&upper.slot_nodes),
+            PoolUse::of(&upper.runs),
+            PoolUse::of(&upper.anons),
+            PoolUse::of(&upper.objects),
+            PoolUse::of(&upper.page_nodes),
+            PoolUse::of(&upper.swap_nodes),
+            PoolUse::of(&upper.listed),
+        ]
+    }
+}
+
 /// All address spaces, for `check`, by their addresses.
 pub(crate) struct Spaces(Tree<Listed>);
 

@@ -5,6 +5,7 @@ use crate::proc::Pid;
 use crate::shell::Context;
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
+use uvm::PoolUse;
 use uvm::map::Sharing;
 use uvm::meter::{Counter, Gauge, Uvmexp};
 use uvm::prot::Prot;
@@ -19,10 +20,11 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "vmstat",
-        usage: "[-s] [INTERVAL [COUNT]]",
+        usage: "[-s | -m | INTERVAL [COUNT]]",
         summary: "show paging activity",
         details: "With no argument: one line of totals since boot. INTERVAL (seconds) prints a line of differences each time, COUNT \
-                  times or until Ctrl-C. -s prints every counter with its meaning (`sysctl vm` has their names).\n\
+                  times or until Ctrl-C. -s prints every counter with its meaning (`sysctl vm` has their names), -m what each pool of \
+                  the memory system holds.\n\
                   wait: tasks that wait for a frame. free, act, inact: pages. flt: faults. pi, po: page-in and page-out operations. fi, si, so: pages \
                   read from files, from swap, and written to swap. re: pages that came back soon after they were evicted. fr, sr: pages freed \
                   and scanned by the pagedaemon. io: page I/O in flight now. calls, polls: system calls, polls of tasks.",
@@ -70,15 +72,25 @@ async fn free(shell: Context, args: Vec<String>) -> Status {
 
 async fn vmstat(shell: Context, args: Vec<String>) -> Status {
     let mut words = args.iter().map(String::as_str).peekable();
-    if words.next_if_eq(&"-s").is_some() {
+    if let Some(option) = words.next_if(|word| word.starts_with('-')) {
         if let Some(extra) = words.next() {
             return usage(
                 &shell,
                 "vmstat",
-                format_args!("-s and {extra} do not go together"),
+                format_args!("{option} and {extra} do not go together"),
             );
         }
-        shell.print(format_args!("{}", shell.system().uvm.uvmexp()));
+        match option {
+            "-s" => shell.print(format_args!("{}", shell.system().uvm.uvmexp())),
+            "-m" => pools(&shell),
+            _ => {
+                return usage(
+                    &shell,
+                    "vmstat",
+                    format_args!("there is no option {option}"),
+                );
+            }
+        }
         return 0;
     }
     let mut number = |what: &str| match words.next() {
@@ -138,6 +150,21 @@ async fn vmstat(shell: Context, args: Vec<String>) -> Status {
         left = left.map(|left| left - 1);
     }
     0
+}
+
+fn pools(shell: &Context) {
+    shell.say(format_args!(
+        "{:<16}{:>10}{:>10}",
+        "POOL", "OBJECTS", "PAGES"
+    ));
+    for PoolUse {
+        name,
+        objects,
+        pages,
+    } in shell.system().uvm.pools()
+    {
+        shell.say(format_args!("{name:<16}{objects:>10}{pages:>10}"));
+    }
 }
 
 /// Counters, and polls of tasks.
