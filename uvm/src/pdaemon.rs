@@ -6,10 +6,10 @@
 //!
 //! # A pass
 //! 1. Scan the inactive queues, oldest first, until four times the free target is free. Which sort of memory gives the next few pages
-//!    is the policy's choice ([`crate::policy::balance`]). A page used since it became inactive is active again (second chance; one that
+//!    is the policy's choice (`policy::balance`). A page used since it became inactive is active again (second chance; one that
 //!    was read for this use has to be used once more); busy, held and wired ones are skipped; all others lose their translations. A clean
 //!    one loses its owner as well, and its frame is free: its place is remembered, so that its return tells of a mistake
-//!    ([`crate::policy::nonresident`]). Dirty ones are handed to the page-out's workers, a cluster at a time, and are free
+//!    (`policy::nonresident`). Dirty ones are handed to the page-out's workers, a cluster at a time, and are free
 //!    when they have been written: the pagedaemon does not wait for that, but for a worker, if all have something to do.
 //! 2. Refill the inactive queues from the active ones. What becomes inactive loses its referenced bit, so that the bit tells of the time
 //!    since.

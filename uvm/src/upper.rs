@@ -94,7 +94,7 @@ impl PoolUse {
 impl Uvm {
     /// What each pool holds now.
     #[must_use]
-    pub fn pools(&self) -> [PoolUse; 11] {
+    pub fn pools(&self) -> [PoolUse; 12] {
         let upper = &self.upper;
         [
             PoolUse::of(&self.pmap_pool),
@@ -108,6 +108,7 @@ impl Uvm {
             PoolUse::of(&upper.page_nodes),
             PoolUse::of(&upper.swap_nodes),
             PoolUse::of(&upper.listed),
+            PoolUse::of(&upper.listed_objects),
         ]
     }
 }

@@ -6,7 +6,7 @@
 //! and page-in. The memory is a mapping of a space of its own, several times as large as the machine, which is freed at the end.
 //!
 //! # How it synchronises
-//! Not at all: each load is tasks that use uvm as programs do ([`load`]). They look at each operation whether they shall stop.
+//! Not at all: each load is tasks that use uvm as programs do (`load`). They look at each operation whether they shall stop.
 
 mod load;
 mod paging;

@@ -85,6 +85,12 @@ pub trait IoSource: Send {
     /// # Errors
     /// [`FsError::Fault`] when some never can.
     fn fault_in(&mut self, len: usize) -> impl Future<Output = Result<(), FsError>> + Send;
+
+    /// Awaits that `pages` frames are free, for who has found too little memory for what it copies to. The caller holds nothing.
+    ///
+    /// # Errors
+    /// [`FsError::OutOfMemory`] when there is nothing to wait for.
+    fn await_memory(&mut self, pages: usize) -> impl Future<Output = Result<(), FsError>> + Send;
 }
 
 /// A wait was broken off by a signal.
@@ -192,6 +198,10 @@ impl IoSource for &[u8] {
         *self = &self[len..];
     }
 
+    async fn await_memory(&mut self, _pages: usize) -> Result<(), FsError> {
+        Err(FsError::OutOfMemory)
+    }
+
     async fn fault_in(&mut self, _len: usize) -> Result<(), FsError> {
         Ok(())
     }
@@ -284,6 +294,10 @@ pub mod testing {
             self.done += len;
             self.resident = self.resident.saturating_sub(len);
         }
+        async fn await_memory(&mut self, _pages: usize) -> Result<(), FsError> {
+            Err(FsError::OutOfMemory)
+        }
+
         async fn fault_in(&mut self, len: usize) -> Result<(), FsError> {
             self.fault(len)
         }

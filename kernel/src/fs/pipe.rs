@@ -20,6 +20,8 @@ pub const PIPE_BUF: usize = 4096;
 pub const CAPACITY: usize = 16 * RING_PAGE;
 
 const RING_PAGE: usize = 4096;
+/// How often a write that found too little memory waits for more, for twice as much each time.
+const PATIENCE: u32 = 4;
 
 struct Pipe {
     state: SpinLock<State>,
@@ -172,7 +174,7 @@ impl Writer {
         source: &mut impl IoSource,
         wait: Wait,
     ) -> Result<usize, FsError> {
-        let mut total = 0;
+        let (mut total, mut pages) = (0, 1);
         let atomic = source.remaining() <= PIPE_BUF;
         // Past the first byte an error is only the end of the count.
         let end = |total: usize, error: FsError| match total {
@@ -185,6 +187,11 @@ impl Writer {
                 false => 1,
             };
             match self.attempt(source, least) {
+                // Memory is short at the moment, and nothing is held: as long as some can be had by paging out this is no failure.
+                Err(FsError::OutOfMemory) if total == 0 && pages < 1 << PATIENCE => {
+                    source.await_memory(pages).await?;
+                    pages *= 2;
+                }
                 Err(error) => return end(total, error),
                 Ok(Attempt::Done(n)) => total += n,
                 Ok(Attempt::Fault(n)) => {

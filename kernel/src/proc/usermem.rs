@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use uvm::VmSpace;
 use uvm::addr::VirtAddr;
 use uvm::phys::PageBytes;
+use uvm::pool::OutOfMemory;
 use uvm::prot::Access;
 
 /// An address that the program gave cannot be read or written.
@@ -261,6 +262,11 @@ impl IoSource for UserBuffer<'_> {
             self.moved(step);
             left -= step;
         }
+    }
+
+    async fn await_memory(&mut self, pages: usize) -> Result<(), FsError> {
+        let room = self.space.wait_for_room(pages).await;
+        room.map_err(|OutOfMemory| FsError::OutOfMemory)
     }
 
     async fn fault_in(&mut self, len: usize) -> Result<(), FsError> {
