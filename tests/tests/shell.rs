@@ -179,7 +179,7 @@ fn paging_machine() -> Auvm {
 /// Answers take at most 100 ms at the 99th percentile while programs page four times the memory.
 #[test]
 fn the_shell_answers_while_memory_is_overloaded() {
-    const LOAD: &str = "run /bin/hog --procs 8 --size 32M --rounds 12 --verify";
+    const LOAD: &str = "run /bin/hog --procs 8 --size 32M --rounds 20 --verify";
     let text = paging_machine()
         .exec(&format!(
             "{LOAD} & time -n 100 echo answer; time -n 100 vmstat; time -n 20 run /bin/busybox true; jobs; wait; check"
