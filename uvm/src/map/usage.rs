@@ -207,5 +207,9 @@ mod tests {
             program.load(AT).await.unwrap();
             assert!(s.faults().1 > before);
         });
+        // What is on its way to swap holds its pages.
+        world.driver.run_until_stalled();
+        world.run(async move { space.teardown().await });
+        world.check_quiet();
     }
 }
