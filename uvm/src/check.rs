@@ -27,7 +27,7 @@ use crate::meter::Gauge;
 use crate::object::{Behind, UvmObject};
 use crate::page::freelist::AllocFor;
 use crate::pmap::{Mapping, Pmap};
-use crate::pool::Ref;
+use crate::pool::{OutOfMemory, Ref};
 use crate::prot::Prot;
 use crate::swap::{SlotSet, SwapSlot};
 
@@ -144,6 +144,26 @@ impl Uvm {
     /// look here first: the check's lists cannot do without.
     #[must_use]
     pub fn has_memory_for_check(&self) -> bool {
+        self.can_allocate(AllocFor::User, self.pages_for_check())
+    }
+
+    /// Awaits that there is the memory that [`Self::check`] needs, as long as it can be had by paging out. The caller holds nothing.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if it cannot.
+    pub async fn wait_for_memory_for_check(&self) -> Result<(), OutOfMemory> {
+        // What is free is not kept for who waits, and meanwhile there may be more to list.
+        const PATIENCE: u32 = 8;
+        for _ in 0..PATIENCE {
+            if self.has_memory_for_check() {
+                return Ok(());
+            }
+            self.wait_for_room(self.pages_for_check()).await?;
+        }
+        Err(OutOfMemory)
+    }
+
+    fn pages_for_check(&self) -> usize {
         // A tree's node holds up to eleven entries, and is at least half full.
         const PER_ENTRY: usize = 128;
         const PER_MAPPING: usize = 2 * size_of::<(VirtAddr, Mapping)>();
@@ -155,7 +175,7 @@ impl Uvm {
         let bytes = counted * PER_ENTRY + (resident + wired) as usize * PER_MAPPING;
         // A bit for each swap slot.
         let bytes = bytes + meter.gauge(Gauge::Swpages) as usize / 8;
-        self.can_allocate(AllocFor::User, bytes / PAGE_SIZE + 16)
+        bytes / PAGE_SIZE + 16
     }
 
     /// Verifies every invariant (see the module's docs). Never waits; takes time and heap in proportion to memory.

@@ -14,6 +14,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 pub use share::{Attached, SpaceRef};
 
+#[cfg(doc)]
+use crate::Uvm;
 use crate::addr::{PAGE_SIZE, PageIndex, VaRange, VirtAddr};
 use crate::amap::{Amap, Copying};
 use crate::map::space::Heap;
@@ -28,8 +30,7 @@ use crate::prot::Prot;
 const PART: u64 = 1 << 30;
 /// Anons shared by a fork between two looks; a wired page, which is copied, counts as several.
 const COPIES: usize = 256;
-/// Pages, and entries, counted between two looks.
-const COUNTED: u64 = 512;
+/// Entries counted between two looks.
 const ENTRIES: u64 = 64;
 
 impl VmSpace {
@@ -38,14 +39,14 @@ impl VmSpace {
     /// parts.
     ///
     /// # Errors
-    /// [`VmError::OutOfMemory`], also when memory and swap together could not hold twice what would be shared until it is written
-    /// to; the parent is as before (some of its pages may fault once more).
+    /// [`VmError::OutOfMemory`], and [`VmError::TooLarge`] when memory and swap together could not hold twice what would be shared until it
+    /// is written to; the parent is as before (some of its pages may fault once more).
     pub async fn fork(&self) -> Result<Arc<Self>, VmError> {
         let child = Self::new(&self.uvm)?;
         let result = {
             let _busy = self.map.busy.lock().await;
             if !self.fits_twice().await {
-                return Err(VmError::OutOfMemory);
+                return Err(VmError::TooLarge);
             }
             let (mut at, mut copying) = (0, None);
             loop {
@@ -93,18 +94,17 @@ impl VmSpace {
         false
     }
 
-    /// Waits, after a fork that failed for want of memory, until `pages` frames are free, for another attempt. The caller holds nothing.
-    /// Nobody is killed for this: when swap is full too, there is nothing to wait for.
+    /// Waits, after a fork that failed for want of memory, until `pages` frames are free, for another attempt: as [`Uvm::wait_for_room`],
+    /// and not when it is being killed.
     ///
     /// # Errors
     /// [`OutOfMemory`] when another attempt makes no sense.
     pub async fn wait_for_room(&self, pages: usize) -> Result<(), OutOfMemory> {
-        if !self.uvm.swap_has_room() || self.is_doomed() {
+        let uvm = &self.uvm;
+        if self.is_doomed() || !uvm.has_more_to_free(pages) {
             return Err(OutOfMemory);
         }
-        self.uvm
-            .wait_for_memory_unless(pages, || self.is_doomed())
-            .await
+        uvm.wait_for_memory_unless(pages, || self.is_doomed()).await
     }
 
     /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns where to go on: at that
@@ -254,22 +254,19 @@ impl MapInner {
     /// part of it, or at most those of all of it. Returns where to go on.
     fn copied_from(&self, at: u64, exactly: bool, copied: &mut u64) -> Option<u64> {
         let entry = self.tree.from(at)?;
-        let (from, mut to) = (entry.start.max(at), entry.end);
+        let (from, to) = (entry.start.max(at), entry.end);
         let Some(amap) = (entry.inheritance() == Inherit::Copy)
             .then_some(entry.amap.as_ref())
             .flatten()
         else {
             return Some(to);
         };
-        let slots = amap.lock();
-        *copied += if exactly {
-            to = to.min(from + COUNTED * PAGE_SIZE as u64);
-            let anons = slots.anons.iter_from(entry.slot_of(from));
-            let end = entry.slot_of(to);
-            anons.take_while(|&(slot, _)| slot < end).count() as u64
-        } else {
-            (slots.anons.len() as u64).min((to - from) / PAGE_SIZE as u64)
-        };
+        if exactly {
+            let part = self.part(at)?;
+            *copied += part.anons(&amap.lock()).count() as u64;
+            return Some(part.to);
+        }
+        *copied += (amap.lock().anons.len() as u64).min((to - from) / PAGE_SIZE as u64);
         Some(to)
     }
 }

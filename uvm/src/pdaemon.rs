@@ -215,7 +215,25 @@ impl Uvm {
         self.wait_for_memory_unless(pages, || false).await
     }
 
-    /// The same, until `given_up`; see [`Demand::wait_unless`].
+    /// The same, for who would rather go without than have somebody killed for it: waits only as long as memory can be had by paging out. The
+    /// caller holds nothing.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when it cannot.
+    pub async fn wait_for_room(&self, pages: usize) -> Result<(), OutOfMemory> {
+        match self.has_more_to_free(pages) {
+            true => self.wait_for_memory(pages).await,
+            false => Err(OutOfMemory),
+        }
+    }
+
+    /// Whether `pages` more can be had by paging out, by a guess: to swap, or from twice as many pages of files.
+    pub(crate) fn has_more_to_free(&self, pages: usize) -> bool {
+        let [_, file, text] = self.queue_counts_by_sort();
+        self.swap_has_room() || file.total() + text.total() >= 2 * pages
+    }
+
+    /// The same as [`Self::wait_for_memory`], until `given_up`; see [`Demand::wait_unless`].
     ///
     /// # Errors
     /// [`OutOfMemory`] when there is no hope, or it was given up.

@@ -188,12 +188,14 @@ impl Writer {
             };
             match self.attempt(source, least) {
                 // Memory is short at the moment, and nothing is held: as long as some can be had by paging out this is no failure.
-                Err(FsError::OutOfMemory) if total == 0 && pages < 1 << PATIENCE => {
-                    source.await_memory(pages).await?;
+                Err(FsError::OutOfMemory) if pages < 1 << PATIENCE => {
+                    if let Err(error) = source.await_memory(pages).await {
+                        return end(total, error);
+                    }
                     pages *= 2;
                 }
                 Err(error) => return end(total, error),
-                Ok(Attempt::Done(n)) => total += n,
+                Ok(Attempt::Done(n)) => (total, pages) = (total + n, 1),
                 Ok(Attempt::Fault(n)) => {
                     total += n;
                     let want = source.remaining().min(PIPE_BUF);
@@ -317,6 +319,9 @@ struct Ring {
     head: usize,
     /// How many bytes there are.
     len: usize,
+    /// Pages that are not to be had, before one is.
+    #[cfg(test)]
+    refusals: usize,
 }
 
 impl Ring {
@@ -356,6 +361,11 @@ impl Ring {
         let start = (self.head + self.len + ahead) % CAPACITY;
         let (page, at) = (start / RING_PAGE, start % RING_PAGE);
         if self.pages[page].is_none() {
+            #[cfg(test)]
+            if let Some(fewer) = self.refusals.checked_sub(1) {
+                self.refusals = fewer;
+                return Err(FsError::OutOfMemory);
+            }
             let mut fresh = Vec::new();
             fresh
                 .try_reserve_exact(RING_PAGE)

@@ -64,14 +64,20 @@ pub enum ForkError {
     /// No memory for it.
     #[error("out of memory")]
     OutOfMemory,
+    /// There can never be memory for it.
+    #[error("larger than memory and swap")]
+    TooLarge,
     /// No number for it.
     #[error("no process number left")]
     NoPid,
 }
 
 impl From<VmError> for ForkError {
-    fn from(_: VmError) -> ForkError {
-        ForkError::OutOfMemory
+    fn from(error: VmError) -> ForkError {
+        match error {
+            VmError::TooLarge => ForkError::TooLarge,
+            _ => ForkError::OutOfMemory,
+        }
     }
 }
 impl From<uvm::OutOfMemory> for ForkError {
@@ -91,7 +97,7 @@ impl From<TableError> for ForkError {
 }
 
 /// Makes a child of the running process. With borrowed memory, returns when the child has let go of it. Where there is no memory at the
-/// moment it awaits some, a few times, as long as memory can be had by paging out.
+/// moment it awaits some, a few times, as long as memory can be had by paging out; what can never be there is an error at once.
 ///
 /// # Errors
 /// See [`ForkError`]; nothing is left behind.

@@ -108,9 +108,11 @@ impl From<BadAddress> for SysError {
 impl From<VmError> for SysError {
     fn from(error: VmError) -> SysError {
         let errno = match error {
-            VmError::OutOfMemory | VmError::Unmapped | VmError::Limit | VmError::Fault(_) => {
-                Errno::ENOMEM
-            }
+            VmError::OutOfMemory
+            | VmError::TooLarge
+            | VmError::Unmapped
+            | VmError::Limit
+            | VmError::Fault(_) => Errno::ENOMEM,
             VmError::Exists => Errno::EEXIST,
             VmError::Invalid => Errno::EINVAL,
             VmError::Protection => Errno::EACCES,
@@ -149,7 +151,7 @@ impl From<ExecError> for SysError {
 impl From<ForkError> for SysError {
     fn from(error: ForkError) -> SysError {
         let errno = match error {
-            ForkError::OutOfMemory => Errno::ENOMEM,
+            ForkError::OutOfMemory | ForkError::TooLarge => Errno::ENOMEM,
             ForkError::NoPid => Errno::EAGAIN,
         };
         errno.into()

@@ -80,7 +80,7 @@ impl SpaceRef {
     /// After uvmspace_unshare.
     ///
     /// # Errors
-    /// [`VmError::OutOfMemory`]; it goes on sharing.
+    /// As [`VmSpace::fork`]; it goes on sharing.
     pub async fn unshare(&self) -> Result<(), VmError> {
         let Some(space) = self.space() else {
             return Ok(());

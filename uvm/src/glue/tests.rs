@@ -13,6 +13,7 @@ use crate::meter::{Counter, Gauge};
 use crate::page::freelist::{AllocFor, Zero};
 use crate::prot::{Access, Prot};
 use crate::sim::World;
+use crate::sim::disk::{Mode, SimDisk};
 
 const AT: u64 = 0x1000_0000;
 
@@ -125,7 +126,7 @@ fn a_fork_copies_wired_memory_and_the_parent_never_faults() {
 
 #[test]
 fn a_fork_that_cannot_copy_wired_memory_leaves_the_parent_as_it_was() {
-    let world = World::new(160, 0);
+    let world = World::new(170, 0);
     let space = world.space();
     let request = MapRequest::anonymous(80 * PAGE_SIZE, Prot::RW).at(Placement::Fixed(at(0)));
     space.map(request).unwrap();
@@ -145,6 +146,33 @@ fn a_fork_that_cannot_copy_wired_memory_leaves_the_parent_as_it_was() {
         assert_eq!(uvm.meter().get(Counter::Faults), faults);
     });
     assert_eq!(world.check_quiet().anons, 80);
+}
+
+#[test]
+fn a_fork_of_what_can_never_be_there_twice_says_so_at_once() {
+    let world = World::new(200, 0);
+    let disk = SimDisk::swap(&world.uvm, 60, Mode::AtOnce);
+    world.swapon(&disk, "swap", 0);
+    let space = world.space();
+    let request = MapRequest::anonymous(200 * PAGE_SIZE, Prot::RW).at(Placement::Fixed(at(0)));
+    space.map(request).unwrap();
+    let parent = world.program(&space);
+    let room = world.uvm.pages().managed() + 59;
+    let most = room / 2;
+    let forked = parent.clone();
+    world.run(async move {
+        forked.touch(AT, most, 1).await.unwrap();
+        let child = forked.space().fork().await.unwrap();
+        child.teardown().await;
+        forked
+            .touch(AT + (most * PAGE_SIZE) as u64, 1, 1)
+            .await
+            .unwrap();
+        let fork = forked.space().fork().await;
+        assert!(matches!(fork, Err(VmError::TooLarge)));
+    });
+    world.driver.run_until_stalled();
+    assert_eq!(world.check_quiet().anons, most + 1);
 }
 
 /// Who shares an amap with somebody that has it wired can be forked, too: his child gets copies.

@@ -434,7 +434,7 @@ fn covers(entries: &Tree<MapEntry>, start: u64, end: u64) -> bool {
 /// What a debugger's access comes to.
 fn as_fault(error: VmError) -> FaultError {
     match error {
-        VmError::OutOfMemory | VmError::Limit => FaultError::OutOfMemory,
+        VmError::OutOfMemory | VmError::TooLarge | VmError::Limit => FaultError::OutOfMemory,
         VmError::Protection => FaultError::Protection,
         VmError::Fault(error) => error,
         VmError::Io => FaultError::Io,

@@ -114,6 +114,12 @@ impl VmSpace {
         if request.grows && !(private && object.is_none()) {
             return Err(VmError::Invalid);
         }
+        if let Some(object) = object
+            .as_ref()
+            .filter(|_| request.prot.contains(Prot::EXEC))
+        {
+            object.mark_text(&self.uvm);
+        }
         let mut dead = Tree::new();
         let mut map = self.map.write();
         let top = self.top.load(Relaxed);

@@ -28,6 +28,7 @@ mod mincore;
 mod mmap;
 mod mremap;
 mod ops;
+mod part;
 mod protect;
 mod request;
 pub(crate) mod space;

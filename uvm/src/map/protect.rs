@@ -49,7 +49,12 @@ impl VmSpace {
         let mut map = self.map.write();
         let (start, end) = (range.start().as_u64(), range.end().as_u64());
         may_allow(&map, range, prot)?;
-        map.change(&self.uvm, start, end, |entry| entry.prot = prot)?;
+        map.change(&self.uvm, start, end, |entry| {
+            entry.prot = prot;
+            if let Some(object) = entry.object.as_ref().filter(|_| prot.contains(Prot::EXEC)) {
+                object.mark_text(&self.uvm);
+            }
+        })?;
         map.count_marked(&self.uvm, start, end);
         // Only takes rights away: what is new is entered by the faults that ask for it, which know about copies.
         self.pmap.protect(&self.uvm, range, prot);

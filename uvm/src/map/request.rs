@@ -129,6 +129,9 @@ pub enum VmError {
     /// No memory for it, or no room in the address space.
     #[error("out of memory")]
     OutOfMemory,
+    /// Memory and swap together could never hold it (ENOMEM): to wait would be in vain.
+    #[error("larger than memory and swap")]
+    TooLarge,
     /// An exclusive placement met something (EEXIST).
     #[error("address range is in use")]
     Exists,

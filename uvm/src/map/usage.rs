@@ -1,16 +1,13 @@
 //! How much memory an address space uses, for who looks at it from outside (`top`).
 //!
-//! Owns the counts of its faults. The rest is counted when it is asked for: a walk over the entries, under the map's read lock, amap before
-//! object, with a bounded number of pages looked at in one hold. What changes meanwhile is counted as it was or as it is.
+//! Owns the counts of its faults. The rest is counted when it is asked for: a walk over the entries in parts ([`super::part`]), under the
+//! map's read lock, amap before object. What changes meanwhile is counted as it was or as it is.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::addr::{PAGE_SHIFT, VirtAddr};
-use crate::map::{MapEntry, VmSpace};
+use crate::addr::VirtAddr;
+use crate::map::VmSpace;
 use crate::pool::Ref;
-
-/// Pages looked at in one hold of a map's lock.
-const BUDGET: usize = 256;
 
 /// What an address space uses, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,68 +60,35 @@ impl VmSpace {
         usage
     }
 
-    /// Adds what is used of the first entry that ends after `va`, from there on; returns where to go on.
+    /// Adds what is used of the first part that ends after `va`; returns where to go on.
     fn usage_from(&self, va: u64, usage: &mut Usage) -> Option<u64> {
         let map = self.map.read();
-        let entry = map.tree.from(va)?;
-        let from = va.max(entry.start);
-        let to = self.part_of(entry, from);
+        let part = map.part(va)?;
+        let entry = part.entry;
         let mapped = |va| self.pmap.extract(&self.uvm, VirtAddr::new(va)).is_some();
-        if let Some(amap) = &entry.amap {
-            let (first, end) = (entry.slot_of(from), entry.slot_of(to));
-            let slots = amap.lock();
-            let anons = slots.anons.iter_from(first);
-            for (slot, anon) in anons.take_while(|&(slot, _)| slot < end) {
+        let slots = entry.amap.as_ref().map(|amap| (amap, amap.lock()));
+        if let Some((amap, slots)) = &slots {
+            for (va, anon) in part.anons(slots) {
                 let inner = anon.lock();
                 usage.swapped += u64::from(inner.frame.is_none() && inner.slot.is_some());
                 let others = Ref::count(anon) > 1 || Ref::count(amap) > 1;
-                let va = from + ((slot - first) << PAGE_SHIFT);
                 usage.shared += u64::from(others && inner.frame.is_some() && mapped(va));
             }
         }
         if let Some(object) = entry.object.as_ref().filter(|object| !object.is_device()) {
-            let (first, end) = (entry.index_of(from), entry.index_of(to));
-            let slots = entry.amap.as_ref().map(|amap| amap.lock());
             // A page of its own hides the object's.
-            let hidden = |index: u64| {
-                let slot = entry.slot_of(from) + (index - first.0);
-                slots
-                    .as_ref()
-                    .is_some_and(|slots| slots.anons.get(slot).is_some())
+            let hidden = |va| {
+                let slots = slots.as_ref();
+                slots.is_some_and(|(_, slots)| slots.anons.get(entry.slot_of(va)).is_some())
             };
             let pages = object.lock();
-            let frames = pages.frames.iter_from(first.0);
-            for (index, _) in frames.take_while(|&(index, _)| index < end.0) {
-                let va = from + ((index - first.0) << PAGE_SHIFT);
-                usage.shared += u64::from(!hidden(index) && mapped(va));
+            for (va, _) in part.frames(&pages) {
+                usage.shared += u64::from(!hidden(va) && mapped(va));
             }
-            let swapped = pages.slots_from(first).take_while(|&(i, _)| i < end);
-            let swapped = swapped.filter(|(i, _)| pages.frames.get(i.0).is_none() && !hidden(i.0));
-            usage.swapped += swapped.count() as u64;
+            let out = |va| pages.frames.get(entry.index_of(va).0).is_none() && !hidden(va);
+            usage.swapped += part.slots(&pages).filter(|&(va, _)| out(va)).count() as u64;
         }
-        Some(to)
-    }
-
-    /// Where to stop after a budget's worth of pages from `from` on; the entry's end if it has no more.
-    fn part_of(&self, entry: &MapEntry, from: u64) -> u64 {
-        let at = |distance: u64| from + (distance << PAGE_SHIFT);
-        let mut to = entry.end;
-        if let Some(amap) = &entry.amap {
-            let first = entry.slot_of(from);
-            if let Some((slot, _)) = amap.lock().anons.iter_from(first).nth(BUDGET) {
-                to = to.min(at(slot - first));
-            }
-        }
-        if let Some(object) = entry.object.as_ref().filter(|object| !object.is_device()) {
-            let (pages, first) = (object.lock(), entry.index_of(from));
-            if let Some((index, _)) = pages.frames.iter_from(first.0).nth(BUDGET) {
-                to = to.min(at(index - first.0));
-            }
-            if let Some((index, _)) = pages.slots_from(first).nth(BUDGET) {
-                to = to.min(at(index.0 - first.0));
-            }
-        }
-        to
+        Some(part.to)
     }
 }
 

@@ -34,7 +34,7 @@ pub mod vnode;
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 pub use hold::PageHold;
 pub(crate) use hold::Settled;
@@ -69,6 +69,9 @@ pub(crate) enum Behind {
     Device(Frame),
 }
 
+/// Pages of a file that are marked as text in one hold of its lock; what is left is marked when it is read again.
+const MARKED: usize = 512;
+
 pub(crate) struct ObjectPages {
     pub(crate) frames: Radix<Frame, FANOUT>,
     /// Of an anonymous object: for each page that was ever made the slot that it has, if any. Its place is there before it needs one, so
@@ -89,6 +92,8 @@ pub struct UvmObject {
     behind: Behind,
     /// In bytes.
     size: AtomicU64,
+    /// Some of it has been mapped to be executed.
+    text: AtomicBool,
 }
 
 // SAFETY: `count` is this object's own and nothing else changes it.
@@ -167,6 +172,7 @@ impl UvmObject {
                 }),
                 behind,
                 size: AtomicU64::new(size),
+                text: AtomicBool::new(false),
             },
         )
     }
@@ -235,8 +241,25 @@ impl UvmObject {
         debug_assert!(old.is_none(), "two pages at one index");
         // SAFETY: `finalize`, `remove` clear the owner before the object's memory goes.
         unsafe { uvm.page(frame).set_owner(Ref::as_ptr(this), index) };
+        if this.text.load(Relaxed) {
+            uvm.page(frame).set(PageFlags::EXEC);
+        }
         uvm.meter().raise(resident_gauge(this.is_anonymous()), 1);
         Ok(())
+    }
+
+    /// Some of it is mapped to be executed: if it is a file's, its pages count as text from now on ([`Sort::Exec`](crate::page::queues::Sort)), those that
+    /// are in memory already, up to [`MARKED`], with their next move to another queue. Takes its lock the first time.
+    ///
+    /// After vn_markexec.
+    pub(crate) fn mark_text(&self, uvm: &Uvm) {
+        if !matches!(self.behind, Behind::Pager(_)) || self.text.swap(true, Relaxed) {
+            return;
+        }
+        let pages = self.lock();
+        for (_, &frame) in pages.frames.iter_from(0).take(MARKED) {
+            uvm.page(frame).set(PageFlags::EXEC);
+        }
     }
 
     /// Takes the page at `index` out and disowns it: it is freed as soon as nobody holds it. The caller has the

@@ -9,14 +9,11 @@ use core::time::Duration;
 use arrayvec::ArrayVec;
 
 use crate::Uvm;
-use crate::addr::PAGE_SIZE;
 use crate::lock::{LEAF, SpinLock};
 use crate::map::{MapEntry, VmSpace};
 use crate::meter::Counter;
 use crate::pool::Ref;
 
-/// Pages looked at in one hold of a map's lock.
-const BUDGET: usize = 512;
 /// How long a victim gets until another one is looked for.
 const GRACE: Duration = Duration::from_secs(2);
 /// Spaces that nobody can be killed for, of which so many are passed over.
@@ -145,38 +142,23 @@ impl VmSpace {
     /// Adds what the end of some mappings from `va` on gives back; returns where to go on.
     fn gain_from(&self, va: u64, gain: &mut Gain) -> Option<u64> {
         let map = self.map.read();
-        let entry = map.tree.from(va)?;
-        let from = va.max(entry.start);
-        let to = entry.end.min(from + (BUDGET * PAGE_SIZE) as u64);
-        let mut add = |resident: bool, swapped: bool| {
-            gain.resident += usize::from(resident);
-            gain.swapped += usize::from(swapped);
-        };
+        let part = map.part(va)?;
         // Only what nobody else shows.
-        if let Some(amap) = &entry.amap {
+        if let Some(amap) = &part.entry.amap {
             let slots = amap.lock();
-            let (first, end) = (entry.slot_of(from), entry.slot_of(to));
-            let anons = slots
-                .anons
-                .iter_from(first)
-                .take_while(|&(slot, _)| slot < end);
+            let anons = part.anons(&slots);
             for (_, anon) in anons.filter(|(_, anon)| Ref::count(anon) == 1) {
                 let inner = anon.lock();
-                add(inner.frame.is_some(), inner.slot.is_some());
+                gain.resident += usize::from(inner.frame.is_some());
+                gain.swapped += usize::from(inner.slot.is_some());
             }
         }
-        if let Some(object) = own_object(entry) {
+        if let Some(object) = own_object(part.entry) {
             let pages = object.lock();
-            let (first, end) = (entry.index_of(from), entry.index_of(to));
-            let frames = pages
-                .frames
-                .iter_from(first.0)
-                .take_while(|&(i, _)| i < end.0);
-            frames.for_each(|_| add(true, false));
-            let slots = pages.slots_from(first).take_while(|&(i, _)| i < end);
-            slots.for_each(|_| add(false, true));
+            gain.resident += part.frames(&pages).count();
+            gain.swapped += part.slots(&pages).count();
         }
-        Some(to)
+        Some(part.to)
     }
 }
 

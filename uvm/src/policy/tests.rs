@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
-use crate::addr::{PageIndex, VirtAddr};
+use crate::addr::{PageIndex, VaRange, VirtAddr};
 use crate::map::{Advice, MapRequest, Placement};
 use crate::meter::Counter;
+use crate::page::queues::Sort;
 use crate::prot::Prot;
 use crate::sim::disk::{Layout, Mode, SimDisk, SimFile};
 use crate::sim::{Program, World};
@@ -79,4 +80,38 @@ fn a_working_set_takes_the_place_of_what_is_not_used_any_more() {
     assert!(last < 5 * file / 10, "{rounds_read:?}");
     assert!(world.uvm.meter().get(Counter::Refkept) > 0);
     world.check_quiet();
+}
+
+#[test]
+fn what_is_mapped_to_be_executed_is_text() {
+    const PAGES: u64 = 16;
+    let world = World::new(512, 0);
+    let disk = SimDisk::new(&world.uvm, 64 << 20, DELAY);
+    let space = world.space();
+    let rx = Prot::READ | Prot::EXEC;
+    let file = |at: u64, prot: Prot| {
+        let layout = SimFile::new(&disk, Layout::Contiguous(at));
+        let object = world.file(layout, PAGES * PAGE).object().clone();
+        let map = MapRequest::object(object.clone(), PageIndex(0), (PAGES * PAGE) as usize, prot);
+        let at = Placement::Fixed(VirtAddr::new(FILE + at));
+        space.map(map.at(at)).unwrap();
+        object
+    };
+    let (_text, data) = (file(0, rx), file(1 << 20, Prot::READ));
+    let program = world.program(&space);
+    world.run(async move {
+        for page in 0..PAGES {
+            program.load(FILE + page * PAGE).await.unwrap();
+            program.load(FILE + (1 << 20) + page * PAGE).await.unwrap();
+        }
+    });
+    let on_queues = world.uvm.queue_counts_by_sort();
+    let of = |sort: Sort| on_queues[sort as usize].total() as u64;
+    assert_eq!((of(Sort::Exec), of(Sort::File)), (PAGES, PAGES));
+    // What is in memory when that is decided counts, too.
+    let range = VaRange::of_pages(VirtAddr::new(FILE + (1 << 20)), 4);
+    world.run(async move { space.protect(range, rx).await.unwrap() });
+    let pages = data.lock();
+    let mut frames = pages.frames.iter_from(0).map(|(_, &frame)| frame);
+    assert!(frames.all(|frame| Sort::of(world.uvm.page(frame)) == Sort::Exec));
 }

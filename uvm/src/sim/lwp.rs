@@ -145,7 +145,8 @@ impl Lwp {
     /// No memory, where that may be.
     pub(super) fn out_of_memory(&self, what: &str, error: VmError) {
         let killed = error == VmError::Fault(FaultError::Killed) && self.process.is_killed();
-        if !(error == VmError::OutOfMemory || killed) || self.shared.mode != Mode::Starved {
+        let short = matches!(error, VmError::OutOfMemory | VmError::TooLarge);
+        if !(short || killed) || self.shared.mode != Mode::Starved {
             self.fail(format_args!("{what}: unexpected: {error}"));
         }
         self.shared.note(|o| o.out_of_memory += 1);

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
+use crate::map::VmError;
 use crate::sim::lwp::Lwp;
 use crate::sim::mapping::{ALL, range};
 use crate::sim::model::Model;
@@ -11,6 +12,8 @@ use crate::sim::process::{Doing, Process};
 
 /// Address spaces alive at once, at most.
 const MAX_SPACES: usize = 6;
+/// Frames that a fork waits for.
+const ROOM: usize = 4;
 
 impl Lwp {
     pub(super) async fn fork(&self, programs: usize) {
@@ -21,7 +24,13 @@ impl Lwp {
         self.shared.spaces.fetch_add(1, Relaxed);
         let _turn = self.turn(ALL, Doing::Forks).await;
         self.process.with(Model::fork_begins);
-        let result = self.process.space.fork().await;
+        let mut result = self.process.space.fork().await;
+        // As the kernel does: where there is none at the moment, it waits for some, once.
+        if let Err(VmError::OutOfMemory) = result
+            && self.process.space.wait_for_room(ROOM).await.is_ok()
+        {
+            result = self.process.space.fork().await;
+        }
         let (child, unsure) = self.process.with(Model::fork_ended);
         let space = match result {
             Ok(space) => space,

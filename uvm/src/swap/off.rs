@@ -12,18 +12,17 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use super::pagein::{Around, UnderWay};
-use super::{Owner, State, Swap, SwapError, SwapSlot};
+use super::{Owner, State, Swap, SwapError};
 use crate::Uvm;
-use crate::addr::{PAGE_SIZE, PageIndex};
+use crate::addr::PageIndex;
 use crate::amap::Runs;
+use crate::anon::Anon;
 use crate::io::IoError;
 use crate::map::{Advice, VmSpace};
 use crate::meter::Gauge;
 use crate::object::{PageHold, Settled, UvmObject};
 use crate::pool::{OutOfMemory, Ref};
 
-/// Pages looked at in one hold of a map's lock.
-const BUDGET: usize = 512;
 /// Rounds in which nothing was found although slots are in use, after which whatever they are of is taken to be out of reach; and looks
 /// for a frame, after which there is taken to be none.
 const PATIENCE: u32 = 1000;
@@ -223,28 +222,25 @@ impl VmSpace {
     /// there is nothing there any more.
     fn next_swapped(&self, va: u64, device: usize) -> Option<(u64, Option<Owner>)> {
         let map = self.map.read();
-        let entry = map.tree.from(va)?;
-        let from = va.max(entry.start);
-        let to = entry.end.min(from + (BUDGET * PAGE_SIZE) as u64);
-        let on_device = |slot: Option<SwapSlot>| slot.is_some_and(|s| s.device() == device);
+        let part = map.part(va)?;
+        let entry = part.entry;
+        let on_device = |anon: &Anon| anon.lock().slot.is_some_and(|s| s.device() == device);
         let found = entry.amap.as_ref().and_then(|amap| {
             let slots = amap.lock();
-            let shown = (entry.slot_of(from), entry.slot_of(to));
             // Where memory was too short to count who shows what, anons are left that nobody does.
-            let all = from == entry.start && matches!(slots.runs, Runs::Lost);
-            let (first, end) = if all { (0, u64::MAX) } else { shown };
-            let mut anons = slots
-                .anons
-                .iter_from(first)
-                .take_while(|&(slot, _)| slot < end);
-            let (slot, anon) = anons.find(|(_, anon)| on_device(anon.lock().slot))?;
-            let page = if all { 0 } else { slot - entry.slot };
-            Some((page, Owner::Anon(anon.clone())))
+            if part.from == entry.start && matches!(slots.runs, Runs::Lost) {
+                let mut all = slots.anons.iter_from(0).map(|(_, anon)| anon);
+                return all
+                    .find(|anon| on_device(anon))
+                    .map(|anon| (entry.start, anon.clone()));
+            }
+            let found = part.anons(&slots).find(|(_, anon)| on_device(anon));
+            found.map(|(va, anon)| (va, anon.clone()))
         });
         Some(match found {
             // The same place once more: it may have another anon by then.
-            Some((page, owner)) => (entry.start + page * PAGE_SIZE as u64, Some(owner)),
-            None => (to, None),
+            Some((va, anon)) => (va, Some(Owner::Anon(anon))),
+            None => (part.to, None),
         })
     }
 }

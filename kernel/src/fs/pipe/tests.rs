@@ -217,3 +217,85 @@ fn a_signal_breaks_a_wait_off_and_loses_nothing() {
     assert_eq!(broken, Err(FsError::Interrupted));
     assert!(read(&reader, CAPACITY) == all[..CAPACITY]);
 }
+
+/// Bytes of somebody who can wait for memory so many times, and then there is no hope.
+struct Patient<'a> {
+    bytes: &'a [u8],
+    hope: usize,
+    /// For how many pages it has waited.
+    waits: Vec<usize>,
+}
+
+impl IoSource for Patient<'_> {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+    fn peek(&self, skip: usize, buf: &mut [u8]) -> usize {
+        self.bytes.peek(skip, buf)
+    }
+    fn advance(&mut self, len: usize) {
+        self.bytes.advance(len);
+    }
+    async fn await_memory(&mut self, pages: usize) -> Result<(), FsError> {
+        self.hope = self.hope.checked_sub(1).ok_or(FsError::OutOfMemory)?;
+        self.waits.push(pages);
+        Ok(())
+    }
+    async fn fault_in(&mut self, len: usize) -> Result<(), FsError> {
+        self.bytes.fault_in(len).await
+    }
+}
+
+/// Writes `bytes` while the next `refusals` pages of the ring are not to be had; the result, and the waits.
+fn write_in_need(
+    writer: &Writer,
+    bytes: &[u8],
+    refusals: usize,
+    hope: usize,
+) -> (Result<usize, FsError>, Vec<usize>) {
+    let mut source = Patient {
+        bytes,
+        hope,
+        waits: Vec::new(),
+    };
+    writer.0.state.lock().ring.refusals = refusals;
+    let result = now(writer.write(&CX, &mut source, Wait::Allowed));
+    writer.0.state.lock().ring.refusals = 0;
+    (result, source.waits)
+}
+
+#[test]
+fn a_write_waits_for_memory_as_long_as_there_is_hope() {
+    let all = pattern(3 * RING_PAGE);
+    // A small one, and one of several pages.
+    for len in [100, all.len()] {
+        let (reader, writer) = pipe();
+        let written = write_in_need(&writer, &all[..len], 3, usize::MAX);
+        assert_eq!(written, (Ok(len), vec![1, 2, 4]));
+        assert!(read(&reader, len) == all[..len]);
+        // Nothing was left half done.
+        assert_eq!(reader.available(), 0);
+    }
+    let (reader, writer) = pipe();
+    write(&writer, &all[..RING_PAGE - 1]).unwrap();
+    // The rest of the first page is there; the second one is not.
+    let written = write_in_need(&writer, &all[..2 * RING_PAGE], 2, 1);
+    assert_eq!(written, (Ok(2 * RING_PAGE), vec![1]));
+    assert_eq!(read(&reader, CAPACITY).len(), 3 * RING_PAGE - 1);
+}
+
+#[test]
+fn a_write_without_hope_of_memory_says_so_and_leaves_nothing() {
+    let all = pattern(2 * RING_PAGE);
+    let (reader, writer) = pipe();
+    let none = Err(FsError::OutOfMemory);
+    assert_eq!(write_in_need(&writer, &all, 9, 0), (none, vec![]));
+    assert_eq!(write_in_need(&writer, &all, 9, 9), (none, vec![1, 2, 4, 8]));
+    assert_eq!(reader.available(), 0);
+    // What is written already counts.
+    write(&writer, &all[..RING_PAGE - 1]).unwrap();
+    assert_eq!(write_in_need(&writer, &all, 9, 0), (Ok(1), vec![]));
+    // But a small write is whole or not at all.
+    assert_eq!(write_in_need(&writer, b"ab", 9, 0), (none, vec![]));
+    assert_eq!(read(&reader, CAPACITY).len(), RING_PAGE);
+}

@@ -198,7 +198,13 @@ async fn check(shell: Context, args: Vec<String>) -> Status {
     if !args.is_empty() {
         return usage(&shell, "check", format_args!("takes no arguments"));
     }
-    if !shell.system().uvm.has_memory_for_check() {
+    if shell
+        .system()
+        .uvm
+        .wait_for_memory_for_check()
+        .await
+        .is_err()
+    {
         shell.say(format_args!(
             "check: too little memory is free for the check's own lists; end some programs first"
         ));

@@ -336,16 +336,15 @@ async fn part_until(
 ) -> Result<(), String> {
     let executor = &shell.system().executor;
     // What each of its command lines printed the first time.
-    let mut first: [Option<Said>; 4] = [None; 4];
+    let mut first: [Option<Said>; 4] = [const { None }; 4];
     for turn in 0.. {
         let words = part.line(turn, scale);
         let line = words.join(" ");
         let said = program::run(shell, words).await?;
-        let before = first[turn % part.lines()].get_or_insert(said);
-        if *before != said {
-            return Err(format!(
-                "{line}: printed something else than the first time"
-            ));
+        match &first[turn % part.lines()] {
+            None => first[turn % part.lines()] = Some(said),
+            Some(before) if *before == said => {}
+            Some(before) => return Err(format!("{line}: {}", said.instead_of(before))),
         }
         done.fetch_add(1, Relaxed);
         if executor.now() >= deadline {

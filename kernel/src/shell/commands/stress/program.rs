@@ -11,19 +11,26 @@ use crate::shell::Context;
 use crate::shell::commands::processes;
 use alloc::{format, string::String, vec::Vec};
 
-/// What a program has printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a program has printed: a sum of all of it, to compare, and its last lines, for complaints.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Said {
     /// Of all bytes; the same bytes in the same order, the same sum.
     sum: u64,
     bytes: u64,
+    tail: Vec<u8>,
 }
 
 impl Said {
-    const NOTHING: Self = Self {
-        sum: 0xcbf2_9ce4_8422_2325,
-        bytes: 0,
-    };
+    /// Bytes kept of the end.
+    const TAIL: usize = 200;
+
+    const fn nothing() -> Self {
+        Self {
+            sum: 0xcbf2_9ce4_8422_2325,
+            bytes: 0,
+            tail: Vec::new(),
+        }
+    }
 
     /// Fowler-Noll-Vo.
     fn add(&mut self, bytes: &[u8]) {
@@ -31,24 +38,27 @@ impl Said {
             self.sum = (self.sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
         self.bytes += bytes.len() as u64;
-    }
-}
-
-/// The end of a text, for complaints: its last lines.
-#[derive(Default)]
-struct Tail(Vec<u8>);
-
-impl Tail {
-    const MOST: usize = 200;
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-        let excess = self.0.len().saturating_sub(Self::MOST);
-        self.0.drain(..excess);
+        self.tail.extend_from_slice(bytes);
+        let excess = self.tail.len().saturating_sub(Self::TAIL);
+        self.tail.drain(..excess);
     }
 
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0).trim().replace('\n', "; ")
+    /// The end of it, on one line.
+    pub fn end(&self) -> String {
+        String::from_utf8_lossy(&self.tail)
+            .trim()
+            .replace('\n', "; ")
+    }
+
+    /// How it differs from what was said `before`.
+    pub fn instead_of(&self, before: &Self) -> String {
+        format!(
+            "printed {} bytes, ending in \"{}\", where there were {} bytes the first time, ending in \"{}\"",
+            self.bytes,
+            self.end(),
+            before.bytes,
+            before.end()
+        )
     }
 }
 
@@ -67,7 +77,7 @@ pub async fn run(shell: &Context, words: Vec<String>) -> Result<Said, String> {
         processes: &shell.system().processes,
         leader: child.pid(),
     };
-    let (mut said, mut tail) = (Said::NOTHING, Tail::default());
+    let mut said = Said::nothing();
     let read: Result<(), FsError> = async {
         let mut buffer = [0; 256];
         loop {
@@ -76,7 +86,6 @@ pub async fn run(shell: &Context, words: Vec<String>) -> Result<Said, String> {
                 return Ok(());
             }
             said.add(&buffer[..n]);
-            tail.add(&buffer[..n]);
         }
     }
     .await;
@@ -85,7 +94,7 @@ pub async fn run(shell: &Context, words: Vec<String>) -> Result<Said, String> {
         core::mem::forget(group);
         return match status {
             ExitStatus::Exited(0) => Ok(said),
-            ExitStatus::Exited(code) => Err(wrong(&format!("exit {code}: {}", tail.text()))),
+            ExitStatus::Exited(code) => Err(wrong(&format!("exit {code}: {}", said.end()))),
             ExitStatus::Killed(signal) => Err(wrong(&format!("ended by {signal}"))),
         };
     }
@@ -111,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_said_sums_up_alike_however_it_comes() {
-        let (mut whole, mut pieces) = (Said::NOTHING, Said::NOTHING);
+        let (mut whole, mut pieces) = (Said::nothing(), Said::nothing());
         whole.add(b"one two");
         pieces.add(b"one");
         pieces.add(b" two");
@@ -122,11 +131,19 @@ mod tests {
 
     #[test]
     fn the_tail_is_the_end() {
-        let mut tail = Tail::default();
-        tail.add(&[b'x'; 500]);
-        tail.add(b"\nhog: bad\nprocesses: 3\n");
-        let text = tail.text();
+        let mut said = Said::nothing();
+        said.add(&[b'x'; 500]);
+        said.add(b"\nhog: bad\nprocesses: 3\n");
+        let text = said.end();
         assert!(text.ends_with("x; hog: bad; processes: 3"), "{text}");
-        assert!(text.len() <= Tail::MOST + 2, "{}", text.len());
+        assert!(text.len() <= Said::TAIL + 2, "{}", text.len());
+        let mut before = Said::nothing();
+        before.add(b"7 lines\n");
+        let how = said.instead_of(&before);
+        assert!(how.starts_with("printed 523 bytes, ending in \"x"), "{how}");
+        assert!(
+            how.ends_with("there were 8 bytes the first time, ending in \"7 lines\""),
+            "{how}"
+        );
     }
 }
