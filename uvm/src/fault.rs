@@ -37,7 +37,7 @@ use crate::map::{Advice, MapEntry, VmSpace};
 use crate::meter::Counter;
 use crate::object::{Behind, PageHold, PagerError, Settled, UvmObject};
 use crate::page::freelist::AllocFor;
-use crate::pdaemon::Demand;
+use crate::pdaemon::demand::Demand;
 use crate::pool::{OutOfMemory, Ref};
 use crate::prot::Access;
 use crate::swap::pagein::Around;

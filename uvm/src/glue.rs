@@ -94,19 +94,6 @@ impl VmSpace {
         false
     }
 
-    /// Waits, after a fork that failed for want of memory, until `pages` frames are free, for another attempt: as [`Uvm::wait_for_room`],
-    /// and not when it is being killed.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] when another attempt makes no sense.
-    pub async fn wait_for_room(&self, pages: usize) -> Result<(), OutOfMemory> {
-        let uvm = &self.uvm;
-        if self.is_doomed() || !uvm.has_more_to_free(pages) {
-            return Err(OutOfMemory);
-        }
-        uvm.wait_for_memory_unless(pages, || self.is_doomed()).await
-    }
-
     /// Gives the child what it inherits of the first entry that ends after `at`, from there on; returns where to go on: at that
     /// entry's end, or once more at its start if it needs an amap of its own first, or `copying` has it only in part.
     fn fork_entry(

@@ -187,6 +187,7 @@ pub use io::{BlockDevice, IoError, PageIo};
 pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, Sync, VmError, VmSpace};
 pub use object::UvmObject;
 pub use object::vnode::VnodeObject;
+pub use pdaemon::demand::Patience;
 pub use pdaemon::pagedaemon;
 pub use pdaemon::victim::{Gain, Killer};
 pub use swap::pageout::{WORKERS, pageout_worker};

@@ -37,7 +37,7 @@ use crate::map::{MapEntry, USER_MAX, VmError, VmSpace};
 use crate::meter::Counter;
 use crate::object::{PageHold, Resident};
 use crate::page::{PageAttrs, PageFlags};
-use crate::pdaemon::Demand;
+use crate::pdaemon::demand::Demand;
 use crate::pool::{OutOfMemory, Ref};
 use crate::prot::{Access, Prot};
 

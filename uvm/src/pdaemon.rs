@@ -24,35 +24,24 @@
 //! While pages are being written it waits for them. A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
 //! end with out-of-memory, unless a swap device is being taken away, which is called off then, or there is somebody whose death helps (`pdaemon::victim`). No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
 //! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
-//!
-//! What a fault lacks may be more than a frame: structures and page tables come from the same free list, and none of it is kept
-//! when one of them cannot be had. So who tries again waits for more each time (`Demand`).
 
+pub(crate) mod demand;
 pub(crate) mod victim;
 
 use alloc::sync::Arc;
-use core::future::poll_fn;
-use core::pin::pin;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use core::task::Poll;
 use core::time::Duration;
 
 use arrayvec::ArrayVec;
-use executor::sync::WaitQueue;
 
 use crate::Uvm;
 use crate::addr::{Frame, Vpn};
 use crate::anon::Anon;
-use crate::lock;
-#[cfg(doc)]
-use crate::map::VmSpace;
 use crate::meter::{Counter, Gauge};
 use crate::object::UvmObject;
 use crate::page::queues::{Queue, Sort};
 use crate::page::{OwnerKind, PageAttrs, PageFlags};
 use crate::policy::balance::Turns;
 use crate::policy::nonresident::Key;
-use crate::pool::OutOfMemory;
 use crate::prot::Prot;
 use crate::swap::Owner;
 use crate::swap::owner::Held;
@@ -65,27 +54,6 @@ const PATIENCE: u32 = 64;
 /// How long it lets others work after a pass in vain, and between passes in torture.
 const PAUSE: Duration = Duration::from_millis(1);
 const TORTURE_PAUSE: Duration = Duration::from_micros(50);
-
-/// What the pagedaemon shares with those who wait for it.
-pub(crate) struct Hope {
-    /// How often it had to give up.
-    lost: AtomicU64,
-    waiting: WaitQueue,
-}
-
-impl Hope {
-    pub(crate) const fn new() -> Self {
-        Self {
-            lost: AtomicU64::new(0),
-            waiting: WaitQueue::new("free memory"),
-        }
-    }
-
-    /// Has all who wait look whether they still should.
-    fn wake_all(&self) {
-        self.waiting.wake_all();
-    }
-}
 
 /// What became of a page that was looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -154,9 +122,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
             if uvm.swap().call_off() || uvm.kill_somebody().await {
                 continue;
             }
-            let hope = &uvm.upper.hope;
-            hope.lost.fetch_add(1, Relaxed);
-            hope.wake_all();
+            uvm.upper.hope.lose();
         }
         if !uvm.torture_evict() {
             uvm.executor().sleep(PAUSE).await;
@@ -164,102 +130,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
     }
 }
 
-/// How much memory a task that found too little waits for: one frame, then twice as much each time that it turns out not to be enough.
-/// After all hope is lost it may try once more, with what there is.
-pub(crate) struct Demand {
-    pages: usize,
-    hopeless: bool,
-}
-
-impl Demand {
-    pub(crate) const fn new() -> Self {
-        Self {
-            pages: 1,
-            hopeless: false,
-        }
-    }
-
-    /// Waits, after an attempt that failed, until another one makes sense. The caller holds nothing, not even a busy page.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] when none does.
-    pub(crate) async fn wait(&mut self, uvm: &Uvm) -> Result<(), OutOfMemory> {
-        self.wait_unless(uvm, || false).await
-    }
-
-    /// The same, until `given_up`; who changes the answer to that has all who wait look again ([`VmSpace::doom`]).
-    pub(crate) async fn wait_unless(
-        &mut self,
-        uvm: &Uvm,
-        given_up: impl Fn() -> bool,
-    ) -> Result<(), OutOfMemory> {
-        if self.hopeless || given_up() {
-            return Err(OutOfMemory);
-        }
-        self.hopeless = uvm
-            .wait_for_memory_unless(self.pages, given_up)
-            .await
-            .is_err();
-        self.pages = self.pages.saturating_mul(2).min(uvm.pages().managed());
-        Ok(())
-    }
-}
-
 impl Uvm {
-    /// Waits until `pages` frames can be allocated, or until the pagedaemon has found that none can be freed. The
-    /// caller holds nothing, not even a busy page.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] when there is no hope.
-    pub async fn wait_for_memory(&self, pages: usize) -> Result<(), OutOfMemory> {
-        self.wait_for_memory_unless(pages, || false).await
-    }
-
-    /// The same, for who would rather go without than have somebody killed for it: waits only as long as memory can be had by paging out. The
-    /// caller holds nothing.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] when it cannot.
-    pub async fn wait_for_room(&self, pages: usize) -> Result<(), OutOfMemory> {
-        match self.has_more_to_free(pages) {
-            true => self.wait_for_memory(pages).await,
-            false => Err(OutOfMemory),
-        }
-    }
-
-    /// Whether `pages` more can be had by paging out, by a guess: to swap, or from twice as many pages of files.
-    pub(crate) fn has_more_to_free(&self, pages: usize) -> bool {
-        let [_, file, text] = self.queue_counts_by_sort();
-        self.swap_has_room() || file.total() + text.total() >= 2 * pages
-    }
-
-    /// The same as [`Self::wait_for_memory`], until `given_up`; see [`Demand::wait_unless`].
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] when there is no hope, or it was given up.
-    pub(crate) async fn wait_for_memory_unless(
-        &self,
-        pages: usize,
-        given_up: impl Fn() -> bool,
-    ) -> Result<(), OutOfMemory> {
-        lock::assert_none_held("waiting for memory");
-        let hope = &self.upper.hope;
-        let before = hope.lost.load(Relaxed);
-        self.wake_pagedaemon();
-        let mut free = pin!(self.wait_for_free(pages));
-        let mut lost = pin!(
-            hope.waiting
-                .wait_until(|| (hope.lost.load(Relaxed) != before || given_up()).then_some(()))
-        );
-        poll_fn(|cx| {
-            if free.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            lost.as_mut().poll(cx).map(|()| Err(OutOfMemory))
-        })
-        .await
-    }
-
     async fn page_daemon_pass(&self) -> Pass {
         self.count(Counter::Pdrevs);
         let mut pass = Pass::default();

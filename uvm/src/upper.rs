@@ -16,7 +16,7 @@ use crate::map::VmSpace;
 use crate::map::tree::{Node, Span, Tree};
 use crate::object::aobj::{Anonymous, ListedObject};
 use crate::object::{PageNodes, SwapNodes, UvmObject};
-use crate::pdaemon::Hope;
+use crate::pdaemon::demand::Hope;
 use crate::pdaemon::victim::Victims;
 use crate::policy::{self, Settings};
 use crate::pool::{OutOfMemory, Pool};

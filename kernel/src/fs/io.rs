@@ -12,6 +12,7 @@
 use super::FsError;
 use alloc::vec::Vec;
 use core::future::Future;
+use uvm::Patience;
 use uvm::phys::PageBytes;
 
 /// Where the bytes of a read go. Fills front to back.
@@ -86,11 +87,14 @@ pub trait IoSource: Send {
     /// [`FsError::Fault`] when some never can.
     fn fault_in(&mut self, len: usize) -> impl Future<Output = Result<(), FsError>> + Send;
 
-    /// Awaits that `pages` frames are free, for who has found too little memory for what it copies to. The caller holds nothing.
+    /// Awaits memory, for who has found too little for what it copies to, and holds nothing.
     ///
     /// # Errors
-    /// [`FsError::OutOfMemory`] when there is nothing to wait for.
-    fn await_memory(&mut self, pages: usize) -> impl Future<Output = Result<(), FsError>> + Send;
+    /// [`FsError::OutOfMemory`] when there is nothing to wait for any more.
+    fn await_memory(
+        &mut self,
+        patience: &mut Patience,
+    ) -> impl Future<Output = Result<(), FsError>> + Send;
 }
 
 /// A wait was broken off by a signal.
@@ -198,7 +202,7 @@ impl IoSource for &[u8] {
         *self = &self[len..];
     }
 
-    async fn await_memory(&mut self, _pages: usize) -> Result<(), FsError> {
+    async fn await_memory(&mut self, _: &mut Patience) -> Result<(), FsError> {
         Err(FsError::OutOfMemory)
     }
 
@@ -294,7 +298,7 @@ pub mod testing {
             self.done += len;
             self.resident = self.resident.saturating_sub(len);
         }
-        async fn await_memory(&mut self, _pages: usize) -> Result<(), FsError> {
+        async fn await_memory(&mut self, _: &mut Patience) -> Result<(), FsError> {
             Err(FsError::OutOfMemory)
         }
 

@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use executor::sync::{SpinLock, WaitQueue};
+use uvm::Patience;
 
 /// A write of at most this many bytes is never mixed with others'.
 pub const PIPE_BUF: usize = 4096;
@@ -20,8 +21,6 @@ pub const PIPE_BUF: usize = 4096;
 pub const CAPACITY: usize = 16 * RING_PAGE;
 
 const RING_PAGE: usize = 4096;
-/// How often a write that found too little memory waits for more, for twice as much each time.
-const PATIENCE: u32 = 4;
 
 struct Pipe {
     state: SpinLock<State>,
@@ -174,7 +173,7 @@ impl Writer {
         source: &mut impl IoSource,
         wait: Wait,
     ) -> Result<usize, FsError> {
-        let (mut total, mut pages) = (0, 1);
+        let (mut total, mut patience) = (0, Patience::new());
         let atomic = source.remaining() <= PIPE_BUF;
         // Past the first byte an error is only the end of the count.
         let end = |total: usize, error: FsError| match total {
@@ -188,14 +187,13 @@ impl Writer {
             };
             match self.attempt(source, least) {
                 // Memory is short at the moment, and nothing is held: as long as some can be had by paging out this is no failure.
-                Err(FsError::OutOfMemory) if pages < 1 << PATIENCE => {
-                    if let Err(error) = source.await_memory(pages).await {
+                Err(FsError::OutOfMemory) => {
+                    if let Err(error) = source.await_memory(&mut patience).await {
                         return end(total, error);
                     }
-                    pages *= 2;
                 }
                 Err(error) => return end(total, error),
-                Ok(Attempt::Done(n)) => (total, pages) = (total + n, 1),
+                Ok(Attempt::Done(n)) => (total, patience) = (total + n, Patience::new()),
                 Ok(Attempt::Fault(n)) => {
                     total += n;
                     let want = source.remaining().min(PIPE_BUF);

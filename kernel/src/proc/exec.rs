@@ -54,6 +54,19 @@ pub enum ExecError {
     Fault(#[from] FaultError),
 }
 
+impl ExecError {
+    /// Whether there was no memory for it at the moment: another attempt may find some.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        matches!(
+            self,
+            Self::File(FsError::OutOfMemory)
+                | Self::Strings(StringsError::OutOfMemory)
+                | Self::Memory(VmError::OutOfMemory)
+        )
+    }
+}
+
 /// A program ready to run.
 pub(super) struct Loaded {
     pub space: Arc<VmSpace>,

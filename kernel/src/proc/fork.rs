@@ -96,26 +96,11 @@ impl From<TableError> for ForkError {
     }
 }
 
-/// Makes a child of the running process. With borrowed memory, returns when the child has let go of it. Where there is no memory at the
-/// moment it awaits some, a few times, as long as memory can be had by paging out; what can never be there is an error at once.
+/// Makes a child of the running process. With borrowed memory, returns when the child has let go of it.
 ///
 /// # Errors
 /// See [`ForkError`]; nothing is left behind.
 pub async fn fork(current: &mut Current, request: ForkRequest) -> Result<Pid, ForkError> {
-    let mut pages = HEAP_PAGES;
-    loop {
-        match attempt(current, request).await {
-            // Nothing is held here, and nothing of the attempt is left.
-            Err(ForkError::OutOfMemory) if pages < HEAP_PAGES << PATIENCE => {
-                current.space().wait_for_room(pages).await?;
-                pages *= 2;
-            }
-            result => return result,
-        }
-    }
-}
-
-async fn attempt(current: &mut Current, request: ForkRequest) -> Result<Pid, ForkError> {
     let parent = current.process().clone();
     let space = match request.memory {
         Memory::Copy => current.space().fork().await?,
@@ -209,9 +194,6 @@ async fn start(
     }
     Ok(child)
 }
-
-/// How often a fork that found too little memory waits for more, for twice as much each time.
-const PATIENCE: u32 = 4;
 
 /// Pages of heap that a child needs at most: process, header, task, descriptor table, table entry.
 const HEAP_PAGES: usize = 8;

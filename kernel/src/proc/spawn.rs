@@ -46,6 +46,18 @@ pub enum SpawnError {
     NoPid,
 }
 
+impl SpawnError {
+    /// As [`ExecError::is_shortage`].
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            Self::Exec(error) => error.is_shortage(),
+            Self::OutOfMemory => true,
+            Self::NoPid => false,
+        }
+    }
+}
+
 impl From<FsError> for SpawnError {
     fn from(error: FsError) -> SpawnError {
         SpawnError::Exec(error.into())

@@ -10,11 +10,11 @@ use crate::fs::FsError;
 use crate::fs::io::{IoSink, IoSource};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use uvm::VmSpace;
 use uvm::addr::VirtAddr;
 use uvm::phys::PageBytes;
 use uvm::pool::OutOfMemory;
 use uvm::prot::Access;
+use uvm::{Patience, VmSpace};
 
 /// An address that the program gave cannot be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -264,8 +264,8 @@ impl IoSource for UserBuffer<'_> {
         }
     }
 
-    async fn await_memory(&mut self, pages: usize) -> Result<(), FsError> {
-        let room = self.space.wait_for_room(pages).await;
+    async fn await_memory(&mut self, patience: &mut Patience) -> Result<(), FsError> {
+        let room = patience.wait_in(self.space).await;
         room.map_err(|OutOfMemory| FsError::OutOfMemory)
     }
 

@@ -49,12 +49,11 @@ impl From<BadAddress> for PathError {
 
 impl From<PathError> for SysError {
     fn from(error: PathError) -> SysError {
-        let errno = match error {
-            PathError::Address => Errno::EFAULT,
-            PathError::TooLong => Errno::ENAMETOOLONG,
-            PathError::OutOfMemory => Errno::ENOMEM,
-        };
-        errno.into()
+        match error {
+            PathError::Address => Errno::EFAULT.into(),
+            PathError::TooLong => Errno::ENAMETOOLONG.into(),
+            PathError::OutOfMemory => SysError::Shortage,
+        }
     }
 }
 

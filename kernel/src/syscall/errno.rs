@@ -49,6 +49,9 @@ pub enum SysError {
     Errno(Errno),
     /// A signal came first.
     Interrupted(Restart),
+    /// There is no memory for it at the moment, and nothing has changed: it is made again when there is some, and only if that goes on too
+    /// long, or nothing can be paged out any more, is it `ENOMEM`.
+    Shortage,
 }
 
 /// What a handler of a system call returns.
@@ -71,6 +74,7 @@ impl From<FsError> for SysError {
     fn from(error: FsError) -> SysError {
         let errno = match error {
             FsError::Interrupted => return Interrupted.into(),
+            FsError::OutOfMemory => return SysError::Shortage,
             FsError::NotFound => Errno::ENOENT,
             FsError::NotDirectory => Errno::ENOTDIR,
             FsError::IsDirectory => Errno::EISDIR,
@@ -88,7 +92,6 @@ impl From<FsError> for SysError {
             FsError::IllegalSeek => Errno::ESPIPE,
             FsError::BrokenPipe => Errno::EPIPE,
             FsError::WouldBlock => Errno::EAGAIN,
-            FsError::OutOfMemory => Errno::ENOMEM,
             FsError::Fault => Errno::EFAULT,
             FsError::Overflow => Errno::EOVERFLOW,
             FsError::NoDevice => Errno::ENXIO,
@@ -108,11 +111,10 @@ impl From<BadAddress> for SysError {
 impl From<VmError> for SysError {
     fn from(error: VmError) -> SysError {
         let errno = match error {
-            VmError::OutOfMemory
-            | VmError::TooLarge
-            | VmError::Unmapped
-            | VmError::Limit
-            | VmError::Fault(_) => Errno::ENOMEM,
+            VmError::OutOfMemory => return SysError::Shortage,
+            VmError::TooLarge | VmError::Unmapped | VmError::Limit | VmError::Fault(_) => {
+                Errno::ENOMEM
+            }
             VmError::Exists => Errno::EEXIST,
             VmError::Invalid => Errno::EINVAL,
             VmError::Protection => Errno::EACCES,
@@ -125,11 +127,10 @@ impl From<VmError> for SysError {
 
 impl From<StringsError> for SysError {
     fn from(error: StringsError) -> SysError {
-        let errno = match error {
-            StringsError::TooLong => Errno::E2BIG,
-            StringsError::OutOfMemory => Errno::ENOMEM,
-        };
-        errno.into()
+        match error {
+            StringsError::TooLong => Errno::E2BIG.into(),
+            StringsError::OutOfMemory => SysError::Shortage,
+        }
     }
 }
 
@@ -150,11 +151,11 @@ impl From<ExecError> for SysError {
 
 impl From<ForkError> for SysError {
     fn from(error: ForkError) -> SysError {
-        let errno = match error {
-            ForkError::OutOfMemory | ForkError::TooLarge => Errno::ENOMEM,
-            ForkError::NoPid => Errno::EAGAIN,
-        };
-        errno.into()
+        match error {
+            ForkError::OutOfMemory => SysError::Shortage,
+            ForkError::TooLarge => Errno::ENOMEM.into(),
+            ForkError::NoPid => Errno::EAGAIN.into(),
+        }
     }
 }
 

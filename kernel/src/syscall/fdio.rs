@@ -63,7 +63,9 @@ async fn pieces(current: &Current, at: u64, count: u64) -> Result<Vec<Piece>, Sy
     }
     let count = (count as usize).min(PIECES_AT_ONCE);
     let mut pieces = Vec::new();
-    pieces.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    pieces
+        .try_reserve_exact(count)
+        .map_err(|_| SysError::Shortage)?;
     let mut room = abi::MAX_TRANSFER;
     for i in 0..count as u64 {
         let [start, len] = words(current, at.wrapping_add(16 * i)).await?;
@@ -126,7 +128,7 @@ pub(super) async fn sendfile(
     let mut buffer = Vec::new();
     buffer
         .try_reserve_exact(SENDFILE_CHUNK.min(len))
-        .map_err(|_| Errno::ENOMEM)?;
+        .map_err(|_| SysError::Shortage)?;
     let mut total = 0;
     let mut failure = None;
     while total < len {
@@ -177,7 +179,9 @@ pub(super) async fn getdents64(current: &mut Current, [number, buf, len, ..]: Ar
     let file = file(current, number)?;
     let most = (len as u32 as usize).min(DIRENTS_LEN);
     let mut entries: Vec<u8> = Vec::new();
-    entries.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+    entries
+        .try_reserve_exact(most)
+        .map_err(|_| SysError::Shortage)?;
     let mut full = false;
     let mut emit = |entry: DirEntry<'_>| {
         let record = (NAME_AT + entry.name.len() + 1).next_multiple_of(8);

@@ -10,6 +10,7 @@ use linux_raw_sys::general as sys;
 use uvm::addr::{PageIndex, VaRange, VirtAddr, round_page};
 use uvm::map::{MapRequest, Mremap, Placement, VmError};
 use uvm::prot::Prot;
+use uvm::{OutOfMemory, Patience};
 
 pub(super) const PAGE: u64 = uvm::PAGE_SIZE as u64;
 
@@ -178,5 +179,12 @@ pub(super) async fn mremap(
 pub(super) async fn brk(current: &mut Current, [end, ..]: Args) -> SysResult {
     // An address that cannot be is below every heap, and leaves it as it is.
     let wanted = if end < USER_END { end } else { 0 };
-    Ok(current.space().brk(VirtAddr::new(wanted)).await.as_u64())
+    let (space, mut patience) = (current.space(), Patience::new());
+    loop {
+        match space.brk(VirtAddr::new(wanted)).await {
+            Ok(end) => return Ok(end.as_u64()),
+            Err(OutOfMemory) if patience.wait_in(space).await.is_ok() => {}
+            Err(OutOfMemory) => return Ok(space.brk_end().as_u64()),
+        }
+    }
 }

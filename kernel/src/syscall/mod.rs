@@ -4,7 +4,8 @@
 //! before any future is built ([`answer`]); the others are arms of one future ([`answer_waiting`]), whose
 //! size is that of its largest arm: the few large ones are boxed. Each handler gets the running thread and
 //! the six arguments, and checks them: everything that ring 3 says is suspect. An unknown call is `ENOSYS`,
-//! logged once.
+//! logged once. A call for which there is no memory at the moment, and which has changed nothing, is made again when there is some
+//! ([`SysError::Shortage`]).
 //!
 //! `errno` exists here and nowhere else ([`errno`]). Nothing here is shared, so nothing synchronises.
 
@@ -28,6 +29,7 @@ use crate::proc::Current;
 use alloc::boxed::Box;
 use errno::{Errno, SysError, SysResult};
 use linux_raw_sys::general as sys;
+use uvm::Patience;
 use uvm::meter::Counter;
 
 /// Arguments of a system call.
@@ -54,12 +56,17 @@ macro_rules! table {
                 })*
                 _ => return false,
             };
+            if result == Err(SysError::Shortage) {
+                // Once more, as one that can wait.
+                return false;
+            }
             settle(current, result);
             true
         }
 
         async fn call(current: &mut Current, number: u64, args: Args) -> SysResult {
             match number as u32 {
+                $(sys::$plain => $answer(current, args),)*
                 $(sys::$waiting => $future(current, args).await,)*
                 $(sys::$boxed => Box::pin($large(current, args)).await,)*
                 _ => unknown(current, number),
@@ -202,7 +209,13 @@ table! {
 pub async fn answer_waiting(current: &mut Current) {
     let frame = current.frame();
     let (number, args) = (frame.syscall_number(), frame.syscall_args());
-    let result = call(current, number, args).await;
+    let mut patience = Patience::new();
+    let result = loop {
+        let result = call(current, number, args).await;
+        if result != Err(SysError::Shortage) || patience.wait_in(current.space()).await.is_err() {
+            break result;
+        }
+    };
     settle(current, result);
 }
 
@@ -213,6 +226,7 @@ fn settle(current: &mut Current, result: SysResult) {
         Ok(value) => current.frame().rax = value,
         Err(SysError::Errno(errno)) => current.frame().rax = errno.as_result(),
         Err(SysError::Interrupted(restart)) => current.interrupted(restart),
+        Err(SysError::Shortage) => current.frame().rax = Errno::ENOMEM.as_result(),
     }
 }
 

@@ -25,12 +25,13 @@ const MAX_SELECT: u64 = 1024;
 /// Files and what is wanted of each.
 type Wanted = Vec<(Arc<OpenFile>, Readiness)>;
 
-fn with_room<T>(count: usize) -> Result<Vec<T>, Errno> {
+fn with_room<T>(count: usize) -> Result<Vec<T>, SysError> {
     let mut list = Vec::new();
     if count > MAX_FILES {
-        return Err(Errno::ENOMEM);
+        return Err(Errno::ENOMEM.into());
     }
-    list.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    list.try_reserve_exact(count)
+        .map_err(|_| SysError::Shortage)?;
     Ok(list)
 }
 

@@ -48,7 +48,7 @@ use crate::lock::{OBJECT, SpinLock, SpinLockGuard};
 use crate::map::Advice;
 use crate::meter::{Counter, Gauge};
 use crate::page::{OwnerKind, PageFlags, PageOwner};
-use crate::pdaemon::Demand;
+use crate::pdaemon::demand::Demand;
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
 use crate::swap::pagein::Around;
 use crate::swap::{Owner, SwapSlot};

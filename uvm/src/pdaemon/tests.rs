@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use executor::{Class, Executor};
 
-use super::Demand;
+use super::demand::{Demand, Patience};
 use super::victim::{Gain, Killer};
 use crate::addr::{Frame, PAGE_SIZE, PageIndex, Pages, VirtAddr};
 use crate::fault::FaultError;
@@ -140,7 +140,12 @@ fn who_tries_again_waits_for_more_and_at_the_end_tries_once_more() {
     let frames = hog(&world, 1);
     let uvm = world.uvm.clone();
     world.run(async move {
-        let lost = || uvm.upper.hope.lost.load(super::Relaxed);
+        let lost = || {
+            uvm.upper
+                .hope
+                .lost
+                .load(core::sync::atomic::Ordering::Relaxed)
+        };
         let mut demand = Demand::new();
         assert_eq!(demand.wait(&uvm).await, Ok(()));
         assert_eq!(lost(), 0, "one frame is there");
@@ -331,4 +336,60 @@ fn who_is_doomed_does_not_wait_for_memory() {
     world.run(async move { s.deactivate() });
     drop(space);
     free(&world, frames);
+}
+
+#[test]
+fn who_has_patience_waits_while_something_can_go_and_costs_nobody_his_life() {
+    let world = World::new(256, 0);
+    let disk = SimDisk::new(&world.uvm, 1 << 20, Mode::After(Duration::from_micros(10)));
+    let file = world.file(SimFile::new(&disk, Layout::Contiguous(0)), 200 * 4096);
+    let (uvm, space) = (world.uvm.clone(), world.space());
+    let doomed = world.space();
+    doomed.doom();
+    let object = file.clone();
+    world.run(async move {
+        for page in 0..200 {
+            drop(object.page_in(&uvm, PageIndex(page)).await.unwrap());
+        }
+        let mut held = Vec::new();
+        let mut take = || {
+            let frames = core::iter::from_fn(|| uvm.alloc_frame(AllocFor::User, Zero::No));
+            held.extend(frames);
+        };
+        take();
+        // Each time there are more, until it has been long enough.
+        let mut patience = Patience::new();
+        for pages in [4, 8, 16] {
+            assert_eq!(patience.wait_in(&space).await, Ok(()));
+            assert!(uvm.can_allocate(AllocFor::User, pages));
+            take();
+        }
+        assert_eq!(patience.wait_in(&doomed).await, Err(OutOfMemory));
+        held.into_iter().for_each(|frame| uvm.free_frame(frame));
+    });
+    drop(file);
+    // Nothing that could go: it does not even wait.
+    let frames = hog(&world, 0);
+    let passes = world.uvm.meter().get(Counter::Pdwoke);
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        assert_eq!(Patience::new().wait(&uvm).await, Err(OutOfMemory));
+    });
+    assert_eq!(world.uvm.meter().get(Counter::Pdwoke), passes);
+    free(&world, frames);
+}
+
+#[test]
+fn patience_comes_to_an_end() {
+    let world = World::new(512, 0);
+    let disk = SimDisk::swap(&world.uvm, 64, Mode::AtOnce);
+    world.swapon(&disk, "swap", 0);
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        let (mut patience, mut times) = (Patience::new(), 0);
+        while patience.wait(&uvm).await.is_ok() {
+            times += 1;
+        }
+        assert_eq!(times, 12);
+    });
 }

@@ -274,7 +274,8 @@ impl Lwp {
                 }
             }
         });
-        let got = self.process.space.brk(VirtAddr::new(end)).await.as_u64();
+        let got = self.process.space.brk(VirtAddr::new(end)).await;
+        let got = got.map_or(old, |end| end.as_u64());
         let wanted = if fits { end } else { old };
         self.process.with(|m| {
             m.end(moved);

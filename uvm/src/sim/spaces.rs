@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use crate::map::VmError;
+use crate::pdaemon::demand::Patience;
 use crate::sim::lwp::Lwp;
 use crate::sim::mapping::{ALL, range};
 use crate::sim::model::Model;
@@ -12,8 +13,6 @@ use crate::sim::process::{Doing, Process};
 
 /// Address spaces alive at once, at most.
 const MAX_SPACES: usize = 6;
-/// Frames that a fork waits for.
-const ROOM: usize = 4;
 
 impl Lwp {
     pub(super) async fn fork(&self, programs: usize) {
@@ -24,13 +23,14 @@ impl Lwp {
         self.shared.spaces.fetch_add(1, Relaxed);
         let _turn = self.turn(ALL, Doing::Forks).await;
         self.process.with(Model::fork_begins);
-        let mut result = self.process.space.fork().await;
-        // As the kernel does: where there is none at the moment, it waits for some, once.
-        if let Err(VmError::OutOfMemory) = result
-            && self.process.space.wait_for_room(ROOM).await.is_ok()
-        {
-            result = self.process.space.fork().await;
-        }
+        // As the kernel's system calls do: where there is no memory at the moment, it waits for some.
+        let (mut patience, space) = (Patience::new(), &self.process.space);
+        let result = loop {
+            match space.fork().await {
+                Err(VmError::OutOfMemory) if patience.wait_in(space).await.is_ok() => {}
+                result => break result,
+            }
+        };
         let (child, unsure) = self.process.with(Model::fork_ended);
         let space = match result {
             Ok(space) => space,

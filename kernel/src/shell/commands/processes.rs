@@ -10,6 +10,7 @@ use crate::shell::Context;
 use crate::system::System;
 use alloc::{string::String, sync::Arc, vec::Vec};
 use executor::Class;
+use uvm::Patience;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -113,14 +114,20 @@ async fn load(
     let argv: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
     let output = output.unwrap_or_else(|| input.clone());
     let files = [input, output.clone(), output];
-    let program = Program {
-        path: argv[0],
-        argv: &argv,
-        env: ENVIRONMENT,
-        cwd: root,
-        files: &files,
-    };
-    system.processes.spawn(program).await
+    let mut patience = Patience::new();
+    loop {
+        let program = Program {
+            path: argv[0],
+            argv: &argv,
+            env: ENVIRONMENT,
+            cwd: root.clone(),
+            files: &files,
+        };
+        match system.processes.spawn(program).await {
+            Err(error) if error.is_shortage() && patience.wait(&system.uvm).await.is_ok() => {}
+            result => return result,
+        }
+    }
 }
 
 /// As other shells have it.

@@ -91,10 +91,10 @@ fn the_heap_keeps_to_its_limit() {
     });
     let s = space.clone();
     world.run(async move {
-        assert_eq!(s.brk(va(4)).await, va(4));
-        assert_eq!(s.brk(VirtAddr::new(at(4) + 1)).await, va(4));
-        assert_eq!(s.brk(va(1)).await, va(1));
-        assert_eq!(s.brk(va(3)).await, va(3));
+        assert_eq!(s.brk(va(4)).await, Ok(va(4)));
+        assert_eq!(s.brk(VirtAddr::new(at(4) + 1)).await, Ok(va(4)));
+        assert_eq!(s.brk(va(1)).await, Ok(va(1)));
+        assert_eq!(s.brk(va(3)).await, Ok(va(3)));
     });
     assert_eq!(shape(&space), [(0, 3, Prot::RW)]);
 }

@@ -237,8 +237,8 @@ fn the_future_is_wired_as_it_comes() {
         assert_eq!(s.locked(), 2 * PAGE);
         s.mmap(anonymous(30, 3)).await.unwrap();
         assert_eq!(s.locked(), 5 * PAGE);
-        assert_eq!(s.brk(at(1004)).await, at(1004));
-        assert_eq!(s.brk(at(1001)).await, at(1001));
+        assert_eq!(s.brk(at(1004)).await, Ok(at(1004)));
+        assert_eq!(s.brk(at(1001)).await, Ok(at(1001)));
         assert_eq!(s.locked(), 6 * PAGE);
         s.protect(pages(10, 2), Prot::READ).await.unwrap();
         assert_eq!(s.locked(), 8 * PAGE);
@@ -259,7 +259,7 @@ fn the_future_is_wired_as_it_comes() {
             s.protect(pages(40, 4), Prot::READ).await,
             Err(VmError::Limit)
         );
-        assert_eq!(s.brk(at(1003)).await, at(1001));
+        assert_eq!(s.brk(at(1003)).await, Ok(at(1001)));
         s.set_limits(Limits::UNLIMITED);
         uvm.meter().set(Gauge::Wiredmax, 9);
         assert_eq!(s.mmap(anonymous(50, 2)).await, Err(VmError::OutOfMemory));
