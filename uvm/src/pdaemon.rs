@@ -26,6 +26,7 @@
 //! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
 
 pub(crate) mod demand;
+mod evict;
 pub(crate) mod victim;
 
 use alloc::sync::Arc;
@@ -35,17 +36,11 @@ use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::{Frame, Vpn};
-use crate::anon::Anon;
 use crate::meter::{Counter, Gauge};
-use crate::object::UvmObject;
 use crate::page::queues::{Queue, Sort};
-use crate::page::{OwnerKind, PageAttrs, PageFlags};
 use crate::policy::balance::Turns;
-use crate::policy::nonresident::Key;
-use crate::prot::Prot;
 use crate::swap::Owner;
-use crate::swap::owner::Held;
-use crate::swap::pageout::{Cluster, Leaving};
+use crate::swap::pageout::Cluster;
 
 /// Pages looked at before others run.
 const BATCH: usize = 32;
@@ -54,22 +49,6 @@ const PATIENCE: u32 = 64;
 /// How long it lets others work after a pass in vain, and between passes in torture.
 const PAUSE: Duration = Duration::from_millis(1);
 const TORTURE_PAUSE: Duration = Duration::from_micros(50);
-
-/// What became of a page that was looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Freed,
-    /// Used since it was last looked at.
-    Reactivated,
-    /// Used for the first time since it was read: stays where it is.
-    Once,
-    /// Not now: busy, held, or its owner is locked.
-    Later,
-    /// On its way to swap.
-    Leaves,
-    /// It cannot go: wired, or dirty without a place to go to.
-    Stays,
-}
 
 /// What a pass came to.
 #[derive(Default)]
@@ -198,50 +177,6 @@ impl Uvm {
         self.hand_over(&mut cluster).await;
     }
 
-    /// Looks at inactive pages, which have been taken off their queue, until `cluster` is full; how many it looked at. All are back when it
-    /// returns.
-    fn evict_some(
-        &self,
-        sort: Sort,
-        batch: &[Frame],
-        cluster: &mut Cluster,
-        pass: &mut Pass,
-    ) -> usize {
-        let mut looked_at = 0;
-        let (mut freed, mut busy, mut used, mut once) = (0, 0, 0, 0);
-        while looked_at < batch.len() && !cluster.is_full() {
-            match self.evict(batch[looked_at], cluster) {
-                Fate::Freed => freed += 1,
-                Fate::Later => busy += 1,
-                Fate::Reactivated => used += 1,
-                Fate::Once => once += 1,
-                Fate::Leaves | Fate::Stays => {}
-            }
-            looked_at += 1;
-        }
-        let (seen, unseen) = batch.split_at(looked_at);
-        self.put_back(seen);
-        self.put_back_unseen(unseen);
-        pass.freed += freed;
-        // Used just now, next time they may not be.
-        pass.later += busy + used + once;
-        self.count_n(Counter::Pdscans, looked_at);
-        let scanned = match sort {
-            Sort::Anon => Counter::Pdanscan,
-            Sort::File | Sort::Exec => Counter::Pdobscan,
-        };
-        self.count_n(scanned, looked_at);
-        for (counter, n) in [
-            (Counter::Pdfreed, freed),
-            (Counter::Pdbusy, busy),
-            (Counter::Pdreact, used),
-            (Counter::Pdonce, once),
-        ] {
-            self.count_n(counter, n);
-        }
-        looked_at
-    }
-
     /// Moves the oldest active pages that could be evicted to the inactive queues, up to the target of each sort.
     async fn refill_inactive(&self) {
         self.set_inactive_target();
@@ -297,119 +232,6 @@ impl Uvm {
                 }
             }
             None => {}
-        }
-    }
-
-    /// Who owns a page that could be evicted.
-    fn owner_of(&self, frame: Frame) -> Option<Owner> {
-        let page = self.page(frame);
-        match page.owner_kind() {
-            OwnerKind::Anon => page.owner_ref::<Anon>().map(Owner::Anon),
-            OwnerKind::Object => {
-                let object = page.owner_ref::<UvmObject>()?;
-                Some(Owner::Object(object, page.index()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Looks at one inactive page. The last reference to its owner may go here: not under its lock.
-    fn evict(&self, frame: Frame, cluster: &mut Cluster) -> Fate {
-        if self.is_first_use(frame) {
-            return Fate::Once;
-        }
-        let Some(owner) = self.owner_of(frame) else {
-            return Fate::Stays;
-        };
-        let tried = match &owner {
-            Owner::Anon(anon) => anon.try_lock().map(|mut inner| {
-                self.evict_from(frame, &mut Held::Anon(anon, &mut inner), cluster)
-            }),
-            Owner::Object(object, index) => object.try_lock().map(|mut pages| {
-                let mut held = Held::Object(object, &mut pages, *index);
-                self.evict_from(frame, &mut held, cluster)
-            }),
-        };
-        let fate = tried.unwrap_or(Fate::Later);
-        if fate == Fate::Leaves {
-            // BUSY, it is this task's alone.
-            cluster.add(Leaving { owner, frame });
-        }
-        fate
-    }
-
-    /// Whether a page has been used, and only as was to be expected of one that has just been read. The bit tells of other uses from now on. Needs
-    /// no owner, since the page stays where it is; while swap is full there is more to do for one that is in use.
-    fn is_first_use(&self, frame: Frame) -> bool {
-        let page = self.page(frame);
-        page.attrs().contains(PageAttrs::ONCE)
-            && self.swap_has_room()
-            && !self.torture_evict()
-            && page.clear_attrs(PageAttrs::ONCE)
-            && self.clear_reference(frame)
-    }
-
-    /// The same with its owner locked. What leaves is BUSY from here on.
-    fn evict_from(&self, frame: Frame, held: &mut Held<'_>, cluster: &mut Cluster) -> Fate {
-        let page = self.page(frame);
-        if held.frame() != Some(frame) {
-            return Fate::Stays;
-        }
-        if page.is_busy() || page.loan_count() > 0 {
-            return Fate::Later;
-        }
-        if page.wire_count() > 0 {
-            return Fate::Stays;
-        }
-        let file = matches!(held, Held::Object(object, ..) if !object.is_anonymous());
-        if !file && held.slot().is_none() && !self.swap_has_room() {
-            self.activate(frame);
-            return Fate::Stays;
-        }
-        if self.torture_evict() {
-            self.page_protect(frame, Prot::empty());
-        } else if !self.remove_if_idle(frame) {
-            if !file && !self.swap_has_room() {
-                // It stays in memory: others need its slot more.
-                held.give_slot_up(self);
-            }
-            if page.clear_attrs(PageAttrs::ONCE) {
-                return Fate::Once;
-            }
-            self.activate(frame);
-            return Fate::Reactivated;
-        }
-        // Nothing maps it any more: the page knows all that its translations have noticed.
-        let clean = page.has(PageFlags::CLEAN) && !page.attrs().contains(PageAttrs::MODIFIED);
-        match (held, file) {
-            (Held::Object(object, pages, index), true) if clean => {
-                object.remove(pages, self, *index);
-                self.upper.memory.gone.note(Key::file(object, *index));
-                Fate::Freed
-            }
-            (_, true) => {
-                self.activate(frame);
-                Fate::Stays
-            }
-            (held, false) if clean && held.slot().is_some() => {
-                if held.evict(self) {
-                    self.free_frame(frame);
-                }
-                Fate::Freed
-            }
-            (held, false) => {
-                let slot = cluster.next_slot(self).or_else(|| {
-                    // Swap is full, but for the place of before.
-                    held.give_slot_up(self);
-                    cluster.next_slot(self)
-                });
-                let Some(slot) = slot else {
-                    self.activate(frame);
-                    return Fate::Stays;
-                };
-                self.send_off(held, frame, slot, cluster);
-                Fate::Leaves
-            }
         }
     }
 

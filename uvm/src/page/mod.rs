@@ -294,18 +294,11 @@ impl Page {
     /// check again.
     #[must_use]
     pub fn owner_ref<T: PageOwner>(&self) -> Option<T::Handle> {
-        let _guard = self.lock_identity();
-        let word = self.owner.load(Acquire);
-        if word & 7 != T::KIND as u64 {
-            return None;
-        }
-        let owner = NonNull::new((word & !7) as *mut T)?;
-        // SAFETY: set as owner, and `clear_owner` cannot pass while the identity lock is held, so
-        // the memory stays valid. The tag proves the type.
-        unsafe { T::try_handle(owner) }
+        self.lock_identity().owner_ref::<T>()
     }
 
     /// The owner word as a pointer, if the owner is of kind `T::KIND`.
+    #[inline]
     pub(crate) fn owner_ptr<T: PageOwner>(&self) -> Option<NonNull<T>> {
         let word = self.owner.load(Acquire);
         if word & 7 == T::KIND as u64 {

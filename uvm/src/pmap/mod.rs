@@ -30,6 +30,7 @@ pub mod page_ops;
 pub mod pv;
 mod range;
 mod space;
+pub(crate) mod sweep;
 pub(crate) mod walk;
 
 use core::sync::atomic::{
@@ -102,6 +103,8 @@ pub struct Pmap {
     deferred: AtomicU64,
     /// A table may map nothing any more: worth a [`Pmap::collect`].
     has_empty: AtomicBool,
+    /// How many tables were ever taken out.
+    tables_gone: AtomicU32,
     resident: AtomicU32,
     wired: AtomicU32,
     tables: AtomicU32,
@@ -187,6 +190,7 @@ impl Pmap {
             active: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
             has_empty: AtomicBool::new(false),
+            tables_gone: AtomicU32::new(0),
             resident: AtomicU32::new(0),
             wired: AtomicU32::new(0),
             tables: AtomicU32::new(1),

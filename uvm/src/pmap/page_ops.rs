@@ -44,7 +44,7 @@ enum Pass {
 }
 
 /// The entry without its referenced bit, if it is set.
-fn without_reference(old: Pte) -> Option<Pte> {
+pub(super) fn without_reference(old: Pte) -> Option<Pte> {
     let new = old.without_attrs(PageAttrs::REFERENCED);
     (new != old).then_some(new)
 }
@@ -151,47 +151,9 @@ impl Uvm {
     }
 
     /// Clears the referenced bit; if it was not set all translations of the page go, as with [`Self::page_protect`], and the answer is
-    /// `true`. For the pagedaemon's second chance.
+    /// `true`. For the pagedaemon's second chance; where [`Sweep`](super::sweep::Sweep) finds it too difficult.
     pub fn remove_if_idle(&self, frame: Frame) -> bool {
-        self.remove_only_if_idle(frame)
-            .unwrap_or_else(|| self.remove_mappings(frame, Which::Idle))
-    }
-
-    /// The same for a page with one mapping, which most have, in one walk. `None`: it is not that simple.
-    fn remove_only_if_idle(&self, frame: Frame) -> Option<bool> {
-        let page = self.page(frame);
-        let mut identity = page.lock_identity();
-        let (root, vpn) = identity.only()?;
-        // SAFETY: listed here, so that the tables on the way stay while the identity lock is held.
-        let Walk::Leaf(table, table_frame) = (unsafe { walk(self.phys(), root, vpn) }) else {
-            return None;
-        };
-        let slot = &table.0[index(vpn, 0)];
-        let old = Pte(slot.load(Relaxed));
-        if old.0 == 0 || old.frame() != frame || old.is_wired() {
-            return None;
-        }
-        let entry_used = old.attrs().contains(PageAttrs::REFERENCED);
-        if page.clear_attrs(PageAttrs::REFERENCED) | entry_used {
-            if entry_used {
-                change(slot, without_reference);
-            }
-            return Some(false);
-        }
-        let pmap = self.listed_pmap(&identity, root)?;
-        // Used this very moment? Then once more, the long way.
-        slot.compare_exchange(old.0, 0, Relaxed, Relaxed).ok()?;
-        page.note_attrs(old.attrs());
-        identity.clear_only();
-        pmap.resident.fetch_sub(1, Relaxed);
-        // Last: from here on the table may go.
-        if self.page(table_frame).prev.fetch_sub(1, Relaxed) == 1 {
-            pmap.note_empty();
-        }
-        drop(identity);
-        self.flush_mapping(&pmap, vpn);
-        self.flush_stragglers();
-        Some(true)
+        self.remove_mappings(frame, Which::Idle)
     }
 
     /// Changes all entries of a page by `new`, flushing those that changed; `clear` is cleared in
@@ -363,7 +325,7 @@ impl Uvm {
     }
 
     /// A reference to the pmap of a listed mapping, unless it is going away.
-    fn listed_pmap(&self, _identity: &Identity<'_>, root: Frame) -> Option<Ref<Pmap>> {
+    pub(super) fn listed_pmap(&self, _identity: &Identity<'_>, root: Frame) -> Option<Ref<Pmap>> {
         let pmap = self.page(root).owner_ptr::<Pmap>()?;
         // SAFETY: a pmap takes all its mappings off the lists before its memory goes, and this one
         // is listed while the identity lock is held.
@@ -389,7 +351,7 @@ impl Uvm {
 
     /// A mapping of this page that another CPU has removed but not flushed yet is on no list any
     /// more. Rare: flush everything.
-    fn flush_stragglers(&self) {
+    pub(super) fn flush_stragglers(&self) {
         if self.flushes_pending.load(SeqCst) != 0 {
             self.count(Counter::TlbFlushAll);
             self.machine()

@@ -30,7 +30,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::Uvm;
 use crate::addr::{Frame, Vpn};
 use crate::lock::{Held, IDENTITY};
-use crate::page::Page;
+use crate::page::{Page, PageOwner};
 use crate::pool::{OutOfMemory, PoolBox};
 
 const LOCK: u64 = 1 << 63;
@@ -82,6 +82,7 @@ impl Drop for Identity<'_> {
 
 impl Page {
     /// Takes the identity lock, spinning.
+    #[inline]
     pub(crate) fn lock_identity(&self) -> Identity<'_> {
         let held = Held::in_order();
         loop {
@@ -183,12 +184,23 @@ impl Identity<'_> {
         (self.word != 0).then(|| unpack(self.word))
     }
 
+    /// A counted reference to the page's owner, as [`Page::owner_ref`]. Not to be dropped while the lock is held: it may be the last.
+    #[inline]
+    pub(crate) fn owner_ref<T: PageOwner>(&self) -> Option<T::Handle> {
+        let owner = self.page.owner_ptr::<T>()?;
+        // SAFETY: set as owner, and `clear_owner` cannot pass while the identity lock is held, so the memory stays valid. The tag proves the
+        // type.
+        unsafe { T::try_handle(owner) }
+    }
+
     /// The mapping of a page that has just one.
+    #[inline]
     pub(crate) fn only(&self) -> Option<(Frame, Vpn)> {
         (self.word != 0 && self.word & MORE == 0).then(|| unpack(self.word))
     }
 
     /// Takes the only mapping off.
+    #[inline]
     pub(crate) fn clear_only(&mut self) {
         debug_assert!(self.only().is_some());
         self.word = 0;

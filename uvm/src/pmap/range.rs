@@ -3,7 +3,7 @@
 use core::ops::ControlFlow;
 use core::sync::atomic::{
     AtomicU64,
-    Ordering::{AcqRel, Relaxed},
+    Ordering::{AcqRel, Relaxed, Release},
 };
 
 use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span, walk};
@@ -244,6 +244,8 @@ impl Pmap {
     /// any flush of a page does.
     fn hold(&self, uvm: &Uvm, inner: &mut Inner, table: Frame, vpn: Vpn) {
         inner.hint = Leaf::NONE;
+        // Release: who still sees the count of before finds the table as it was.
+        self.tables_gone.fetch_add(1, Release);
         self.note(uvm, inner, vpn);
         inner.pending.hold_table(uvm, table);
         self.mark_pending(uvm);

@@ -18,7 +18,6 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use executor::sync::WaitQueue;
 
-use super::owner::Held;
 use super::{Owner, SwapSlot};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE};
@@ -61,12 +60,15 @@ impl Cluster {
         first.offset(self.pages.len() as isize)
     }
 
-    /// Adds a page that [`Uvm::send_off`] has sent to the next slot.
-    pub(crate) fn add(&mut self, leaving: Leaving) {
+    /// Adds a page that [`Uvm::send_off`] has sent to the next slot; `old` is its place of before.
+    #[inline]
+    pub(crate) fn add(&mut self, leaving: Leaving, old: Option<SwapSlot>) {
         self.pages.push(leaving);
+        self.old.extend(old);
     }
 
     /// Whether there is a page for each slot.
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.slots
             .is_some_and(|(_, slots)| slots == self.pages.len())
@@ -146,25 +148,16 @@ pub async fn pageout_worker(uvm: Arc<Uvm>) {
 }
 
 impl Uvm {
-    /// Puts a page of anonymous memory, which nobody maps, holds or has wired, on its way to `slot`, the next one of `cluster`: the
-    /// caller adds it there. It has `held`, its owner's lock's contents.
-    pub(crate) fn send_off(
-        &self,
-        held: &mut Held<'_>,
-        frame: Frame,
-        slot: SwapSlot,
-        cluster: &mut Cluster,
-    ) {
+    /// Puts a page of anonymous memory, which nobody maps, holds or has wired, on its way to the slot that it has got, the next one of a
+    /// cluster: the caller adds it there, and counts it ([`Gauge::Paging`]). It has the owner locked.
+    #[inline]
+    pub(crate) fn send_off(&self, frame: Frame) {
         let page = self.page(frame);
-        if let Some(old) = held.set_slot(Some(slot)) {
-            cluster.old.push(old);
-        }
         // What was written until now goes out with it; nobody can write from here on.
         page.clear_attrs(PageAttrs::MODIFIED);
         page.clear(PageFlags::CLEAN);
         page.set(PageFlags::PAGEOUT.union(PageFlags::BUSY));
         self.dequeue(frame);
-        self.meter().raise(Gauge::Paging, 1);
     }
 
     /// Hands a cluster to the workers. Awaits that not too many are in flight.
