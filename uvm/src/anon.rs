@@ -142,6 +142,7 @@ impl Anon {
 
     /// Takes its own frame out: from now on it is on swap only. Nothing maps the page. The caller has it locked, and frees the frame if the
     /// answer is `true`.
+    #[inline]
     pub(crate) fn evict(inner: &mut AnonInner, uvm: &Uvm) -> bool {
         let Some(frame) = inner.frame.take() else {
             return false;

@@ -61,6 +61,7 @@ struct Pass {
 pub async fn pagedaemon(uvm: Arc<Uvm>) {
     // Without the memory for it nothing is remembered of what goes: evictions are then less well chosen, no more.
     let _ = uvm.upper.memory.gone.allocate(uvm.pages().managed());
+    let mut cluster = Cluster::new();
     let mut fruitless = 0;
     // What has been told and was in vain.
     let mut heard = None;
@@ -77,7 +78,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         uvm.count(Counter::Pdwoke);
         let kicks = uvm.pressure_kicks();
         let (finished, freed) = (uvm.swap().out.finished(), uvm.meter().get(Counter::Pdfreed));
-        let mut pass = uvm.page_daemon_pass().await;
+        let mut pass = uvm.page_daemon_pass(&mut cluster).await;
         if pass.freed == 0 && uvm.meter().gauge(Gauge::Paging) > 0 {
             uvm.swap().out.wait_finished(finished).await;
             pass.later += 1;
@@ -110,14 +111,16 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
 }
 
 impl Uvm {
-    async fn page_daemon_pass(&self) -> Pass {
+    async fn page_daemon_pass(&self, cluster: &mut Cluster) -> Pass {
         self.count(Counter::Pdrevs);
         let mut pass = Pass::default();
-        self.scan_inactive(&mut pass, self.eviction_weights()).await;
+        self.scan_inactive(cluster, &mut pass, self.eviction_weights())
+            .await;
         self.refill_inactive().await;
         if pass.freed == 0 && self.should_scan() {
             // The queues of who should give were empty or in use: now they may hold something, and all give.
-            self.scan_inactive(&mut pass, [1; Sort::ALL.len()]).await;
+            self.scan_inactive(cluster, &mut pass, [1; Sort::ALL.len()])
+                .await;
         }
         pass.freed += self.reclaim_pools();
         if self.torture_evict() || self.memory_is_short() || self.has_unmet_demand() {
@@ -153,8 +156,12 @@ impl Uvm {
     }
 
     /// Looks at each inactive page at most once, the sorts of memory by turns in proportion to `weights`.
-    async fn scan_inactive(&self, pass: &mut Pass, weights: [u64; Sort::ALL.len()]) {
-        let mut cluster = Cluster::default();
+    async fn scan_inactive(
+        &self,
+        cluster: &mut Cluster,
+        pass: &mut Pass,
+        weights: [u64; Sort::ALL.len()],
+    ) {
         let mut left = self.queue_counts_by_sort().map(|queues| queues.inactive);
         let mut turns = Turns::default();
         while self.should_scan() {
@@ -162,19 +169,20 @@ impl Uvm {
                 break;
             };
             let mut batch = ArrayVec::<Frame, BATCH>::new();
-            self.take_oldest(Queue::Inactive, sort, &mut batch);
+            // No more than can leave together: whatever is not looked at would have to be put back.
+            self.take_oldest(Queue::Inactive, sort, cluster.room(), &mut batch);
             let left = &mut left[sort as usize];
             *left = if batch.is_empty() {
                 0
             } else {
-                left.saturating_sub(self.evict_some(sort, &batch, &mut cluster, pass))
+                left.saturating_sub(self.evict_some(sort, &batch, cluster, pass))
             };
             if cluster.is_full() {
-                self.hand_over(&mut cluster).await;
+                self.hand_over(cluster).await;
             }
             executor::yield_now().await;
         }
-        self.hand_over(&mut cluster).await;
+        self.hand_over(cluster).await;
     }
 
     /// Moves the oldest active pages that could be evicted to the inactive queues, up to the target of each sort.
@@ -189,7 +197,7 @@ impl Uvm {
                 .max(freetarg + 1);
             while left > 0 && (self.torture_evict() || (queues().inactive as u64) < target) {
                 let mut batch = ArrayVec::<Frame, BATCH>::new();
-                self.take_oldest(Queue::Active, sort, &mut batch);
+                self.take_oldest(Queue::Active, sort, BATCH, &mut batch);
                 if batch.is_empty() {
                     break;
                 }

@@ -115,11 +115,12 @@ impl Uvm {
 
     /// Takes the owner off a page that nothing maps. Whether the caller has to free it; else that happens when the last hold goes. The caller has
     /// the owner locked, or is its last user.
+    #[inline]
     #[must_use]
     pub(crate) fn take_owner_off(&self, frame: Frame) -> bool {
         let page = self.page(frame);
         page.clear_owner();
-        self.dequeue(frame);
+        self.dequeue_page(frame, page);
         page.orphan()
     }
 

@@ -382,7 +382,7 @@ impl Uvm {
     #[inline]
     fn retire(&self, frame: Frame) {
         let page = self.page(frame);
-        self.dequeue(frame);
+        self.dequeue_page(frame, page);
         let old = page.retire(PageFlags::FREE.union(PageFlags::CACHED));
         assert!(
             !old.intersects(

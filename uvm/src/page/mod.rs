@@ -368,7 +368,12 @@ impl Page {
     /// Notes that the page has lost its owner for good. Whether the frame must be freed now; else
     /// the last [`Self::unloan`] says so.
     #[must_use]
+    #[inline]
     pub(crate) fn orphan(&self) -> bool {
+        // Nobody has a loan, and nobody gets one: the owner is locked.
+        if self.loan.load(Acquire) == 0 {
+            return true;
+        }
         let free = self.loan.fetch_or(ORPHAN, AcqRel) == 0;
         if free {
             self.loan.store(0, Relaxed);

@@ -319,7 +319,12 @@ impl Uvm {
     /// Takes a page off its queue, and back whatever was noted. Caller holds the owner's lock.
     #[inline]
     pub fn dequeue(&self, frame: Frame) {
-        let page = self.page(frame);
+        self.dequeue_page(frame, self.page(frame));
+    }
+
+    /// The same for who has the page at hand.
+    #[inline]
+    pub(crate) fn dequeue_page(&self, frame: Frame, page: &Page) {
         let state = page.queue.load(Relaxed);
         // Not linked anywhere: the note stays in its batch and will mean nothing.
         let done = state == 0
@@ -414,14 +419,15 @@ impl Uvm {
         Sort::ALL.map(|sort| lists.counts(sort))
     }
 
-    /// For the pagedaemon: takes the oldest pages of `queue` (as many as `out` has room for) off it, oldest first, on their way to its
-    /// young end. It looks at them and does to them what it wants, and puts back what then still is to be on a queue, before it lets
+    /// For the pagedaemon: takes the oldest pages of `queue`, up to `most` and as many as `out` has room for, off it, oldest first, on their way
+    /// to its young end. It looks at them and does to them what it wants, and puts back what then still is to be on a queue, before it lets
     /// anybody else run ([`Self::put_back`]): so what leaves costs no more than being taken off, once for all of a batch. Only hints:
     /// by the time they are looked at they may be gone ([`Page::owner_ref`]).
     pub(crate) fn take_oldest<const N: usize>(
         &self,
         queue: Queue,
         sort: Sort,
+        most: usize,
         out: &mut ArrayVec<Frame, N>,
     ) {
         self.flush_queue_batches();
@@ -432,7 +438,7 @@ impl Uvm {
         };
         let mut lists = self.queues.lists.lock();
         let list = lists.of(queue, sort as usize);
-        let n = list.count.min(out.remaining_capacity());
+        let n = list.count.min(most).min(out.remaining_capacity());
         let mut number = list.head;
         for _ in 0..n {
             let frame = Frame::new(number);
@@ -452,8 +458,11 @@ impl Uvm {
         list.count -= n;
     }
 
-    /// Puts pages that were taken off by [`Self::take_oldest`] where they belong by now.
+    /// Puts pages that were taken off by [`Self::take_oldest`] where they belong by now. Not needed for those that have been dequeued.
     pub(crate) fn put_back(&self, frames: &[Frame]) {
+        if frames.is_empty() {
+            return;
+        }
         self.count(Counter::QueueLocks);
         let mut lists = self.queues.lists.lock();
         for &frame in frames {

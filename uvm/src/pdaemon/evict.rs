@@ -54,6 +54,8 @@ struct Batch<'a> {
     sweep: Sweep<'a>,
     /// Frames that nobody has any more.
     free: ArrayVec<Frame, BATCH>,
+    /// Pages that belong on a queue.
+    staying: ArrayVec<Frame, BATCH>,
     /// How many pages are on their way to swap.
     leaving: u64,
 }
@@ -73,24 +75,28 @@ impl Uvm {
             cluster,
             sweep: Sweep::new(self),
             free: ArrayVec::new(),
+            staying: ArrayVec::new(),
             leaving: 0,
         };
         let mut looked_at = 0;
         let (mut freed, mut busy, mut used, mut once) = (0, 0, 0, 0);
         while looked_at < frames.len() && !batch.cluster.is_full() {
-            match batch.evict(sort, frames[looked_at]) {
+            let frame = frames[looked_at];
+            looked_at += 1;
+            let fate = batch.evict(sort, frame);
+            match fate {
                 Fate::Freed => freed += 1,
                 Fate::Later => busy += 1,
                 Fate::Reactivated => used += 1,
                 Fate::Once => once += 1,
                 Fate::Leaves | Fate::Stays => {}
             }
-            looked_at += 1;
+            if !matches!(fate, Fate::Freed | Fate::Leaves) {
+                batch.staying.push(frame);
+            }
         }
         batch.finish();
-        let (seen, unseen) = frames.split_at(looked_at);
-        self.put_back(seen);
-        self.put_back_unseen(unseen);
+        self.put_back_unseen(&frames[looked_at..]);
         pass.freed += freed;
         // Used just now, next time they may not be.
         pass.later += busy + used + once;
@@ -186,7 +192,7 @@ impl Batch<'_> {
             return Some(Fate::Freed);
         }
         let old = inner.slot.replace(slot);
-        uvm.send_off(frame);
+        uvm.send_off(frame, page);
         drop(inner);
         self.leaves(Owner::Anon(anon), frame, old);
         Some(Fate::Leaves)
@@ -276,7 +282,7 @@ impl Batch<'_> {
                     return Fate::Stays;
                 };
                 *old = held.set_slot(Some(slot));
-                uvm.send_off(frame);
+                uvm.send_off(frame, page);
                 Fate::Leaves
             }
         }
@@ -311,6 +317,7 @@ impl Batch<'_> {
     fn finish(mut self) {
         self.sweep.flush();
         self.uvm.free_pages(&self.free);
+        self.uvm.put_back(&self.staying);
         self.uvm.meter().raise(Gauge::Paging, self.leaving);
     }
 }

@@ -92,6 +92,7 @@ impl Held<'_> {
 
     /// Takes the frame out: from now on the page is on swap only. Nothing maps it. Whether the caller has to free the frame; if not, that
     /// happens when its last hold goes.
+    #[inline]
     #[must_use]
     pub(crate) fn evict(&mut self, uvm: &Uvm) -> bool {
         debug_assert!(self.slot().is_some(), "an evicted page has a slot");

@@ -12,6 +12,7 @@
 //!    What cannot be written stays as it was: dirty, in memory, active (row 16); of a run that fails each page is written alone,
 //!    and a slot that cannot be written is never used again.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -25,7 +26,7 @@ use crate::io::{IoError, Op, Request, Segment};
 use crate::lock::{LEAF, SpinLock};
 use crate::meter::{Counter, Gauge};
 use crate::object::vnode::CLUSTER;
-use crate::page::{PageAttrs, PageFlags};
+use crate::page::{Page, PageAttrs, PageFlags};
 
 /// Worker tasks, and so clusters in flight at once, at most.
 pub const WORKERS: usize = 32;
@@ -36,11 +37,10 @@ pub(crate) struct Leaving {
     pub(crate) frame: Frame,
 }
 
-/// Pages that are written together.
-type Pages = ArrayVec<Leaving, CLUSTER>;
+/// Pages that are written together. In a box: they go from hand to hand.
+type Pages = Box<ArrayVec<Leaving, CLUSTER>>;
 
 /// What the pagedaemon gathers: pages, and the slots that they will be written to, in a row.
-#[derive(Default)]
 pub(crate) struct Cluster {
     pages: Pages,
     /// The first of the slots, and how many there are: more than pages, until it is full.
@@ -50,6 +50,20 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// Empty. Takes its memory from the heap: made once.
+    pub(crate) fn new() -> Self {
+        Self {
+            pages: Pages::default(),
+            slots: None,
+            old: ArrayVec::new(),
+        }
+    }
+
+    /// How many pages it may still take, at most.
+    pub(crate) fn room(&self) -> usize {
+        self.slots.map_or(CLUSTER, |(_, slots)| slots) - self.pages.len()
+    }
+
     /// The slot of the next page. Takes a run of them for the first one. `None`: swap is full.
     pub(crate) fn next_slot(&mut self, uvm: &Uvm) -> Option<SwapSlot> {
         debug_assert!(!self.is_full());
@@ -63,8 +77,12 @@ impl Cluster {
     /// Adds a page that [`Uvm::send_off`] has sent to the next slot; `old` is its place of before.
     #[inline]
     pub(crate) fn add(&mut self, leaving: Leaving, old: Option<SwapSlot>) {
-        self.pages.push(leaving);
-        self.old.extend(old);
+        let full = self.pages.try_push(leaving).is_err();
+        debug_assert!(!full, "a page without a slot");
+        if let Some(old) = old {
+            let full = self.old.try_push(old).is_err();
+            debug_assert!(!full, "more old slots than pages");
+        }
     }
 
     /// Whether there is a page for each slot.
@@ -87,6 +105,8 @@ impl Cluster {
 pub(crate) struct Pageout {
     /// Clusters that no worker has taken yet.
     ready: SpinLock<ArrayVec<(Pages, SwapSlot), WORKERS>, LEAF>,
+    /// Empty ones: each worker brings one.
+    spare: SpinLock<ArrayVec<Pages, WORKERS>, LEAF>,
     work: WaitQueue,
     /// Clusters handed over and not finished, and how many there may be.
     under_way: AtomicUsize,
@@ -110,6 +130,7 @@ impl Pageout {
         };
         Self {
             ready: SpinLock::new(ArrayVec::new_const()),
+            spare: SpinLock::new(ArrayVec::new_const()),
             work: WaitQueue::new("pages to write"),
             under_way: AtomicUsize::new(0),
             limit,
@@ -134,13 +155,16 @@ impl Pageout {
 /// A task that writes what the pagedaemon has chosen, for ever: [`WORKERS`] of them are spawned at boot, in class Daemon.
 pub async fn pageout_worker(uvm: Arc<Uvm>) {
     let out = &uvm.swap().out;
+    out.spare.lock().push(Pages::default());
+    out.finished.wake_all();
     loop {
         let next = || {
             let mut ready = out.ready.lock();
             (!ready.is_empty()).then(|| ready.remove(0))
         };
-        let (pages, first) = out.work.wait_until(next).await;
-        uvm.write_cluster(pages, first).await;
+        let (mut pages, first) = out.work.wait_until(next).await;
+        uvm.write_cluster(&mut pages, first).await;
+        out.spare.lock().push(pages);
         out.count.fetch_add(1, Relaxed);
         out.under_way.fetch_sub(1, Relaxed);
         out.finished.wake_all();
@@ -151,42 +175,47 @@ impl Uvm {
     /// Puts a page of anonymous memory, which nobody maps, holds or has wired, on its way to the slot that it has got, the next one of a
     /// cluster: the caller adds it there, and counts it ([`Gauge::Paging`]). It has the owner locked.
     #[inline]
-    pub(crate) fn send_off(&self, frame: Frame) {
-        let page = self.page(frame);
+    pub(crate) fn send_off(&self, frame: Frame, page: &Page) {
         // What was written until now goes out with it; nobody can write from here on.
         page.clear_attrs(PageAttrs::MODIFIED);
-        page.clear(PageFlags::CLEAN);
+        if page.has(PageFlags::CLEAN) {
+            page.clear(PageFlags::CLEAN);
+        }
         page.set(PageFlags::PAGEOUT.union(PageFlags::BUSY));
-        self.dequeue(frame);
+        self.dequeue_page(frame, page);
     }
 
     /// Hands a cluster to the workers. Awaits that not too many are in flight.
     pub(crate) async fn hand_over(&self, cluster: &mut Cluster) {
         cluster.trim(self);
-        let Some((first, _)) = cluster.slots.take() else {
+        // Slots may have been taken for pages that then stayed.
+        let Some((first, _)) = cluster.slots.take().filter(|_| !cluster.pages.is_empty()) else {
             return;
         };
         let out = &self.swap().out;
-        let room = || (out.under_way.load(Relaxed) < out.limit).then_some(());
-        out.finished.wait_until(room).await;
+        let room = || match out.under_way.load(Relaxed) < out.limit {
+            true => out.spare.lock().pop(),
+            false => None,
+        };
+        let spare = out.finished.wait_until(room).await;
         out.under_way.fetch_add(1, Relaxed);
-        let pages = core::mem::take(&mut cluster.pages);
+        let pages = core::mem::replace(&mut cluster.pages, spare);
         out.ready.lock().push((pages, first));
         out.work.wake_one();
     }
 
-    async fn write_cluster(self: &Arc<Self>, pages: Pages, first: SwapSlot) {
-        if self.write_run(&pages, first).await.is_ok() {
+    async fn write_cluster(self: &Arc<Self>, pages: &mut Pages, first: SwapSlot) {
+        if self.write_run(pages, first).await.is_ok() {
             return self.have_left(pages);
         }
         // One of them cannot be written, nobody knows which: each by itself, at its place.
-        for (i, leaving) in pages.into_iter().enumerate() {
+        for (i, leaving) in pages.drain(..).enumerate() {
             let slot = first.offset(i as isize).unwrap_or(first);
-            let alone = Pages::from_iter([leaving]);
+            let mut alone: ArrayVec<_, CLUSTER> = [leaving].into_iter().collect();
             match self.write_run(&alone, slot).await {
-                Ok(()) => self.have_left(alone),
+                Ok(()) => self.have_left(&mut alone),
                 Err(_) => {
-                    self.stay(alone);
+                    self.stay(&alone);
                     self.swap().condemn(self, slot);
                 }
             }
@@ -212,10 +241,10 @@ impl Uvm {
     }
 
     /// Pages are written: frees their frames, but those that somebody waits for.
-    fn have_left(&self, pages: Pages) {
+    fn have_left(&self, pages: &mut ArrayVec<Leaving, CLUSTER>) {
         let n = pages.len();
         let mut free = ArrayVec::<Frame, CLUSTER>::new();
-        for Leaving { owner, frame } in &pages {
+        for Leaving { owner, frame } in pages.iter() {
             let page = self.page(*frame);
             owner.with(|held| {
                 let old = page.clear(PageFlags::PAGEOUT.union(PageFlags::BUSY));
@@ -224,21 +253,22 @@ impl Uvm {
                     self.activate(*frame);
                     self.unbusy(*frame);
                 } else if held.evict(self) {
-                    free.push(*frame);
+                    let full = free.try_push(*frame).is_err();
+                    debug_assert!(!full, "no more frames than pages");
                 }
             });
         }
         self.count_n(Counter::Swapouts, n);
         self.count_n(Counter::Pdfreed, free.len());
         self.free_pages(&free);
-        drop(pages);
+        pages.clear();
         self.meter().lower(Gauge::Paging, n as u64);
     }
 
     /// Pages cannot leave: they are as before, and active.
-    fn stay(&self, pages: Pages) {
+    fn stay(&self, pages: &[Leaving]) {
         let n = pages.len();
-        for Leaving { owner, frame } in &pages {
+        for Leaving { owner, frame } in pages {
             owner.with(|held| {
                 held.set_slot(None);
                 self.page(*frame).clear(PageFlags::PAGEOUT);
@@ -246,7 +276,6 @@ impl Uvm {
                 self.unbusy(*frame);
             });
         }
-        drop(pages);
         self.meter().lower(Gauge::Paging, n as u64);
         self.count_n(Counter::Pdpending, n);
     }

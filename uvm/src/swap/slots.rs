@@ -149,10 +149,6 @@ impl SlotMap {
         self.doubted.put(slot, true);
     }
 
-    fn is_doubted(&self, slot: usize) -> bool {
-        self.doubted.get(slot / WORD) >> (slot % WORD) & 1 != 0
-    }
-
     fn sum_up(&mut self, word: usize) {
         let free = self.free.get(word);
         let cluster = (0..WORD / CLUSTER).any(|i| free >> (i * CLUSTER) & 0xffff == 0xffff);
@@ -173,28 +169,35 @@ impl SlotMap {
 
     /// Gives some back: how many, and how many are not free then, because they could not be read. Words are summed up once for slots in a row.
     pub(super) fn give(&mut self, slots: impl IntoIterator<Item = usize>) -> (usize, usize) {
-        let (mut given, mut bad, mut word) = (0, 0, None);
+        let (mut given, mut bad, mut word, mut bits) = (0, 0, 0, 0_u64);
         for slot in slots {
             debug_assert!(
                 slot != 0 && slot < self.slots && !self.is_free(slot),
                 "slot {slot} is free already"
             );
-            if self.is_doubted(slot) {
-                bad += 1;
-                continue;
+            if slot / WORD != word {
+                let (g, b) = self.give_bits(word, bits);
+                (given, bad) = (given + g, bad + b);
+                (word, bits) = (slot / WORD, 0);
             }
-            let before = word.replace(slot / WORD);
-            if let Some(before) = before.filter(|&before| before != slot / WORD) {
-                self.sum_up(before);
-            }
-            self.free.put(slot, true);
-            given += 1;
+            debug_assert!(bits >> (slot % WORD) & 1 == 0, "slot {slot} given twice");
+            bits |= 1 << (slot % WORD);
         }
+        let (g, b) = self.give_bits(word, bits);
+        (given + g, bad + b)
+    }
+
+    /// The same of those of a word.
+    fn give_bits(&mut self, word: usize, bits: u64) -> (usize, usize) {
+        if bits == 0 {
+            return (0, 0);
+        }
+        let good = bits & !self.doubted.get(word);
+        self.free.set(word, self.free.get(word) | good);
+        self.sum_up(word);
+        let given = good.count_ones() as usize;
         self.count += given;
-        if let Some(word) = word {
-            self.sum_up(word);
-        }
-        (given, bad)
+        (given, bits.count_ones() as usize - given)
     }
 
     /// Takes up to `want` slots (at most [`CLUSTER`]) in a row: its first and how many. `None`: none is free.

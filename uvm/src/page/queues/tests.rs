@@ -40,7 +40,7 @@ fn oldest_first() {
     assert_eq!(queued(&host, Queue::Active), [f[1], f[3], f[0]]);
     assert_eq!(queued(&host, Queue::Inactive), [f[2]]);
     let mut two = ArrayVec::<Frame, 2>::new();
-    host.uvm.take_oldest(Queue::Active, Sort::File, &mut two);
+    host.uvm.take_oldest(Queue::Active, Sort::File, 9, &mut two);
     assert_eq!(two.as_slice(), [f[1], f[3]]);
     assert_eq!(queued(&host, Queue::Active), [f[0]]);
     host.uvm.put_back(&two);
@@ -61,7 +61,7 @@ fn what_was_taken_off_goes_where_it_belongs_by_then() {
     f.iter().for_each(|&f| host.uvm.deactivate(f));
     let mut taken = ArrayVec::<Frame, 4>::new();
     host.uvm
-        .take_oldest(Queue::Inactive, Sort::File, &mut taken);
+        .take_oldest(Queue::Inactive, Sort::File, 9, &mut taken);
     assert_eq!(taken[..], f[..4]);
     // Freed; freed and used again; has changed its mind; used no more.
     host.uvm.free_frame(f[1]);
