@@ -25,6 +25,7 @@
 //! end with out-of-memory, unless a swap device is being taken away, which is called off then, or there is somebody whose death helps (`pdaemon::victim`). No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
 //! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
 
+mod cool;
 pub(crate) mod demand;
 mod evict;
 pub(crate) mod victim;
@@ -39,7 +40,6 @@ use crate::addr::{Frame, Vpn};
 use crate::meter::{Counter, Gauge};
 use crate::page::queues::{Queue, Sort};
 use crate::policy::balance::Turns;
-use crate::swap::Owner;
 use crate::swap::pageout::Cluster;
 
 /// Pages looked at before others run.
@@ -201,45 +201,10 @@ impl Uvm {
                 if batch.is_empty() {
                     break;
                 }
-                batch.iter().for_each(|&frame| self.cool(frame));
-                self.put_back(&batch);
+                self.cool_some(&batch);
                 left = left.saturating_sub(batch.len());
                 executor::yield_now().await;
             }
-        }
-    }
-
-    /// Deactivates an active page, if it is one that could be evicted.
-    fn cool(&self, frame: Frame) {
-        let page = self.page(frame);
-        let deactivate = || {
-            if !page.is_busy() && self.queue_of(frame) == Some(Queue::Active) {
-                // The bit is to tell whether it is used from now on.
-                self.clear_reference(frame);
-                self.deactivate(frame);
-                self.count(Counter::Pddeact);
-            }
-        };
-        match self.owner_of(frame) {
-            Some(Owner::Anon(anon)) => {
-                if let Some(inner) = anon.try_lock()
-                    && inner.frame == Some(frame)
-                    && (inner.slot.is_some() || self.swap_has_room())
-                {
-                    deactivate();
-                }
-            }
-            Some(Owner::Object(object, index)) => {
-                if let Some(pages) = object.try_lock()
-                    && pages.frames.get(index.0) == Some(&frame)
-                    && (!object.is_anonymous()
-                        || pages.slot(index).is_some()
-                        || self.swap_has_room())
-                {
-                    deactivate();
-                }
-            }
-            None => {}
         }
     }
 

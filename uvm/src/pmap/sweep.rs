@@ -9,6 +9,7 @@
 //! It may have been freed since. A pmap counts the tables that are taken out of it: as long as a page is listed as mapped there, the
 //! identity lock is held, and the count is that of when the table was looked up, it is the page's table.
 
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use arrayvec::ArrayVec;
@@ -78,9 +79,44 @@ impl<'a> Sweep<'a> {
         self.spaces.clear();
     }
 
+    /// Clears the referenced bit of a page that has one translation, in the page and there; `false`: it has not, or it is changing. Nothing is to
+    /// be flushed ([`Uvm::clear_reference`]). The caller holds its identity lock.
+    #[inline]
+    pub(crate) fn clear_reference(
+        &mut self,
+        identity: &Identity<'_>,
+        frame: Frame,
+        page: &Page,
+    ) -> bool {
+        let Some(slot) = self.slot(identity) else {
+            return false;
+        };
+        let old = Pte(slot.load(Relaxed));
+        if old.0 == 0 || old.frame() != frame {
+            return false;
+        }
+        page.clear_attrs(PageAttrs::REFERENCED);
+        if old.attrs().contains(PageAttrs::REFERENCED) {
+            change(slot, super::page_ops::without_reference);
+        }
+        true
+    }
+
+    /// The entry of a page's only translation.
+    #[inline]
+    fn slot<'i>(&mut self, identity: &'i Identity<'_>) -> Option<&'i AtomicU64> {
+        let (root, vpn) = identity.only()?;
+        if !self.is_at(root, vpn) && !self.look_up(identity, root, vpn) {
+            return None;
+        }
+        // SAFETY: the page's table, which stays while its identity lock is held.
+        let table: &Table = unsafe { &*self.leaf.table };
+        Some(&table.0[index(vpn, 0)])
+    }
+
     /// Takes the only translation of a page away, if the page has not been used since its referenced bit was cleared, or `anyway`.
     /// The caller holds its identity lock, keeps everybody from the page, and flushes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove(
         &mut self,
         identity: &mut Identity<'_>,
@@ -88,15 +124,14 @@ impl<'a> Sweep<'a> {
         page: &Page,
         anyway: bool,
     ) -> Removed {
-        let Some((root, vpn)) = identity.only() else {
+        let Some((_, vpn)) = identity.only() else {
             return Removed::Other;
         };
-        if !self.is_at(root, vpn) && !self.look_up(identity, root, vpn) {
+        let Some(slot) = self.slot(identity) else {
             return Removed::Other;
-        }
-        // SAFETY: the page's table, which stays while its identity lock is held; pages live for ever.
-        let (table, table_page): (&Table, &Page) = unsafe { (&*self.leaf.table, &*self.leaf.page) };
-        let slot = &table.0[index(vpn, 0)];
+        };
+        // SAFETY: pages live for ever.
+        let table_page: &Page = unsafe { &*self.leaf.page };
         let old = Pte(slot.load(Relaxed));
         if old.0 == 0 || old.frame() != frame || old.is_wired() {
             return Removed::Other;

@@ -28,7 +28,8 @@ pub(crate) enum Held<'a> {
 }
 
 impl Owner {
-    /// Calls `f` with the owner locked.
+    /// Calls `f` with the owner locked. Always inlined, so that what `f` does is made for each kind of owner.
+    #[inline(always)]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Held<'_>) -> R) -> R {
         match self {
             Self::Anon(anon) => f(&mut Held::Anon(anon, &mut anon.lock())),
@@ -92,7 +93,7 @@ impl Held<'_> {
 
     /// Takes the frame out: from now on the page is on swap only. Nothing maps it. Whether the caller has to free the frame; if not, that
     /// happens when its last hold goes.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(crate) fn evict(&mut self, uvm: &Uvm) -> bool {
         debug_assert!(self.slot().is_some(), "an evicted page has a slot");
