@@ -224,7 +224,6 @@ unsafe impl GlobalAlloc for Heap {
             return self.early_alloc(layout);
         };
         let uvm = attached.uvm();
-        uvm.count(Counter::HeapAllocs);
         let block = match class(&layout) {
             Some(class) => {
                 let block = attached.classes[class].alloc(uvm, AllocFor::Kernel);
@@ -232,9 +231,10 @@ unsafe impl GlobalAlloc for Heap {
             }
             None => attached.pages(layout, self.sealed.load(Relaxed)),
         };
-        if block.is_null() {
-            uvm.count(Counter::HeapFails);
-        }
+        uvm.count(match block.is_null() {
+            true => Counter::HeapFails,
+            false => Counter::HeapAllocs,
+        });
         block
     }
 

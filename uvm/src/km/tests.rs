@@ -138,5 +138,8 @@ fn exhaustion_is_null_and_large_blocks_are_counted() {
         );
         pages.iter().for_each(|&p| heap.dealloc(p, layout(4096, 8)));
         assert!(heap.can_allocate(4096));
+        // What was not to be had was not allocated.
+        let count = |counter| host.uvm.meter().get(counter);
+        assert_eq!(count(Counter::HeapAllocs), count(Counter::HeapFrees));
     }
 }
