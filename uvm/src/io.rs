@@ -136,6 +136,7 @@ impl Request {
     #[must_use]
     pub fn transfer(op: Op, offset: u64, segments: ArrayVec<Segment, MAX_SEGMENTS>) -> Self {
         let len = segments.iter().map(|s| u64::from(s.len)).sum();
+        debug_assert!(len > 0, "a transfer of nothing");
         Self {
             op,
             offset,
