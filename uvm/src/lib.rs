@@ -14,7 +14,7 @@
 //! 1. [`addr`], [`prot`], [`lock`]: the vocabulary. [`machine`], [`phys`]: what is below.
 //! 2. [`page`], then [`page::freelist`] and [`page::queues`]: the frames, and who may have the last
 //!    of them.
-//! 3. [`pmap`], then [`pmap::pv`], [`pmap::page_ops`], [`pmap::flush`]: page tables, forwards and
+//! 3. [`pmap`], then [`pmap::pv`], [`pmap::page_ops`], `pmap::sweep`, [`pmap::flush`]: page tables, forwards and
 //!    backwards.
 //! 4. [`pool`] and [`km`]: where structures live. [`uarea`], [`meter`].
 //! 5. [`map`], [`amap`], [`anon`], [`object`]: what a program's memory is made of.

@@ -6,18 +6,17 @@
 //!
 //! # A pass
 //! 1. Scan the inactive queues, oldest first, until four times the free target is free. Which sort of memory gives the next few pages
-//!    is the policy's choice (`policy::balance`). A page used since it became inactive is active again (second chance; one that
-//!    was read for this use has to be used once more); busy, held and wired ones are skipped; all others lose their translations. A clean
+//!    is the policy's choice (`policy::balance`). What becomes of a page is told in `evict`: one that was used since it became inactive is
+//!    active again; busy, held and wired ones are skipped; all others lose their translations. A clean
 //!    one loses its owner as well, and its frame is free: its place is remembered, so that its return tells of a mistake
 //!    (`policy::nonresident`). Dirty ones are handed to the page-out's workers, a cluster at a time, and are free
 //!    when they have been written: the pagedaemon does not wait for that, but for a worker, if all have something to do.
-//! 2. Refill the inactive queues from the active ones. What becomes inactive loses its referenced bit, so that the bit tells of the time
+//! 2. Refill the inactive queues from the active ones (`cool`). What becomes inactive loses its referenced bit, so that the bit tells of the time
 //!    since.
 //! 3. Wake who waits for frames; drain pools and, in shortage, u-areas and page tables that map nothing any more.
 //!
 //! # How it synchronises
-//! Against the order of locks: from the frame to its owner ([`crate::page::Page::owner_ref`]), whose lock it only *tries*; then it looks
-//! whether the owner still has the page. It never waits for a lock, a busy page or a frame. It lets others run every few
+//! Against the order of locks, from the frame to its owner (`evict`). It never waits for a lock, a busy page or a frame. It lets others run every few
 //! dozen pages, asked or not: a scan of all of memory is long, and nothing waits for its end.
 //!
 //! # When nothing can be freed

@@ -90,8 +90,8 @@ impl Uvm {
     }
 
     /// Decides where a page that has been read begins, by how long it was away: with those that are in use if it went so lately that
-    /// fewer active pages would have kept it, else with the candidates, where it has to be used twice before it counts as used (so what is
-    /// read once pushes nothing out). Returns whether it was evicted lately at all. Caller holds the owner's lock.
+    /// fewer active pages would have kept it, else with the candidates, where that it was used once counts for nothing: what is read once
+    /// pushes nothing out ([`PageAttrs::ONCE`]). Returns whether it was evicted lately at all. Caller holds the owner's lock.
     pub(crate) fn page_returns(&self, frame: Frame, key: Key) -> bool {
         let memory = &self.upper.memory;
         let away = memory.gone.take(key);

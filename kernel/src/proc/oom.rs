@@ -6,6 +6,7 @@ use super::Processes;
 use super::signal::{SigInfo, Signal};
 use crate::console::Console;
 use alloc::sync::{Arc, Weak};
+use uvm::meter::Gauge;
 use uvm::{Gain, Killer, PAGE_SIZE, VmSpace};
 
 /// Kills by SIGKILL, and says so on the console and in the log.
@@ -30,6 +31,13 @@ impl Killer for OomKiller {
         let Some(processes) = self.processes.upgrade() else {
             return false;
         };
+        let meter = processes.uvm().meter();
+        let (swap, used) = (meter.gauge(Gauge::Swpages), meter.gauge(Gauge::Swpginuse));
+        let why = match used < swap / 16 * 15 {
+            // Page tables, say, or what is wired.
+            true => "memory is full of what cannot be paged out",
+            false => "memory and swap are full",
+        };
         let mut killed = false;
         for row in processes.list() {
             let process = &row.process;
@@ -44,7 +52,7 @@ impl Killer for OomKiller {
                 "out of memory: killed process {pid} ({name}) for {resident} KiB of memory and {swapped} KiB of swap"
             );
             self.console.print(format_args!(
-                "auvm: memory and swap are full: killed process {pid} ({name}), which gives {resident} KiB of memory and {swapped} KiB of \
+                "auvm: {why}: killed process {pid} ({name}), which gives {resident} KiB of memory and {swapped} KiB of \
                  swap back\n"
             ));
             process.post(SigInfo::from_kernel(Signal::KILL));

@@ -14,7 +14,7 @@
 //! - Each pmap has a spin lock. Whoever enters or removes holds it. It comes after all locks of
 //!   maps, amaps, objects and anons.
 //! - Below it comes the identity lock of a page ([`pv`]). The operations that start from a page
-//!   ([`page_ops`]) hold only that, and change table entries under it by atomic operations.
+//!   ([`page_ops`], and `sweep` for many of them) hold only that, and change table entries under it by atomic operations.
 //! - Sizes and the numbers of entries in each table are therefore atomics.
 //!
 //! # What must be flushed when
@@ -22,7 +22,7 @@
 //! rights (a CPU that still has the old entry takes a fault, and the hardware drops the entry).
 //! Replacing, removing and tightening notes the page, and [`Pmap::update`] flushes. Until then
 //! frames that were mapped must not be freed and rights must not be relied on. Operations on a page
-//! flush before they return.
+//! flush before they return, those on a batch of pages when it has been gone through.
 
 pub mod flush;
 pub mod kernel;

@@ -151,7 +151,7 @@ impl Uvm {
     }
 
     /// Clears the referenced bit; if it was not set all translations of the page go, as with [`Self::page_protect`], and the answer is
-    /// `true`. For the pagedaemon's second chance; where [`Sweep`](super::sweep::Sweep) finds it too difficult.
+    /// `true`. For the pagedaemon's second chance; where `pmap::sweep` finds it too difficult.
     pub fn remove_if_idle(&self, frame: Frame) -> bool {
         self.remove_mappings(frame, Which::Idle)
     }
