@@ -56,11 +56,12 @@ macro_rules! table {
                 })*
                 _ => return false,
             };
-            if result == Err(SysError::Shortage) {
+            match result {
+                Ok(value) => current.frame().rax = value,
                 // Once more, as one that can wait.
-                return false;
+                Err(SysError::Shortage) => return false,
+                Err(error) => settle(current, Err(error)),
             }
-            settle(current, result);
             true
         }
 
