@@ -81,7 +81,7 @@ fn paging_uses_most_of_what_the_swap_device_can_do() {
         .success();
     let lines: Vec<&str> = text.lines().collect();
     let [write, out, read, back, large, check, swap] = lines[..] else {
-        panic!("{text}")
+        panic!("seven lines were expected in\n{text}")
     };
     let figure = |line: &str, name: &str| -> u64 {
         let value = line

@@ -162,7 +162,7 @@ fn who_is_too_big_to_be_there_twice_cannot_fork_and_nobody_suffers() {
     let lines: Vec<_> = text.lines().take(5).collect();
     let holds = "its memory holds what was written: true";
     let [fork, after_fork, refused, after_refusal, hog] = lines[..] else {
-        panic!("{text}")
+        panic!("five lines were expected in\n{text}")
     };
     assert_eq!(
         [fork, after_fork, refused, after_refusal],

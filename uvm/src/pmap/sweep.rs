@@ -176,12 +176,13 @@ impl<'a> Sweep<'a> {
         self.leaf = Leaf::NONE;
         let known = self.spaces.iter().position(|pmap| pmap.root() == root);
         let Some(space) = known.or_else(|| {
-            let pmap = self.uvm.listed_pmap(identity, root)?;
-            // What does not fit is dropped, by somebody who holds no lock.
-            match self.spaces.try_push(pmap) {
-                Ok(()) => Some(self.spaces.len() - 1),
-                Err(_) => unreachable!("room was made before the page was locked"),
+            // Room was made before the page was locked, but a page may be looked at twice, and another CPU have mapped it elsewhere meanwhile. A
+            // reference that finds no place could not be dropped here.
+            if self.spaces.is_full() {
+                return None;
             }
+            self.spaces.push(self.uvm.listed_pmap(identity, root)?);
+            Some(self.spaces.len() - 1)
         }) else {
             return false;
         };
@@ -238,5 +239,62 @@ impl<'a> Sweep<'a> {
 impl Drop for Sweep<'_> {
     fn drop(&mut self) {
         debug_assert!(self.pending.is_empty(), "swept pages are not flushed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::addr::PAGE_SIZE;
+    use crate::map::{MapRequest, Placement};
+    use crate::prot::Prot;
+    use crate::sim::World;
+
+    const AT: u64 = 0x1000_0000;
+
+    /// The pages behind are what another CPU may do between two looks at one page: map it in a space for which no room was made.
+    #[test]
+    fn spaces_beyond_its_room_are_left_to_the_general_way() {
+        let world = World::new(512, 0);
+        let uvm = &world.uvm;
+        let mapped: Vec<_> = (0..SPACES + 1)
+            .map(|_| {
+                let space = world.space();
+                let at = Placement::Fixed(VirtAddr::new(AT));
+                let request = MapRequest::anonymous(PAGE_SIZE, Prot::RW).at(at);
+                space.map(request).expect("room");
+                let program = world.program(&space);
+                world
+                    .run(async move { program.store(AT, 1).await })
+                    .expect("memory");
+                let mapping = space.pmap().extract(uvm, VirtAddr::new(AT));
+                (space, mapping.expect("just stored to").frame)
+            })
+            .collect();
+        let mut sweep = Sweep::new(uvm);
+        let remove = |sweep: &mut Sweep<'_>, frame, anyway| {
+            let page = uvm.page(frame);
+            sweep.remove(&mut page.lock_identity(), frame, page, anyway)
+        };
+        let (last, first) = mapped.split_last().expect("some");
+        for (_, frame) in first {
+            assert_eq!(remove(&mut sweep, *frame, false), Removed::Used);
+            assert_eq!(remove(&mut sweep, *frame, true), Removed::Gone);
+        }
+        assert_eq!(remove(&mut sweep, last.1, true), Removed::Other);
+        assert!(uvm.is_mapped(last.1));
+        sweep.make_room();
+        assert_eq!(remove(&mut sweep, last.1, true), Removed::Gone);
+        assert_eq!(
+            remove(&mut sweep, last.1, true),
+            Removed::Other,
+            "it has none"
+        );
+        sweep.flush();
+        drop(sweep);
+        assert!(mapped.iter().all(|&(_, frame)| !uvm.is_mapped(frame)));
+        world.check();
     }
 }
