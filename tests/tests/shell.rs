@@ -207,6 +207,35 @@ fn the_shell_answers_while_memory_is_overloaded() {
     );
 }
 
+/// A small program is not held up for long by large ones that dirty memory faster than a slow disk takes it.
+#[test]
+fn writers_are_held_back_for_those_who_take_little() {
+    let text = Auvm::new()
+        .flag("--icount")
+        .option("--memory", "64M")
+        .option("--ramdisk", "512M:2ms:2,swap")
+        .exec(
+            "run /bin/hog --procs 8 --size 12M --rounds 3 --verify & time -n 40 run /bin/busybox true; jobs; \
+             sysctl vm.turnwaits; wait; check",
+        )
+        .success();
+    assert!(text.contains("[1] running: "), "{text}");
+    assert!(
+        !text.contains("turnwaits = 0\n") && text.contains("turnwaits"),
+        "{text}"
+    );
+    let p99 = text
+        .split_once("p99 ")
+        .and_then(|(_, rest)| rest.split(',').next());
+    let p99: u64 = p99.and_then(|us| us.parse().ok()).expect("a number");
+    println!("p99 {p99} us");
+    assert!((1..200_000).contains(&p99), "{text}");
+    assert!(
+        text.contains(", verified\n") && text.contains("all is well"),
+        "{text}"
+    );
+}
+
 #[test]
 fn vmstat_and_top_show_who_pages() {
     let text = paging_machine()

@@ -290,7 +290,8 @@ impl VmSpace {
                     }
                 }
                 Attempt::NeedIo(..) | Attempt::NeedBlock(..) | Attempt::NeedSwap(..)
-                    if !uvm.can_allocate(AllocFor::User, 1) =>
+                    if !uvm.can_allocate(AllocFor::User, 1)
+                        || (uvm.is_scarce() && !self.may_take()) =>
                 {
                     // A read needs a frame anyway, and the pager's future a block of the heap, which must not be asked in vain.
                     drop(attempt);
@@ -359,6 +360,9 @@ impl VmSpace {
     pub(crate) async fn await_memory(&self, demand: &mut Demand) -> Result<(), FaultError> {
         let uvm = self.uvm();
         uvm.count(Counter::FltNoram);
+        if self.wait_for_turn().await {
+            return Ok(());
+        }
         let waited = demand.wait_unless(uvm, || self.is_doomed()).await;
         waited.map_err(|OutOfMemory| {
             uvm.count(Counter::FaultErrors);

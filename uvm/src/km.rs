@@ -11,15 +11,26 @@
 //!
 //! # What exhaustion does
 //! `alloc` returns null when only the pagedaemon's reserve is left (or no contiguous frames), and
-//! the infallible collections then end in Rust's allocation error: a panic. Therefore UVM's own
-//! structures do not live here but in typed pools, whose `alloc` is fallible; what ring 3 can cause
-//! to be allocated asks [`Heap::can_allocate`] first, or uses `try_reserve`; and after
-//! [`Heap::seal`], at the end of boot, blocks beyond a page are counted (`heaplarge`), because
+//! the infallible collections then end in Rust's allocation error: a panic. So an allocation is one of
+//! three kinds, and its type says which:
+//!
+//! - *fallible*: UVM's own structures live in typed pools ([`crate::pool`]), whose `alloc` says
+//!   [`OutOfMemory`]; collections whose size ring 3 decides use `try_reserve`.
+//! - *reserved*: frames are kept back for the heap from the moment that it is attached, which no program gets. Who makes
+//!   small infallible blocks for ring 3 shows a [`HeapRoom`]: that all of that reserve was there a moment ago, with nothing awaited
+//!   since. Who waits for frames waits until the reserve is whole again.
+//! - *waiting*: who may wait does so before it asks for room ([`crate::Patience`]), never in an allocation.
+//!
+//! After [`Heap::seal`], at the end of boot, blocks beyond a page are counted (`heaplarge`), because
 //! contiguous frames may be gone by then. The counter `heapallocs` proves that a path allocates
 //! nothing.
 //!
 //! # How it synchronises
 //! As the pools it is made of. Never from an interrupt handler.
+
+mod room;
+
+pub use room::HeapRoom;
 
 use alloc::boxed::Box;
 use core::alloc::{GlobalAlloc, Layout};
@@ -85,7 +96,7 @@ impl Heap {
         self.early_end.store(start + len, Release);
     }
 
-    /// From now on memory comes from `uvm`. Called once.
+    /// From now on memory comes from `uvm`, which keeps some back for it. Called once.
     ///
     /// # Safety
     /// `uvm` lives, at this address, as long as the heap is used.
@@ -104,24 +115,12 @@ impl Heap {
         });
         let old = self.attached.swap(Box::into_raw(attached), Release);
         assert!(old.is_null(), "heap attached twice");
+        uvm.set_heap_reserve(room::reserve(uvm.pages().managed()));
     }
 
     /// End of boot: from now on blocks larger than a page are counted as `heaplarge`.
     pub fn seal(&self) {
         self.sealed.store(true, Relaxed);
-    }
-
-    /// Whether blocks of `bytes` in all can be had as of now without touching the reserves. For
-    /// run-time paths, before they call code that allocates infallibly.
-    #[must_use]
-    pub fn can_allocate(&self, bytes: usize) -> bool {
-        match self.attached() {
-            // One more page for each class that may need a slab: two classes are typical.
-            Some(attached) => attached
-                .uvm()
-                .can_allocate(AllocFor::User, pages_of(bytes) + 2),
-            None => self.early_end.load(Acquire) - self.early_next.load(Relaxed) >= bytes,
-        }
     }
 
     /// Bytes of the early region that are used up, for the boot log.

@@ -50,6 +50,8 @@ named! {
     FltNowait = "fltnowait",
     /// faults that had to wait for a frame
     FltNoram = "fltnoram",
+    /// faults that waited so that others came first
+    Turnwaits = "turnwaits",
     /// faults that met a busy page
     FltPgwait = "fltpgwait",
     /// faults that started over
@@ -306,6 +308,8 @@ pub struct Uvmexp {
     pub reserve_pagedaemon: u64,
     /// Frames kept for the kernel.
     pub reserve_kernel: u64,
+    /// Frames kept for the kernel's heap.
+    pub reserve_heap: u64,
     /// Tasks that wait for a frame.
     pub waiters: u64,
     /// u-areas cached.
@@ -353,6 +357,11 @@ impl Uvmexp {
                 "reserve_kernel",
                 self.reserve_kernel,
                 "pages reserved for the kernel",
+            ),
+            (
+                "reserve_heap",
+                self.reserve_heap,
+                "pages reserved for the kernel's heap",
             ),
             ("waiters", self.waiters, "tasks that wait for a frame"),
             ("uareacached", self.uarea_cached, "u-areas cached"),
@@ -420,6 +429,7 @@ impl Uvm {
             inactive: queues.inactive as u64,
             reserve_pagedaemon: crate::page::freelist::RESERVE_PAGEDAEMON as u64,
             reserve_kernel: crate::page::freelist::RESERVE_KERNEL as u64,
+            reserve_heap: self.heap_reserve() as u64,
             waiters: self.free_waiters() as u64,
             uarea_cached: self.uarea_cached() as u64,
             pool_pages: self.slab_pages() as u64,

@@ -27,6 +27,7 @@
 mod cool;
 pub(crate) mod demand;
 mod evict;
+pub(crate) mod turn;
 pub(crate) mod victim;
 
 use alloc::sync::Arc;
@@ -70,6 +71,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
         } else {
             let needed = || {
                 uvm.has_free_waiters()
+                    || uvm.has_turn_waiters()
                     || (heard != Some(uvm.pressure_kicks()) && uvm.memory_runs_low())
             };
             uvm.wait_pressure(needed).await;
@@ -127,6 +129,7 @@ impl Uvm {
             self.uarea_drain(0).await;
         }
         self.wake_free_waiters();
+        self.end_turns();
         pass
     }
 

@@ -17,6 +17,7 @@ use crate::map::tree::{Node, Span, Tree};
 use crate::object::aobj::{Anonymous, ListedObject};
 use crate::object::{PageNodes, SwapNodes, UvmObject};
 use crate::pdaemon::demand::Hope;
+use crate::pdaemon::turn::Turns;
 use crate::pdaemon::victim::Victims;
 use crate::policy::{self, Settings};
 use crate::pool::{OutOfMemory, Pool};
@@ -33,6 +34,7 @@ pub(crate) struct Upper {
     pub(crate) page_nodes: PageNodes,
     pub(crate) io: IoSlots,
     pub(crate) hope: Hope,
+    pub(crate) turns: Turns,
     pub(crate) victims: Victims,
     pub(crate) swap: Swap,
     pub(crate) settings: Settings,
@@ -57,6 +59,7 @@ impl Upper {
             page_nodes: Pool::new("object nodes", cpus),
             io: IoSlots::new(executor),
             hope: Hope::new(),
+            turns: Turns::new(),
             victims: Victims::new(),
             swap: Swap::new(managed),
             settings: Settings::new(),

@@ -58,6 +58,7 @@ pub fn start(
     // that this CPU runs on, and has all top-level entries of the kernel's half.
     let uvm = UVM.get_or_init(|| unsafe { Uvm::new(config) });
     heap::attach(uvm);
+    uvm.take_turns();
     crate::panic::set_report(report);
     log::info!(
         "memory: {} KiB in {} ranges for uvm",

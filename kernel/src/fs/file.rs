@@ -18,6 +18,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use executor::sync::{Mutex, WaitQueue};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use uvm::km::HeapRoom;
 
 bitflags::bitflags! {
     /// How a file is opened. The bits are Linux's.
@@ -121,7 +122,7 @@ impl OpenFile {
     }
 
     /// Both ends of a new pipe; of `flags`, [`OpenFlags::NONBLOCK`] counts.
-    pub fn pipe(flags: OpenFlags) -> (Arc<OpenFile>, Arc<OpenFile>) {
+    pub fn pipe(flags: OpenFlags, _room: &HeapRoom<'_>) -> (Arc<OpenFile>, Arc<OpenFile>) {
         let (reader, writer) = super::pipe::pipe();
         let flags = flags & OpenFlags::NONBLOCK;
         (

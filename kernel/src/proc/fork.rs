@@ -10,7 +10,6 @@ use super::table::{Pid, TableError};
 use crate::fs::FsError;
 use alloc::sync::Arc;
 use executor::Class;
-use uvm::AllocFor;
 use uvm::VmSpace;
 use uvm::addr::VirtAddr;
 use uvm::map::VmError;
@@ -129,20 +128,7 @@ async fn start(
     space: &Arc<VmSpace>,
 ) -> Result<Arc<Process>, ForkError> {
     let (system, parent) = (current.system().clone(), current.process().clone());
-    // What follows takes small blocks from the heap; they are there if this much is.
-    if !system.uvm().can_allocate(AllocFor::User, HEAP_PAGES) {
-        return Err(ForkError::OutOfMemory);
-    }
     let pid = system.table().lock().free_pid()?;
-    let parts = Parts {
-        files: parent.files().fork()?,
-        cwd: parent.cwd(),
-        umask: parent.umask(),
-        signals: parent.signals().lock().fork(),
-        name: parent.name(),
-        limits: parent.limits(),
-    };
-    let child = Process::new(pid, parts);
     for (at, of) in [
         (request.child_tid, space),
         (request.parent_tid, current.space()),
@@ -152,6 +138,16 @@ async fn start(
             let _ = of.write_bytes(at, &pid.0.to_le_bytes()).await;
         }
     }
+    let room = system.uvm().heap_room()?;
+    let parts = Parts {
+        files: parent.files().fork()?,
+        cwd: parent.cwd(),
+        umask: parent.umask(),
+        signals: parent.signals().lock().fork(),
+        name: parent.name(),
+        limits: parent.limits(),
+    };
+    let child = Process::new(pid, parts, &room);
     match request.memory {
         Memory::Copy => {
             child.replace_space(Some(space.clone()));
@@ -160,7 +156,7 @@ async fn start(
     }
     let (uarea, _) = system.uvm().uarea_alloc()?;
     let mask = current.saved_mask.unwrap_or(current.lwp().mask());
-    let lwp = Lwp::new(pid, child.clone(), space.clone(), mask);
+    let lwp = Lwp::new(pid, child.clone(), space.clone(), mask, &room);
     child.set_lwp(Some(lwp.clone()));
     let machine = current.machine().duplicate();
     let alt_stack = match request.memory {
@@ -180,7 +176,7 @@ async fn start(
     system
         .table()
         .lock()
-        .insert(child.clone(), Some(parent.pid()));
+        .insert(child.clone(), Some(parent.pid()), &room);
     if system
         .executor()
         .try_spawn(Class::User, "lwp", thread)
@@ -194,6 +190,3 @@ async fn start(
     }
     Ok(child)
 }
-
-/// Pages of heap that a child needs at most: process, header, task, descriptor table, table entry.
-const HEAP_PAGES: usize = 8;

@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::Seq
 use core::task::Poll;
 use executor::sync::{AtomicWaker, SpinLock};
 use uvm::VmSpace;
+use uvm::km::HeapRoom;
 
 /// The header.
 pub struct Lwp {
@@ -37,6 +38,7 @@ impl Lwp {
         process: Arc<Process>,
         space: Arc<VmSpace>,
         mask: SigSet,
+        _room: &HeapRoom<'_>,
     ) -> Arc<Lwp> {
         Arc::new(Lwp {
             tid,

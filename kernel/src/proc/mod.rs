@@ -60,6 +60,7 @@ use random::Random;
 use signal::{SigInfo, Signal, SignalState};
 use table::Table;
 use uvm::Uvm;
+use uvm::km::HeapRoom;
 
 /// What processes are made of: given once, at boot.
 pub struct Resources {
@@ -102,8 +103,8 @@ impl Processes {
             name: Name::new(b"init"),
             limits: Limits::default(),
         };
-        let init = Process::new(Pid::INIT, parts);
-        table.insert(init.clone(), None);
+        let init = Process::new(Pid::INIT, parts, &HeapRoom::at_boot());
+        table.insert(init.clone(), None, &HeapRoom::at_boot());
         let seed = resources.seed;
         let this = Arc::new(Processes {
             resources,

@@ -17,6 +17,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use executor::sync::{SpinLock, WaitQueue};
 use uvm::VmSpace;
+use uvm::km::HeapRoom;
 
 /// Longest name of a process in bytes (`prctl(PR_SET_NAME)`), its NUL not counted.
 pub const NAME_MAX: usize = 15;
@@ -149,7 +150,7 @@ pub(super) struct Parts {
 
 impl Process {
     /// A process without address space or LWP.
-    pub(super) fn new(pid: Pid, parts: Parts) -> Arc<Process> {
+    pub(super) fn new(pid: Pid, parts: Parts, _room: &HeapRoom<'_>) -> Arc<Process> {
         Arc::new(Process {
             pid,
             parent: AtomicU32::new(0),
@@ -185,6 +186,7 @@ impl Process {
                 name: Name::new(b"test"),
                 limits: Limits::default(),
             },
+            &HeapRoom::at_boot(),
         )
     }
 

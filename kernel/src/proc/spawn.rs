@@ -170,6 +170,8 @@ impl Processes {
         loaded: exec::Loaded,
         parts: Parts,
     ) -> Result<Arc<Process>, SpawnError> {
+        let uvm = self.uvm().clone();
+        let room = uvm.heap_room().map_err(|_| SpawnError::OutOfMemory)?;
         let (uarea, _) = self
             .uvm()
             .uarea_alloc()
@@ -181,9 +183,10 @@ impl Processes {
                 return Err(error.into());
             }
         };
-        let process = Process::new(pid, parts);
+        let process = Process::new(pid, parts, &room);
         process.replace_space(Some(loaded.space.clone()));
-        let lwp = Lwp::new(pid, process.clone(), loaded.space.clone(), SigSet::EMPTY);
+        let (own, space) = (process.clone(), loaded.space.clone());
+        let lwp = Lwp::new(pid, own, space, SigSet::EMPTY, &room);
         process.set_lwp(Some(lwp.clone()));
         let machine = LwpMachineState::new(loaded.entry, loaded.sp);
         let thread = body::thread(
@@ -196,7 +199,7 @@ impl Processes {
         );
         {
             let mut table = self.table().lock();
-            table.insert(process.clone(), Some(Pid::INIT));
+            table.insert(process.clone(), Some(Pid::INIT), &room);
             // A child of init's that leads no group yet: this cannot be refused.
             let _ = table.set_group(Pid::INIT, pid, pid);
         }

@@ -9,6 +9,7 @@ use super::signal::Signal;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::fmt;
+use uvm::km::HeapRoom;
 
 /// A process number; 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,7 +194,7 @@ impl Table {
 
     /// Enters a process as the child of `parent`, in its group and session; with no parent, as the leader
     /// of its own. Its number comes from [`free_pid`](Table::free_pid).
-    pub fn insert(&mut self, process: Arc<Process>, parent: Option<Pid>) {
+    pub fn insert(&mut self, process: Arc<Process>, parent: Option<Pid>, _room: &HeapRoom<'_>) {
         let pid = process.pid();
         let (group, session) = match parent.and_then(|p| self.entries.get(&p)) {
             Some(p) => (p.group, p.session),

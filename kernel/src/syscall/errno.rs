@@ -10,6 +10,7 @@ use crate::proc::usermem::BadAddress;
 use crate::proc::wait::WaitError;
 use crate::proc::{Restart, elf::ElfError};
 use linux_raw_sys::errno as sys;
+use uvm::OutOfMemory;
 use uvm::fault::FaultError;
 use uvm::map::VmError;
 
@@ -67,6 +68,12 @@ impl From<Errno> for SysError {
 impl From<Interrupted> for SysError {
     fn from(_: Interrupted) -> SysError {
         SysError::Interrupted(Restart::UnlessHandlerSays)
+    }
+}
+
+impl From<OutOfMemory> for SysError {
+    fn from(_: OutOfMemory) -> SysError {
+        SysError::Shortage
     }
 }
 

@@ -126,7 +126,7 @@ pub(super) async fn pipe2(current: &mut Current, [at, flags, ..]: Args) -> SysRe
     let allowed = OpenFlags::CLOSE_ON_EXEC | OpenFlags::NONBLOCK;
     let flags = OpenFlags::from_bits(flags as u32).filter(|f| allowed.contains(*f));
     let flags = flags.ok_or(Errno::EINVAL)?;
-    let (reader, writer) = OpenFile::pipe(flags);
+    let (reader, writer) = OpenFile::pipe(flags, &current.system().uvm().heap_room()?);
     let files = current.process().files();
     let reading = files.insert(reader, Fd(0), on_exec(flags))?;
     let writing = match files.insert(writer, Fd(0), on_exec(flags)) {

@@ -212,13 +212,31 @@ pub async fn answer_waiting(current: &mut Current) {
     let (number, args) = (frame.syscall_number(), frame.syscall_args());
     let mut patience = Patience::new();
     let result = loop {
-        let result = call(current, number, args).await;
+        let result = match has_room(current, number) {
+            true => call(current, number, args).await,
+            false => Err(SysError::Shortage),
+        };
         if result != Err(SysError::Shortage) || patience.wait_in(current.space()).await.is_err() {
             break result;
         }
     };
     settle(current, result);
 }
+
+/// Whether there is room for the small blocks that a call makes in the kernel's heap before it awaits anything; calls that give memory back
+/// are made in any case.
+fn has_room(current: &Current, number: u64) -> bool {
+    GIVE_BACK.contains(&(number as u32)) || current.system().uvm().heap_room().is_ok()
+}
+
+/// Calls by which memory gets free, or that must not wait for any.
+const GIVE_BACK: &[u32] = &[
+    sys::__NR_exit,
+    sys::__NR_exit_group,
+    sys::__NR_munmap,
+    sys::__NR_wait4,
+    sys::__NR_rt_sigreturn,
+];
 
 /// Puts a call's result where the program finds it; one that was interrupted is settled with the signal.
 #[inline]

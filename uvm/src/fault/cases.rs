@@ -112,9 +112,18 @@ impl Fault<'_> {
         }
     }
 
+    /// Whether the address space has taken so much lately that others come first.
+    #[inline]
+    fn must_wait(&self) -> bool {
+        self.uvm.is_scarce() && !self.space.may_take()
+    }
+
     /// Case 2B over nothing: a new page of zeroes.
     #[inline]
     fn zero_fill(&self, slots: &mut AmapInner) -> Attempt {
+        if self.must_wait() {
+            return Attempt::NeedMemory;
+        }
         let Some(frame) = self.uvm.alloc_frame(AllocFor::User, Zero::Yes) else {
             return Attempt::NeedMemory;
         };
@@ -165,6 +174,9 @@ impl Fault<'_> {
         // A wired page is its slot's alone (W2), even if someone just looks at the anon.
         let alone = Ref::count(anon) == 2 || page.wire_count() > 0;
         if self.access == Access::Write && !alone {
+            if self.must_wait() {
+                return Attempt::NeedMemory;
+            }
             let Ok(new) = self.uvm.copy_page(old) else {
                 return Attempt::NeedMemory;
             };
@@ -296,6 +308,9 @@ impl Fault<'_> {
         let Some((amap, slots)) = over else {
             return Attempt::NeedAmap;
         };
+        if self.must_wait() {
+            return Attempt::NeedMemory;
+        }
         let Ok(new) = self.uvm.copy_page(frame) else {
             return Attempt::NeedMemory;
         };

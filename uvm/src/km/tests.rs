@@ -4,6 +4,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::OutOfMemory;
 use crate::testing::Host;
 
 fn layout(size: usize, align: usize) -> Layout {
@@ -52,7 +53,6 @@ fn early_region() {
         heap.dealloc(c, layout(50, 1));
         assert_eq!(heap.early_used(), used, "the last block comes back");
         assert!(heap.alloc(layout(1000, 8)).is_null());
-        assert!(heap.can_allocate(500) && !heap.can_allocate(2000));
         // Freed after the change of stage: known by its address.
         let host = Host::new(256);
         heap.attach(&host.uvm);
@@ -130,16 +130,44 @@ fn exhaustion_is_null_and_large_blocks_are_counted() {
             }
             pages.push(page);
         }
-        assert!(!heap.can_allocate(1));
         assert_eq!(host.uvm.meter().get(Counter::HeapFails), 1);
         assert_eq!(
             host.uvm.free_frames(),
             crate::page::freelist::RESERVE_PAGEDAEMON
         );
         pages.iter().for_each(|&p| heap.dealloc(p, layout(4096, 8)));
-        assert!(heap.can_allocate(4096));
         // What was not to be had was not allocated.
         let count = |counter| host.uvm.meter().get(counter);
         assert_eq!(count(Counter::HeapAllocs), count(Counter::HeapFrees));
     }
+}
+
+/// Programs cannot have what is kept back for the heap, the heap can; and while it is used, nobody is told that there is room.
+#[test]
+fn programs_leave_the_heap_its_reserve() {
+    let host = Host::new(1024);
+    let uvm = &host.uvm;
+    let heap = attached(&host);
+    let reserve = uvm.heap_reserve();
+    assert!(reserve >= 16 && uvm.heap_room().is_ok());
+    let mut taken = Vec::new();
+    while let Some(frame) = uvm.alloc_frame(AllocFor::User, Zero::No) {
+        taken.push(frame);
+    }
+    let kept = crate::page::freelist::RESERVE_PAGEDAEMON + crate::page::freelist::RESERVE_KERNEL;
+    assert_eq!(uvm.free_frames(), kept + reserve);
+    assert_eq!(uvm.heap_room().err(), Some(OutOfMemory));
+    // SAFETY: sizes are not zero; blocks are freed once, with their layout.
+    unsafe {
+        let page = layout(4096, 8);
+        let blocks: Vec<_> = (0..reserve).map(|_| heap.alloc(page)).collect();
+        assert!(blocks.iter().all(|block| !block.is_null()));
+        // One frame back from a program is the heap's: its reserve comes first.
+        uvm.free_frame(taken.pop().unwrap());
+        assert_eq!(uvm.alloc_frame(AllocFor::User, Zero::No), None);
+        assert!(uvm.heap_room().is_err());
+        blocks.iter().for_each(|&block| heap.dealloc(block, page));
+    }
+    assert!(uvm.heap_room().is_ok());
+    taken.into_iter().for_each(|frame| uvm.free_frame(frame));
 }

@@ -23,6 +23,7 @@ use crate::map::usage::FaultCounts;
 use crate::map::{Region, Sharing, USER_MAX, VmError, VmMap};
 use crate::object::PageHold;
 use crate::page::freelist::AllocFor;
+use crate::pdaemon::turn::Taken;
 use crate::pmap::Pmap;
 use crate::pool::Ref;
 
@@ -71,6 +72,7 @@ pub struct VmSpace {
     recent: SpinLock<ArrayVec<PageHold, RECENT>, LEAF>,
     has_recent: AtomicBool,
     pub(crate) fault_counts: FaultCounts,
+    pub(crate) taken: Taken,
     /// Whether what is mapped from now on is wired. Changed by who holds the busy token.
     pub(crate) wires_future: AtomicBool,
     /// In the middle of [`VmSpace::teardown`].
@@ -105,6 +107,7 @@ impl VmSpace {
             recent: SpinLock::new(ArrayVec::new()),
             has_recent: AtomicBool::new(false),
             fault_counts: FaultCounts::default(),
+            taken: Taken::default(),
             wires_future: AtomicBool::new(false),
             dying: AtomicBool::new(false),
             doomed: AtomicBool::new(false),

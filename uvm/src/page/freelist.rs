@@ -6,8 +6,9 @@
 //! flushed to the lists half a magazine at a time.
 //!
 //! # Reserves
-//! One frame is for the pagedaemon alone and five more for the kernel (UVM's numbers). Magazines
-//! must not blur that: when the global lists fall to [`SCARCE`] frames a machine-wide *scarce* mode
+//! One frame is for the pagedaemon alone and five more for the kernel (UVM's numbers), and on top of
+//! these what the heap's growth is promised ([`Uvm::set_heap_reserve`]). Magazines
+//! must not blur that: when the global lists fall to [`SCARCE`] frames and the heap's a machine-wide *scarce* mode
 //! begins: all magazines are emptied into the lists, and until there is twice as much again every
 //! allocation and every free goes through the lock, one frame at a time, where the count is exact.
 //! A magazine holds frames only while there are more than enough. So ordinary allocation fails
@@ -71,16 +72,6 @@ pub enum AllocFor {
     Pagedaemon,
 }
 
-impl AllocFor {
-    const fn leaves(self) -> usize {
-        match self {
-            Self::User => RESERVE_PAGEDAEMON + RESERVE_KERNEL,
-            Self::Kernel => RESERVE_PAGEDAEMON,
-            Self::Pagedaemon => 0,
-        }
-    }
-}
-
 /// Whether the frame must be zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zero {
@@ -113,6 +104,8 @@ impl FreeCounts {
 pub(crate) struct FreeList {
     lists: SpinLock<Lists, FREE_LIST>,
     scarce: AtomicBool,
+    /// Frames beside the two reserves that only the kernel may take, so that its heap can grow.
+    heap_reserve: AtomicUsize,
     /// Whether the lists have zeroed frames, as of the last look: a hint, for who finds none in its magazine.
     zeroed_listed: AtomicBool,
     magazines: PerCpu<Magazine>,
@@ -144,6 +137,7 @@ impl FreeList {
         Self {
             lists: SpinLock::new(lists),
             scarce: AtomicBool::new(false),
+            heap_reserve: AtomicUsize::new(0),
             zeroed_listed: AtomicBool::new(false),
             magazines: PerCpu::new(cpus, || Magazine(SpinLock::default())),
             waiters: WaitQueue::new("free frame"),
@@ -156,6 +150,20 @@ impl FreeList {
         }
     }
 
+    /// Frames that an allocation for `who` must leave.
+    fn leaves(&self, who: AllocFor) -> usize {
+        match who {
+            AllocFor::User => RESERVE_PAGEDAEMON + RESERVE_KERNEL + self.heap_reserve.load(Relaxed),
+            AllocFor::Kernel => RESERVE_PAGEDAEMON,
+            AllocFor::Pagedaemon => 0,
+        }
+    }
+
+    /// Frames on the lists below which memory is scarce.
+    fn scarce_below(&self) -> usize {
+        SCARCE + self.heap_reserve.load(Relaxed)
+    }
+
     /// Puts frames that nobody has back on a list.
     fn give_back(&self, uvm: &Uvm, frames: &[Frame], flags: PageFlags) {
         uvm.count(Counter::FreelistLocks);
@@ -163,7 +171,7 @@ impl FreeList {
         for &frame in frames {
             lists.of(flags).push(uvm.pages(), frame, flags);
         }
-        if lists.total() >= 2 * SCARCE {
+        if lists.total() >= 2 * self.scarce_below() {
             self.scarce.store(false, Relaxed);
         }
         self.note_zeroed(&lists);
@@ -200,14 +208,14 @@ impl FreeList {
             uvm.count(Counter::FreelistLocks);
             let mut lists = self.lists.lock();
             let total = lists.total();
-            if total < SCARCE && !self.scarce.swap(true, Relaxed) {
+            if total < self.scarce_below() && !self.scarce.swap(true, Relaxed) {
                 // From here on the exact count is what the lists hold.
                 drop(lists);
                 self.drain(uvm);
                 continue;
             }
-            let scarce = total < 2 * SCARCE && self.scarce.load(Relaxed);
-            if scarce && total <= who.leaves() {
+            let scarce = total < 2 * self.scarce_below() && self.scarce.load(Relaxed);
+            if scarce && total <= self.leaves(who) {
                 drop(lists);
                 self.kick();
                 return None;
@@ -360,6 +368,7 @@ impl Uvm {
         if self.has_free_waiters() {
             self.wake_one_free_waiter();
         }
+        self.go_on_in_turn(1);
     }
 
     /// The same for several frames: to the lists at once.
@@ -376,6 +385,7 @@ impl Uvm {
             }
             self.wake_one_free_waiter();
         }
+        self.go_on_in_turn(frames.len());
     }
 
     /// Takes down the state of a page that is about to be free.
@@ -419,7 +429,7 @@ impl Uvm {
         self.free.drain(self);
         self.count(Counter::FreelistLocks);
         let mut lists = self.free.lists.lock();
-        if n == 0 || lists.total() < n + AllocFor::Kernel.leaves() {
+        if n == 0 || lists.total() < n + self.free.leaves(AllocFor::Kernel) {
             return None;
         }
         let mut run = 0;
@@ -512,7 +522,34 @@ impl Uvm {
     /// Whether `n` frames could be allocated as of now.
     #[must_use]
     pub fn can_allocate(&self, who: AllocFor, n: usize) -> bool {
-        self.free_frames() >= n + who.leaves()
+        self.free_frames() >= n + self.free.leaves(who)
+    }
+
+    /// Frames that are not for programs.
+    pub(crate) fn reserves_for_others(&self) -> usize {
+        self.free.leaves(AllocFor::User)
+    }
+
+    /// How many frames there are beyond what an allocation for `who` must leave.
+    pub(crate) fn spare_frames(&self, who: AllocFor) -> usize {
+        self.free_frames().saturating_sub(self.free.leaves(who))
+    }
+
+    /// Keeps `frames` more for the kernel than UVM's reserves, so that its heap can grow when programs have all the rest.
+    pub(crate) fn set_heap_reserve(&self, frames: usize) {
+        self.free.heap_reserve.store(frames, Relaxed);
+    }
+
+    /// Frames kept for the heap.
+    pub(crate) fn heap_reserve(&self) -> usize {
+        self.free.heap_reserve.load(Relaxed)
+    }
+
+    /// Whether so few frames are free that each is counted; while not, there are more than any reserve.
+    #[inline]
+    #[must_use]
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.free.scarce.load(Relaxed)
     }
 
     /// Calls `f` with each free frame until it breaks off, for `check`. Under the free list's lock: `f` neither allocates nor frees.

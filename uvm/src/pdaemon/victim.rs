@@ -126,6 +126,7 @@ impl VmSpace {
         self.doomed
             .store(true, core::sync::atomic::Ordering::Relaxed);
         self.uvm().upper.hope.wake_all();
+        self.uvm().upper.turns.wake_all();
     }
 
     /// Whether it is being killed.

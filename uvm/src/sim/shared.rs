@@ -105,6 +105,11 @@ impl Shared {
             },
             run.seed ^ 0xace,
         );
+        if run.mode == Mode::Starved {
+            world
+                .uvm
+                .keep_for_the_modest(4 + run.seed as usize % 3 * 10);
+        }
         let mut random = Random::new(run.seed ^ 2);
         let faulty = run.mode == Mode::Faulty;
         let failing = if faulty {

@@ -1,9 +1,10 @@
 use super::*;
 use crate::fs::file::{OpenFile, OpenFlags};
 use std::vec::Vec;
+use uvm::km::HeapRoom;
 
 fn file() -> Arc<OpenFile> {
-    OpenFile::pipe(OpenFlags::empty()).0
+    OpenFile::pipe(OpenFlags::empty(), &HeapRoom::at_boot()).0
 }
 
 fn insert(table: &FdTable) -> Result<Fd, FsError> {

@@ -9,6 +9,7 @@ use core::pin::pin;
 use futures_util::FutureExt;
 use std::fs;
 use std::vec::Vec;
+use uvm::km::HeapRoom;
 
 const CX: Uninterruptible = Uninterruptible;
 
@@ -162,8 +163,8 @@ fn devices_and_directories_behave() {
 
 #[test]
 fn polling_many_files_wakes_for_any() {
-    let (first, _first) = OpenFile::pipe(OpenFlags::empty());
-    let (second, writer) = OpenFile::pipe(OpenFlags::empty());
+    let (first, _first) = OpenFile::pipe(OpenFlags::empty(), &HeapRoom::at_boot());
+    let (second, writer) = OpenFile::pipe(OpenFlags::empty(), &HeapRoom::at_boot());
     let files = [(first, Readiness::IN), (second, Readiness::IN)];
     let mut waiting = pin!(wait_any(&files));
     assert!(waiting.as_mut().now_or_never().is_none());
@@ -179,7 +180,7 @@ fn polling_many_files_wakes_for_any() {
 
 #[test]
 fn files_are_used_only_as_they_were_opened() {
-    let (reader, writer) = OpenFile::pipe(OpenFlags::NONBLOCK);
+    let (reader, writer) = OpenFile::pipe(OpenFlags::NONBLOCK, &HeapRoom::at_boot());
     let written = reader.write(&CX, &mut &b"x"[..]).now_or_never();
     assert_eq!(written, Some(Err(FsError::BadDescriptor)));
     let read = writer.read(&CX, &mut VecSink::new(1)).now_or_never();

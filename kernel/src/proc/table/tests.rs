@@ -16,7 +16,7 @@ fn family() -> Table {
         (5, Some(2)),
     ] {
         assert_eq!(t.free_pid(), Ok(Pid(pid)));
-        t.insert(process(pid), parent.map(Pid));
+        t.insert(process(pid), parent.map(Pid), &HeapRoom::at_boot());
     }
     t
 }
@@ -35,7 +35,7 @@ fn numbers_are_not_reused_while_in_use() {
     assert_eq!(t.free_pid(), Ok(Pid(6)));
     // A group outlives its leader; its number stays taken.
     t.set_group(Pid(1), Pid(3), Pid(3)).unwrap();
-    t.insert(process(7), Some(Pid(3)));
+    t.insert(process(7), Some(Pid(3)), &HeapRoom::at_boot());
     t.exit(Pid(3), ExitStatus::Exited(0));
     collect(&mut t, 1, Which::One(Pid(3))).unwrap().unwrap();
     t.last = 2;
@@ -195,7 +195,7 @@ fn kinship_stays_sound() {
         match next(4) {
             0 | 1 if alive.len() < 40 => {
                 let pid = t.free_pid().unwrap();
-                t.insert(process(pid.0), Some(who));
+                t.insert(process(pid.0), Some(who), &HeapRoom::at_boot());
             }
             2 if who != Pid::INIT => {
                 t.exit(who, ExitStatus::Exited(0));

@@ -69,7 +69,12 @@ impl Said {
 pub async fn run(shell: &Context, words: Vec<String>) -> Result<Said, String> {
     let name = words.join(" ");
     let wrong = |what: &str| format!("{name}: {what}");
-    let (reader, writer) = OpenFile::pipe(OpenFlags::empty());
+    let uvm = &shell.system().uvm;
+    let ends = |room| OpenFile::pipe(OpenFlags::empty(), &room);
+    let (reader, writer) = uvm
+        .heap_room()
+        .map(ends)
+        .map_err(|_| wrong("no memory for a pipe"))?;
     let child = processes::start(shell, words, Some(writer))
         .await
         .map_err(|error| wrong(&format!("{error}")))?;
