@@ -34,6 +34,7 @@ mod wiring;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use executor::testing::Driver;
 use executor::{Class, Executor};
@@ -47,7 +48,14 @@ use crate::object::vnode::{FileMap, VnodeObject};
 use crate::prot::Access;
 use crate::sim::disk::SimDisk;
 use crate::testing::{Host, HostConfig, HostMachine, PageFault};
-use crate::{Uvm, WORKERS, pagedaemon, pageout_worker};
+use crate::{Pace, Uvm, WORKERS, discard_worker, pagedaemon, pageout_worker};
+
+/// The pace of discards here, where little time passes and disks are small.
+const HASTY: Pace = Pace {
+    enough: 2,
+    pause: Duration::from_micros(20),
+    quiet: Duration::from_micros(500),
+};
 
 /// Faults in a row after which an access is taken to make no progress.
 const PATIENCE: usize = 10_000;
@@ -101,7 +109,7 @@ impl World {
         VmSpace::new(&self.uvm).expect("memory for an address space")
     }
 
-    /// Starts the page-out's workers, and uses a disk as swap space.
+    /// Starts the workers of swap, and uses a disk as swap space.
     ///
     /// # Panics
     /// If that cannot be.
@@ -115,6 +123,8 @@ impl World {
                 let worker = pageout_worker(self.uvm.clone());
                 self.executor.spawn(Class::Daemon, "page-out", worker);
             }
+            let worker = discard_worker(self.uvm.clone(), HASTY, |_, _| {});
+            self.executor.spawn(Class::Daemon, "discard", worker);
         }
         let uvm = self.uvm.clone();
         let result = self.run(async move { uvm.swapon(device, name, priority).await });

@@ -51,6 +51,7 @@ impl Uvm {
             drop(device);
             // What could not go anywhere may go now.
             self.wake_pagedaemon();
+            swap.discarder.wake();
             return Err(error);
         }
         let gone = device.take();
@@ -67,9 +68,15 @@ impl Uvm {
     async fn empty_device(self: &Arc<Self>, number: usize) -> Result<(), SwapError> {
         let _under_way = UnderWay::new(self);
         let mut idle = 0;
-        while let Some(used) = self.swap().left_on(number)?
-            && used > 0
-        {
+        while let Some(used) = self.swap().left_on(number)? {
+            if used == 0 {
+                if self.swap().is_discarding_on(number) {
+                    self.swap().discard_ended(number).await;
+                    // Meanwhile it may have been called off.
+                    continue;
+                }
+                break;
+            }
             let mut found = 0;
             let mut at = 0;
             while let Some(space) = self.next_space(&mut at) {
