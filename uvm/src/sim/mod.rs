@@ -50,8 +50,8 @@ use crate::sim::disk::SimDisk;
 use crate::testing::{Host, HostConfig, HostMachine, PageFault};
 use crate::{Pace, Uvm, WORKERS, discard_worker, pagedaemon, pageout_worker};
 
-/// The pace of discards here, where little time passes and disks are small.
-const HASTY: Pace = Pace {
+/// The pace of discards where little time passes and disks are small.
+const BRISK: Pace = Pace {
     enough: 2,
     pause: Duration::from_micros(20),
     quiet: Duration::from_micros(500),
@@ -114,16 +114,22 @@ impl World {
     /// # Panics
     /// If that cannot be.
     pub fn swapon(&self, disk: &Arc<SimDisk>, name: &'static str, priority: i16) {
-        self.swap_to(disk.device(), name, priority);
+        self.swap_to(disk.device(), name, priority, BRISK);
     }
 
-    fn swap_to(&self, device: Arc<dyn BlockDevice>, name: &'static str, priority: i16) {
+    fn swap_to(
+        &self,
+        device: Arc<dyn BlockDevice>,
+        name: &'static str,
+        priority: i16,
+        discards: Pace,
+    ) {
         if self.uvm.swap_devices().is_empty() {
             for _ in 0..WORKERS {
                 let worker = pageout_worker(self.uvm.clone());
                 self.executor.spawn(Class::Daemon, "page-out", worker);
             }
-            let worker = discard_worker(self.uvm.clone(), HASTY, |_, _| {});
+            let worker = discard_worker(self.uvm.clone(), discards, |_, _| {});
             self.executor.spawn(Class::Daemon, "discard", worker);
         }
         let uvm = self.uvm.clone();

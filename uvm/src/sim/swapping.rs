@@ -6,9 +6,9 @@
 //! that was still there shows.
 
 use alloc::sync::Arc;
+use core::time::Duration;
 use std::sync::Mutex;
 
-use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE};
 use crate::io::{BlockDevice, Discards};
 use crate::map::VmSpace;
@@ -19,9 +19,16 @@ use crate::sim::plan::Plan;
 use crate::sim::random::Random;
 use crate::sim::run::Mode;
 use crate::swap::{SwapError, SwapSlot};
+use crate::{Pace, Uvm};
 
 /// Most devices of a run.
 pub(super) const SWAPS: usize = 2;
+/// Nothing that could be discarded waits for more.
+const HASTY: Pace = Pace {
+    enough: 1,
+    pause: Duration::from_micros(5),
+    quiet: Duration::from_micros(5),
+};
 const NAMES: [&str; SWAPS] = ["swap", "other"];
 
 /// What is being done with a device.
@@ -65,7 +72,7 @@ impl SwapDisk {
             let most = random.pick(&[32, 64, 256]) * PAGE_SIZE as u64;
             disk.set_discards(Discards::Useful(most));
             let device = disk.device();
-            world.swap_to(device.clone(), name, priority);
+            world.swap_to(device.clone(), name, priority, HASTY);
             let mut failing = 0;
             if mode == Mode::Faulty {
                 failing = random.pick(&[0, 0, 10, 40]);

@@ -24,6 +24,9 @@
 //! # How it synchronises
 //! By the lock of the device. It allocates nothing, and takes no request slot of those that are page-out's.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::time::Duration;

@@ -411,6 +411,80 @@ mod tests {
     }
 
     #[test]
+    fn whole_clusters_are_found_in_a_word() {
+        for (free, whole) in [
+            (0, 0),
+            (u64::MAX, 0xf),
+            (0xffff, 1),
+            (0xffff << 48, 8),
+            (0xffff << 1, 0),
+            (0xffff_0000_ffff_0000, 0b1010),
+            (!(1 << 20), 0b1101),
+        ] {
+            assert_eq!(whole_clusters(free), whole, "{free:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_discarded_was_written_is_free_and_is_not_found() {
+        for seed in 0..20 {
+            let mut random = Random::new(seed);
+            let slots = 20 + random.below(1_000) as usize;
+            let mut map = SlotMap::new(slots).unwrap();
+            let (mut taken, mut written, mut away) = (BTreeSet::new(), BTreeSet::new(), 0..0);
+            for _ in 0..2_000 {
+                match random.below(10) {
+                    0..4 => {
+                        let run = map.take_run(1 + random.below(16) as usize);
+                        let room = slots - 1 - taken.len() - away.len();
+                        assert_eq!(run.is_none(), room == 0);
+                        let (start, len) = run.unwrap_or((0, 0));
+                        for slot in start..start + len {
+                            assert!(taken.insert(slot) && !away.contains(&slot));
+                            written.insert(slot / CLUSTER);
+                        }
+                    }
+                    4..8 => {
+                        let at = random.below(slots as u64) as usize;
+                        let some: Vec<_> = taken.range(at..).take(30).copied().collect();
+                        some.iter().for_each(|slot| assert!(taken.remove(slot)));
+                        map.give(some);
+                    }
+                    8 => {
+                        let found = map.begin_discard(16 + random.below(100) as usize);
+                        if let Some(slots) = found {
+                            assert!(away.is_empty() && slots.len() <= 116);
+                            assert!(slots.len() * 4 <= map.free());
+                            assert!(slots.clone().all(|slot| !taken.contains(&slot)));
+                            let mut clusters = slots.start / CLUSTER..slots.end / CLUSTER;
+                            assert!(clusters.all(|cluster| written.contains(&cluster)));
+                            away = slots;
+                        }
+                    }
+                    _ => {
+                        let fails = random.percent(30);
+                        let result = if fails { Err(IoError::Device) } else { Ok(()) };
+                        let len = if fails { 0 } else { away.len() };
+                        assert_eq!(map.end_discard(result), len);
+                        if !fails {
+                            written.retain(|cluster| !away.contains(&(cluster * CLUSTER)));
+                        }
+                        away = 0..0;
+                    }
+                }
+                assert_eq!(map.free(), slots - 1 - taken.len());
+                let stale = written.iter().filter(|&&cluster| {
+                    let slots = cluster * CLUSTER..(cluster + 1) * CLUSTER;
+                    let is_free = |slot| slot != 0 && !taken.contains(&slot);
+                    let whole = slots.end <= map.len() && slots.clone().all(is_free);
+                    whole && !away.contains(&slots.start)
+                });
+                assert_eq!(map.stale_count, stale.count());
+            }
+        }
+    }
+
+    #[test]
     fn a_run_is_found_far_away() {
         let mut map = SlotMap::new(200_000).unwrap();
         while map.take_run(16).is_some() {}

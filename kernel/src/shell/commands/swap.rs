@@ -161,7 +161,11 @@ async fn add(uvm: &Uvm, disk: &NamedDisk, changes: Changes) -> Result<(), SwapEr
     let priority = changes.priority.unwrap_or(0);
     let device = disk.device.clone();
     uvm.swapon(device, &disk.name, priority).await?;
-    changes.apply(uvm, &disk.name)
+    let rest = Changes {
+        priority: None,
+        ..changes
+    };
+    rest.apply(uvm, &disk.name)
 }
 
 fn complain(shell: &Context, disk: &str, error: SwapError) {
