@@ -290,10 +290,11 @@ impl SimDisk {
         bad.iter().any(|b| b.0 < end && start < b.1)
     }
 
-    /// How long the next request of [`Mode::Chance`] takes, and whether it fails.
-    fn chance(&self, failing: u64) -> (Duration, bool) {
+    /// How long the next request of [`Mode::Chance`] takes, and whether it fails. Discards take long: much is to happen meanwhile.
+    fn chance(&self, op: Op, failing: u64) -> (Duration, bool) {
         let mut random = self.random.lock().expect("not poisoned");
         let micros = match random.below(20) {
+            0..10 if op == Op::Discard => 1_000 + random.below(20_000),
             0..2 => 0,
             2..14 => 1 + random.below(200),
             14..19 => 1_000 + random.below(1_000),
@@ -390,7 +391,7 @@ impl BlockDevice for Device {
         };
         let mode = *disk.mode.lock().expect("not poisoned");
         if let Mode::Chance { failing, .. } = mode {
-            let (delay, fails) = disk.chance(failing);
+            let (delay, fails) = disk.chance(io.request().op, failing);
             disk.delayed.fetch_add(1, Relaxed);
             let end = move |disk: &SimDisk| {
                 disk.delayed.fetch_sub(1, Relaxed);

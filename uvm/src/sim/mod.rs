@@ -53,6 +53,7 @@ use crate::{Pace, Uvm, WORKERS, discard_worker, pagedaemon, pageout_worker};
 /// The pace of discards where little time passes and disks are small.
 const BRISK: Pace = Pace {
     enough: 2,
+    others: 0,
     pause: Duration::from_micros(20),
     quiet: Duration::from_micros(500),
 };

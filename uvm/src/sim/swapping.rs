@@ -23,9 +23,10 @@ use crate::{Pace, Uvm};
 
 /// Most devices of a run.
 pub(super) const SWAPS: usize = 2;
-/// Nothing that could be discarded waits for more.
+/// Nothing that could be discarded waits for more, or for a quiet moment.
 const HASTY: Pace = Pace {
     enough: 1,
+    others: usize::MAX,
     pause: Duration::from_micros(5),
     quiet: Duration::from_micros(5),
 };

@@ -63,7 +63,9 @@ pub struct Pace {
     pub enough: usize,
     /// How long to wait even then, and before the next look if devices had something to do.
     pub pause: Duration,
-    /// With fewer: how long nothing may have changed. Slots that were just given back may be written to at any moment.
+    /// Most requests that devices may have when one is begun.
+    pub others: usize,
+    /// With fewer clusters: how long nothing may have changed. Slots that were just given back may be written to at any moment.
     pub quiet: Duration,
 }
 
@@ -71,6 +73,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             enough: 4 * MOST / CLUSTER,
+            others: 0,
             pause: Duration::from_millis(100),
             quiet: Duration::from_secs(1),
         }
@@ -118,7 +121,7 @@ pub async fn discard_worker(uvm: Arc<Uvm>, pace: Pace, report: impl Fn(&str, IoE
         let pause = if enough { pace.pause } else { pace.quiet };
         uvm.executor().sleep(pause).await;
         if enough || found() == Some(before) {
-            while uvm.io().under_way() == 0 && uvm.discard_some(&report).await {
+            while uvm.io().under_way() <= pace.others && uvm.discard_some(&report).await {
                 uvm.executor().reschedule_if_asked().await;
             }
         }

@@ -66,17 +66,13 @@ impl Uvm {
     }
 
     async fn empty_device(self: &Arc<Self>, number: usize) -> Result<(), SwapError> {
+        // None is begun any more.
+        self.swap().discard_ended(number).await;
         let _under_way = UnderWay::new(self);
         let mut idle = 0;
-        while let Some(used) = self.swap().left_on(number)? {
-            if used == 0 {
-                if self.swap().is_discarding_on(number) {
-                    self.swap().discard_ended(number).await;
-                    // Meanwhile it may have been called off.
-                    continue;
-                }
-                break;
-            }
+        while let Some(used) = self.swap().left_on(number)?
+            && used > 0
+        {
             let mut found = 0;
             let mut at = 0;
             while let Some(space) = self.next_space(&mut at) {
