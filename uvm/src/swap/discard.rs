@@ -11,7 +11,7 @@
 //! # When
 //! As soon as a good many clusters are stale, or nothing has changed for a while ([`Pace`]); and only if no device has anything to do. A
 //! discard takes at most a quarter of what is free on its device. Should page-out have used up the rest before it ends, the pagedaemon
-//! awaits the end before it takes swap to be full ([`Swap::discarded_room`]): nobody is killed, and no system call fails, for slots that are
+//! awaits the end before it takes swap to be full (`Swap::discarded_room`): nobody is killed, and no system call fails, for slots that are
 //! only away. A device that is being taken away awaits the end as well, and no other is begun there.
 //!
 //! # On which devices
