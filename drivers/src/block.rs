@@ -190,6 +190,8 @@ pub struct Features {
     pub max_segment_bytes: u32,
     /// Sectors in one [`Op::Discard`]; 0 when discarding is not supported.
     pub max_discard_sectors: u32,
+    /// Whether discarding gives anything back: space on the medium, or its life. Otherwise it costs a write, and that is all.
+    pub discard_gains: bool,
     /// Sectors in one [`Op::WriteZeroes`]; 0 when it is not supported.
     pub max_write_zeroes_sectors: u32,
 }

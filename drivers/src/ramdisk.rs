@@ -242,6 +242,7 @@ impl Disk for RamDisk {
             max_segments: MAX_SEGMENTS,
             max_segment_bytes: u32::MAX,
             max_discard_sectors: u32::MAX,
+            discard_gains: false,
             max_write_zeroes_sectors: u32::MAX,
         }
     }

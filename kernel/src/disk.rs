@@ -15,7 +15,7 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use drivers::block::{self, Disk, DiskError, Done, SECTOR_SIZE};
 use executor::sync::SpinLock;
-use uvm::io::{self, BlockDevice, IO_SLOTS, IoError, Op, PageIo};
+use uvm::io::{self, BlockDevice, Discards, IO_SLOTS, IoError, Op, PageIo};
 
 /// A driver's disk as a device for uvm.
 pub struct DiskDevice {
@@ -124,6 +124,16 @@ impl BlockDevice for DiskDevice {
 
     fn read_only(&self) -> bool {
         self.disk.read_only()
+    }
+
+    fn discards(&self) -> Discards {
+        let features = self.disk.features();
+        let most = u64::from(features.max_discard_sectors) * SECTOR_SIZE as u64;
+        match features.discard_gains {
+            _ if most == 0 => Discards::Unsupported,
+            true => Discards::Useful(most),
+            false => Discards::Useless(most),
+        }
     }
 
     fn start(&self, io: PageIo) {

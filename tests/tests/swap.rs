@@ -1,6 +1,12 @@
 //! Memory beyond RAM: loads several times larger than memory, on swap disks of the host and in memory, good and too small. `hog` checks
 //! every byte that it has written; `check` verifies the memory system afterwards.
 
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FallocateFlags, fallocate};
 use tests::Auvm;
 
 /// A machine of 64 MiB with this swap space.
@@ -200,7 +206,7 @@ fn sizes(text: &str) -> (u64, u64) {
     let line = text.lines().find(|line| line.starts_with("virtio1 "));
     let numbers: Vec<u64> = line
         .into_iter()
-        .flat_map(|line| line.split_whitespace().skip(1))
+        .flat_map(|line| line.split_whitespace().skip(1).take(5))
         .map(|number| number.parse().expect("a number"))
         .collect();
     let [size, 0, available, bad, 0] = numbers[..] else {
@@ -307,11 +313,63 @@ fn swapoff_of_more_than_fits_is_refused_and_nothing_is_lost() {
     let device = device.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     assert_eq!(
         device.as_deref(),
-        Some("ram0 262140 0 262140 0 0"),
+        Some("ram0 262140 0 262140 0 0 off"),
         "{text}"
     );
     assert_eq!(counter(&text, " processes killed for memory"), 0);
     assert_eq!(counter(&text, " pages of swap in use"), 0);
+}
+
+/// Bytes of a file that the file system has given a place.
+fn allocated(path: &Path) -> u64 {
+    std::fs::metadata(path).expect("the file is there").blocks() * 512
+}
+
+/// Whether files in `directory` can get holes after they were written.
+fn takes_holes(directory: &Path) -> bool {
+    let mut file = tempfile::tempfile_in(directory).expect("a file can be made");
+    file.write_all(&[1; 1 << 16])
+        .expect("the file can be written");
+    let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(&file, punch, 0, 1 << 16).is_ok()
+}
+
+#[test]
+fn what_is_free_on_swap_takes_no_place_on_the_host() {
+    let images = tests::workspace().target("images");
+    let mut auvm = machine("--swap", "256M").session();
+    if !takes_holes(&images) {
+        eprintln!("skipped: files in {} cannot get holes", images.display());
+        auvm.power_off();
+        return;
+    }
+    let file = images.join(format!("{}-0.swap", auvm.pid()));
+    assert!(allocated(&file) < 1 << 20);
+    let hog = auvm.command("run /bin/hog --procs 4 --size 40M --rounds 2 --verify");
+    assert!(
+        hog.iter().any(|line| line.ends_with(", verified")),
+        "{hog:?}"
+    );
+    // It has all been there.
+    let written = counter(
+        &auvm.command("vmstat -s").join("\n"),
+        " pages written to swap",
+    );
+    assert!(written * 4096 > 100 << 20, "{written}");
+    let begun = Instant::now();
+    while allocated(&file) > 2 << 20 {
+        let place = allocated(&file);
+        assert!(begun.elapsed() < Duration::from_secs(60), "{place} bytes");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let counters = auvm.command("vmstat -s").join("\n");
+    let discarded = counter(&counters, " swap slots discarded");
+    assert!(discarded * 4096 > 80 << 20, "{discarded}");
+    // What was discarded is written and read as before.
+    let again = auvm.command("run /bin/hog --procs 4 --size 40M --verify; check");
+    let says = |end: &str| again.iter().any(|line| line.contains(end));
+    assert!(says(", verified") && says("all is well"), "{again:?}");
+    assert!(auvm.power_off().success());
 }
 
 /// Under counted time runs repeat: the same bytes, the same counters.
@@ -340,7 +398,7 @@ fn swapctl_shows_and_changes_swap_space() {
     let text = auvm
         .exec(
             "swapctl -s; swapctl -p 5 virtio1; swapctl; swapctl -d ram0; swapctl -l; swapctl -a -p 1 ram0; swapctl -s; \
-             run /bin/hog --size 90M --verify; check",
+             swapctl virtio1 -o nodiscard; swapctl -o discard ram0; swapctl -l; run /bin/hog --size 90M --verify; check",
         )
         .success();
     let lines: Vec<_> = text.lines().collect();
@@ -353,9 +411,13 @@ fn swapctl_shows_and_changes_swap_space() {
         .filter(|line| line.starts_with("ram0") || line.starts_with("virtio1"))
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
-    let ram = "ram0 32764 0 32764 0 1";
-    let virtio = "virtio1 65532 0 65532 0 5";
-    assert_eq!(devices, [ram, virtio, virtio], "{text}");
+    let ram = |discards| format!("ram0 32764 0 32764 0 1 {discards}");
+    let virtio = |discards| format!("virtio1 65532 0 65532 0 5 {discards}");
+    let on_and_off = [virtio("on"), ram("on"), virtio("off")];
+    // A disk in memory keeps its memory whatever it hears: not unless it is asked for.
+    assert_eq!(devices[0], ram("off"), "{text}");
+    assert_eq!(devices[1], virtio("on"), "{text}");
+    assert_eq!(devices[2..], on_and_off, "{text}");
     assert_eq!(text.matches("98296 KiB, 0 KiB used").count(), 2, "{text}");
     assert!(
         text.contains(", verified\n") && text.contains("all is well"),

@@ -410,6 +410,9 @@ impl Checker<'_> {
         let Some(slot) = slot else { return };
         let new = self.slots.insert(slot);
         self.expect(new, || format!("{slot:?} is two pages', or on no device"));
+        self.expect(self.uvm.swap().holds(slot), || {
+            format!("{slot:?} is a page's, and free or being discarded")
+        });
         self.swap_only += usize::from(frame.is_none());
     }
 
@@ -427,6 +430,10 @@ impl Checker<'_> {
             self.uvm.swap().room(),
             || "free pages of swap".into(),
         );
+        let free = self.uvm.swap().free_slots();
+        self.compare(used + free, pages, || {
+            "pages of swap in use, free, or being discarded".into()
+        });
         self.compare(gauge(Gauge::Swpginuse), used, || {
             "pages of swap in use".into()
         });

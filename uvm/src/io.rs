@@ -104,6 +104,17 @@ pub enum IoError {
     Damaged,
 }
 
+/// What a device makes of [`Op::Discard`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discards {
+    /// It fails.
+    Unsupported,
+    /// What is discarded, at most so many bytes at once, goes back to whoever the space belongs to.
+    Useful(u64),
+    /// It works, for at most so many bytes at once, and gains nothing: a disk in memory keeps its memory.
+    Useless(u64),
+}
+
 /// A disk. Implemented by the kernel around a driver, and by the simulated disks.
 pub trait BlockDevice: Send + Sync + 'static {
     /// Size in bytes.
@@ -111,6 +122,11 @@ pub trait BlockDevice: Send + Sync + 'static {
 
     /// Whether writes fail.
     fn read_only(&self) -> bool;
+
+    /// What it makes of a discard.
+    fn discards(&self) -> Discards {
+        Discards::Unsupported
+    }
 
     /// Starts a request and returns at once. The device owns `io` until it calls
     /// [`PageIo::complete`], exactly once, from a task (never from within `start` with a lock of its own
@@ -142,6 +158,17 @@ impl Request {
             offset,
             len,
             segments,
+        }
+    }
+
+    /// The content of `len` bytes from `offset` on is no longer needed.
+    #[must_use]
+    pub const fn discard(offset: u64, len: u64) -> Self {
+        Self {
+            op: Op::Discard,
+            offset,
+            len,
+            segments: ArrayVec::new_const(),
         }
     }
 }

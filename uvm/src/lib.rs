@@ -190,8 +190,9 @@ pub use object::vnode::VnodeObject;
 pub use pdaemon::demand::Patience;
 pub use pdaemon::pagedaemon;
 pub use pdaemon::victim::{Gain, Killer};
+pub use swap::discard::{Pace, discard_worker};
 pub use swap::pageout::{WORKERS, pageout_worker};
-pub use swap::{SwapDevice, SwapError};
+pub use swap::{Discarding, SwapDevice, SwapError};
 pub use upper::PoolUse;
 
 use executor::Executor;

@@ -120,6 +120,8 @@ named! {
     Pdpending = "pdpending",
     /// processes killed for memory
     Pdkills = "pdkills",
+    /// swap slots discarded
+    Swdiscards = "swdiscards",
     /// swap slots found bad
     Pdbadslot = "pdbadslot",
     /// frames allocated

@@ -2,6 +2,8 @@
 //!
 //! Contents are computed, not stored: byte `n` of the disk is [`byte_at`]`(n)`, until it is written. Requests wait in order of arrival until
 //! [`SimDisk::complete`] ends them, or, in automatic mode, a task does after a delay.
+//!
+//! A disk that has been told to ([`SimDisk::set_discards`]) takes discards, and takes them at their word: what is discarded is overwritten.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,10 +20,13 @@ use executor::{Class, Executor};
 
 use crate::Uvm;
 use crate::addr::{PAGE_SIZE, PageIndex};
-use crate::io::{BlockDevice, IoError, Op, PageIo, Request};
+use crate::io::{BlockDevice, Discards, IoError, Op, PageIo, Request};
 use crate::object::vnode::{Extent, FileMap};
 use crate::sim::random::Random;
 use crate::swap;
+
+/// Each byte of what has been discarded.
+const DISCARDED: u8 = 0xd1;
 
 /// What the disk holds at byte `n`.
 #[must_use]
@@ -77,6 +82,9 @@ pub struct SimDisk {
     /// Whether it may be written, and the pages that were.
     writable: bool,
     written: Mutex<BTreeMap<u64, Vec<u8>>>,
+    /// What it says of discards, and which it has carried out: page and number.
+    discards: Mutex<Discards>,
+    discarded: Mutex<Vec<(u64, u64)>>,
     reads: AtomicUsize,
     writes: AtomicUsize,
     bytes: AtomicU64,
@@ -123,6 +131,8 @@ impl SimDisk {
             delayed: AtomicUsize::new(0),
             writable,
             written: Mutex::new(BTreeMap::new()),
+            discards: Mutex::new(Discards::Unsupported),
+            discarded: Mutex::new(Vec::new()),
             reads: AtomicUsize::new(0),
             writes: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
@@ -133,6 +143,17 @@ impl SimDisk {
     /// How requests end from now on.
     pub fn set_mode(&self, mode: Mode) {
         *self.mode.lock().expect("not poisoned") = mode;
+    }
+
+    /// What it makes of discards, for who asks from now on.
+    pub fn set_discards(&self, discards: Discards) {
+        *self.discards.lock().expect("not poisoned") = discards;
+    }
+
+    /// What it has discarded: first page, and how many, in the order in which they ended.
+    #[must_use]
+    pub fn discarded(&self) -> Vec<(u64, u64)> {
+        self.discarded.lock().expect("not poisoned").clone()
     }
 
     /// Requests to write that have ended well.
@@ -200,7 +221,7 @@ impl SimDisk {
         (readings.closed, readings.failed) = (false, BTreeSet::new());
     }
 
-    /// What should not have been asked for, if anything was: a request to a closed disk, or a page written that could not be read.
+    /// What should not have been asked for, if anything was: a request to a closed disk, or a page written, or discarded, that could not be read.
     #[must_use]
     pub fn misuse(&self) -> Option<String> {
         self.readings().misuse.clone()
@@ -215,11 +236,15 @@ impl SimDisk {
         let mut readings = self.readings();
         let size = PAGE_SIZE as u64;
         let pages = request.offset / size..(request.offset + request.len).div_ceil(size);
+        let lost = readings.failed.range(pages).next().is_some();
         let wrong = match request.op {
             _ if readings.closed => Some("it is closed"),
-            Op::Write if readings.failed.range(pages).next().is_some() => {
-                Some("it could not be read")
+            Op::Discard
+                if *self.discards.lock().expect("not poisoned") == Discards::Unsupported =>
+            {
+                Some("it takes none")
             }
+            Op::Write | Op::Discard if lost => Some("it could not be read"),
             _ => None,
         };
         if let Some(why) = wrong {
@@ -265,10 +290,11 @@ impl SimDisk {
         bad.iter().any(|b| b.0 < end && start < b.1)
     }
 
-    /// How long the next request of [`Mode::Chance`] takes, and whether it fails.
-    fn chance(&self, failing: u64) -> (Duration, bool) {
+    /// How long the next request of [`Mode::Chance`] takes, and whether it fails. Discards take long: much is to happen meanwhile.
+    fn chance(&self, op: Op, failing: u64) -> (Duration, bool) {
         let mut random = self.random.lock().expect("not poisoned");
         let micros = match random.below(20) {
+            0..10 if op == Op::Discard => 1_000 + random.below(20_000),
             0..2 => 0,
             2..14 => 1 + random.below(200),
             14..19 => 1_000 + random.below(1_000),
@@ -299,6 +325,12 @@ impl SimDisk {
         }
         let uvm = self.uvm();
         let mut written = self.written.lock().expect("not poisoned");
+        if request.op == Op::Discard {
+            let pages = request.offset / size..end / size;
+            written.extend(pages.map(|page| (page, alloc::vec![DISCARDED; PAGE_SIZE])));
+            let mut discarded = self.discarded.lock().expect("not poisoned");
+            discarded.push((request.offset / size, request.len / size));
+        }
         let mut at = request.offset;
         for segment in &request.segments {
             let (bytes, first) = (uvm.bytes(segment.frame), segment.offset as usize);
@@ -341,6 +373,10 @@ impl BlockDevice for Device {
         !self.disk.writable
     }
 
+    fn discards(&self) -> Discards {
+        *self.disk.discards.lock().expect("not poisoned")
+    }
+
     fn start(&self, io: PageIo) {
         let disk = &self.disk;
         disk.judge(&io.request());
@@ -355,7 +391,7 @@ impl BlockDevice for Device {
         };
         let mode = *disk.mode.lock().expect("not poisoned");
         if let Mode::Chance { failing, .. } = mode {
-            let (delay, fails) = disk.chance(failing);
+            let (delay, fails) = disk.chance(io.request().op, failing);
             disk.delayed.fetch_add(1, Relaxed);
             let end = move |disk: &SimDisk| {
                 disk.delayed.fetch_sub(1, Relaxed);

@@ -34,6 +34,7 @@ mod wiring;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use executor::testing::Driver;
 use executor::{Class, Executor};
@@ -47,7 +48,15 @@ use crate::object::vnode::{FileMap, VnodeObject};
 use crate::prot::Access;
 use crate::sim::disk::SimDisk;
 use crate::testing::{Host, HostConfig, HostMachine, PageFault};
-use crate::{Uvm, WORKERS, pagedaemon, pageout_worker};
+use crate::{Pace, Uvm, WORKERS, discard_worker, pagedaemon, pageout_worker};
+
+/// The pace of discards where little time passes and disks are small.
+const BRISK: Pace = Pace {
+    enough: 2,
+    others: 0,
+    pause: Duration::from_micros(20),
+    quiet: Duration::from_micros(500),
+};
 
 /// Faults in a row after which an access is taken to make no progress.
 const PATIENCE: usize = 10_000;
@@ -101,20 +110,28 @@ impl World {
         VmSpace::new(&self.uvm).expect("memory for an address space")
     }
 
-    /// Starts the page-out's workers, and uses a disk as swap space.
+    /// Starts the workers of swap, and uses a disk as swap space.
     ///
     /// # Panics
     /// If that cannot be.
     pub fn swapon(&self, disk: &Arc<SimDisk>, name: &'static str, priority: i16) {
-        self.swap_to(disk.device(), name, priority);
+        self.swap_to(disk.device(), name, priority, BRISK);
     }
 
-    fn swap_to(&self, device: Arc<dyn BlockDevice>, name: &'static str, priority: i16) {
+    fn swap_to(
+        &self,
+        device: Arc<dyn BlockDevice>,
+        name: &'static str,
+        priority: i16,
+        discards: Pace,
+    ) {
         if self.uvm.swap_devices().is_empty() {
             for _ in 0..WORKERS {
                 let worker = pageout_worker(self.uvm.clone());
                 self.executor.spawn(Class::Daemon, "page-out", worker);
             }
+            let worker = discard_worker(self.uvm.clone(), discards, |_, _| {});
+            self.executor.spawn(Class::Daemon, "discard", worker);
         }
         let uvm = self.uvm.clone();
         let result = self.run(async move { uvm.swapon(device, name, priority).await });

@@ -15,7 +15,7 @@ use std::panic::catch_unwind;
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::io::IO_SLOTS;
 use crate::map::{Limits, MapRequest, Placement};
-use crate::meter::Gauge;
+use crate::meter::{Counter, Gauge};
 use crate::prot::Prot;
 use crate::sim::drive::drive;
 use crate::sim::model::{Model, ModelPage};
@@ -146,6 +146,8 @@ pub struct Outcome {
     pub swapoffs: u64,
     /// Swap devices that could not be taken away.
     pub kept_swaps: u64,
+    /// Swap slots discarded.
+    pub discarded: u64,
     /// Reads from swap that failed.
     pub swap_errors: u64,
     /// Processes killed for memory.
@@ -193,7 +195,9 @@ pub fn run(run: &Run<'_>) -> Result<Outcome, String> {
         drive(&shared)?;
         shared.check()?;
         shared.world.check_quiet();
-        shared.note(|o| o.swap_errors = shared.swap_errors());
+        let discarded = shared.world.uvm.meter().get(Counter::Swdiscards);
+        let swap_errors = shared.swap_errors();
+        shared.note(|o| (o.swap_errors, o.discarded) = (swap_errors, discarded));
         let outcome = shared.done();
         drop(keep);
         finish(shared)?;

@@ -25,6 +25,7 @@ fn seeds(mode: Mode) {
                 sum.kept_swaps += outcome.kept_swaps;
                 sum.swap_errors += outcome.swap_errors;
                 sum.kills += outcome.kills;
+                sum.discarded += outcome.discarded;
             }
             Err(error) => panic!("{error}"),
         }
@@ -40,6 +41,7 @@ fn seeds(mode: Mode) {
     let refused = bad_disk || mode == Mode::Starved;
     assert_eq!(sum.kept_swaps > seeds / 16, refused, "{sum:?}");
     assert_eq!(sum.swap_errors > seeds, bad_disk, "{sum:?}");
+    assert_eq!(sum.discarded > seeds, mode != Mode::Normal, "{sum:?}");
     assert_eq!(sum.kills > seeds / 32, mode == Mode::Starved, "{sum:?}");
 }
 

@@ -309,6 +309,7 @@ impl Shared {
             || self.disks.iter().any(|disk| disk.pending() > 0)
             || self.swaps.iter().any(|swap| swap.disk.pending() > 0)
             || self.world.uvm.is_paging()
+            || self.world.uvm.swap().is_discarding()
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

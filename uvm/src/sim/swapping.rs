@@ -2,14 +2,15 @@
 //!
 //! Whether a device is in use is known at any time, and so what each of these must answer. What a device held when it was taken away is
 //! lost at once, and no request may reach it from then on: a page that was forgotten there shows. A slot whose page could not be read must
-//! not be written again, and only the page that has it may answer so: see [`SwapDisk::lost`].
+//! not be written again, and only the page that has it may answer so: see [`SwapDisk::lost`]. What is discarded is lost as well: a page
+//! that was still there shows.
 
 use alloc::sync::Arc;
+use core::time::Duration;
 use std::sync::Mutex;
 
-use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE};
-use crate::io::BlockDevice;
+use crate::io::{BlockDevice, Discards};
 use crate::map::VmSpace;
 use crate::sim::World;
 use crate::sim::disk::{self, SimDisk};
@@ -18,9 +19,17 @@ use crate::sim::plan::Plan;
 use crate::sim::random::Random;
 use crate::sim::run::Mode;
 use crate::swap::{SwapError, SwapSlot};
+use crate::{Pace, Uvm};
 
 /// Most devices of a run.
 pub(super) const SWAPS: usize = 2;
+/// Nothing that could be discarded waits for more, or for a quiet moment.
+const HASTY: Pace = Pace {
+    enough: 1,
+    others: usize::MAX,
+    pause: Duration::from_micros(5),
+    quiet: Duration::from_micros(5),
+};
 const NAMES: [&str; SWAPS] = ["swap", "other"];
 
 /// What is being done with a device.
@@ -61,8 +70,10 @@ impl SwapDisk {
                 Mode::Normal | Mode::Torture => pages,
             };
             let disk = SimDisk::swap(&world.uvm, pages, disk::Mode::AtOnce);
+            let most = random.pick(&[32, 64, 256]) * PAGE_SIZE as u64;
+            disk.set_discards(Discards::Useful(most));
             let device = disk.device();
-            world.swap_to(device.clone(), name, priority);
+            world.swap_to(device.clone(), name, priority, HASTY);
             let mut failing = 0;
             if mode == Mode::Faulty {
                 failing = random.pick(&[0, 0, 10, 40]);
@@ -188,7 +199,10 @@ impl Lwp {
         let uvm = &self.shared.world.uvm;
         if before != State::Off {
             match (before, uvm.set_swap_priority(swap.name, priority)) {
-                (State::On(_), Ok(())) => swap.set(State::On(priority)),
+                (State::On(_), Ok(())) => {
+                    swap.set(State::On(priority));
+                    self.discards(swap, priority);
+                }
                 (State::Leaving, Err(SwapError::Busy)) => {}
                 (_, result) => self.fail(format_args!(
                     "priority of {}, {before:?}: {result:?}",
@@ -214,6 +228,18 @@ impl Lwp {
             swap.disk.close();
         }
         self.compare_swap(swap);
+    }
+
+    /// Has what is free on a device discarded from now on, or not.
+    fn discards(&self, swap: &SwapDisk, chance: i16) {
+        let uvm = &self.shared.world.uvm;
+        let result = match chance {
+            0 => uvm.stop_discards(swap.name),
+            _ => uvm.start_discards(swap.name),
+        };
+        if result.is_err() {
+            self.fail(format_args!("discards of {}: {result:?}", swap.name));
+        }
     }
 
     /// A device is listed if it is in use.

@@ -13,7 +13,7 @@
 //!
 //! # In and out
 //! `pagein` reads clusters of slots for faults; [`pageout`] writes what the pagedaemon has chosen, by worker tasks; `off` takes a device
-//! away; [`raw`] has slots that are no page's, to measure what a device can do. A page in transfer is BUSY, and the transfer has a
+//! away; [`discard`] tells devices what holds nothing any more; [`raw`] has slots that are no page's, to measure what a device can do. A page in transfer is BUSY, and the transfer has a
 //! counted reference to its owner: so nothing frees a frame, or gives a slot to someone else, under it (row 17), whatever is unmapped
 //! meanwhile.
 //!
@@ -21,6 +21,7 @@
 //! A spin lock for each device, and one for their order: all last in the order of locks, never two at once. Which slot a page has is its
 //! owner's to know, under the owner's lock.
 
+pub mod discard;
 pub(crate) mod header;
 mod off;
 pub(crate) mod owner;
@@ -38,10 +39,12 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use arrayvec::{ArrayString, ArrayVec};
 use executor::sync::Mutex;
 
+pub use discard::Discarding;
 pub use header::BadHeader;
 pub(crate) use owner::Owner;
 pub(crate) use pagein::SwapIn;
 
+use self::discard::Discarder;
 use self::header::Header;
 use self::pageout::Pageout;
 use self::slots::{SlotMap, Words};
@@ -83,6 +86,9 @@ pub enum SwapError {
     /// Its name is longer than [`MAX_NAME`].
     #[error("name too long")]
     NameTooLong,
+    /// It cannot discard.
+    #[error("device cannot discard")]
+    NoDiscard,
     /// It cannot be written.
     #[error("device is read-only")]
     ReadOnly,
@@ -184,6 +190,8 @@ pub struct SwapDevice {
     /// Pages that could not be written, or not read, or that the signature calls bad; those in use, whose contents may yet be read, are not
     /// among them.
     pub bad: usize,
+    /// Whether it hears what holds nothing any more.
+    pub discarding: Discarding,
 }
 
 struct Device {
@@ -191,6 +199,8 @@ struct Device {
     what: SwapDevice,
     map: SlotMap,
     state: State,
+    /// Most slots of one discard.
+    discard_most: usize,
 }
 
 /// Whether a device takes new pages.
@@ -228,6 +238,7 @@ pub(crate) struct Swap {
     /// Held by who adds a device, from the look whether it is there to the end: else two could add the same.
     adding: Mutex<()>,
     pub(crate) out: Pageout,
+    discarder: Discarder,
 }
 
 impl Swap {
@@ -238,6 +249,7 @@ impl Swap {
             room: AtomicUsize::new(0),
             adding: Mutex::new("swapon", ()),
             out: Pageout::new(managed),
+            discarder: Discarder::new(),
         }
     }
 
@@ -286,9 +298,9 @@ impl Swap {
     fn free_all(&self, uvm: &Uvm, slots: impl Iterator<Item = SwapSlot>) {
         let mut slots = slots.peekable();
         while let Some(number) = slots.peek().map(|slot| slot.device()) {
-            let mut device = self.devices[number].lock();
+            let mut guard = self.devices[number].lock();
             let here = core::iter::from_fn(|| slots.next_if(|slot| slot.device() == number));
-            let Some(device) = device.as_mut() else {
+            let Some(device) = guard.as_mut() else {
                 debug_assert!(false, "slots of no device");
                 here.for_each(drop);
                 continue;
@@ -299,7 +311,12 @@ impl Swap {
             if device.takes_pages() {
                 self.room.fetch_add(given, Relaxed);
             }
+            let stale = device.discardable() > 0;
+            drop(guard);
             uvm.meter().lower(Gauge::Swpginuse, (given + bad) as u64);
+            if stale {
+                self.discarder.wake();
+            }
         }
     }
 
@@ -333,10 +350,19 @@ impl Swap {
 
     /// The same, as the devices have it. For `check`.
     pub(crate) fn room(&self) -> usize {
+        self.free_on(Device::takes_pages)
+    }
+
+    /// Free slots of all devices. For `check`.
+    pub(crate) fn free_slots(&self) -> usize {
+        self.free_on(|_| true)
+    }
+
+    fn free_on(&self, which: impl Fn(&Device) -> bool) -> usize {
         let free = |device: &SpinLock<Option<Device>, LEAF>| {
             let device = device.lock();
-            let taking = device.as_ref().filter(|device| device.takes_pages());
-            taking.map_or(0, |device| device.map.free())
+            let counted = device.as_ref().filter(|device| which(device));
+            counted.map_or(0, |device| device.map.free())
         };
         self.devices.iter().map(free).sum()
     }
@@ -403,6 +429,7 @@ impl Uvm {
             bad += usize::from(map.take(page as usize));
         }
         let free = map.free();
+        let (discarding, discard_most) = Discarding::on(&*disk);
         let device = Device {
             disk,
             what: SwapDevice {
@@ -411,9 +438,11 @@ impl Uvm {
                 pages: free,
                 used: 0,
                 bad,
+                discarding,
             },
             map,
             state: State::InUse,
+            discard_most,
         };
         self.add_device(device)?;
         self.meter().raise(Gauge::Swpages, free as u64);

@@ -51,6 +51,7 @@ impl Uvm {
             drop(device);
             // What could not go anywhere may go now.
             self.wake_pagedaemon();
+            swap.discarder.wake();
             return Err(error);
         }
         let gone = device.take();
@@ -65,6 +66,8 @@ impl Uvm {
     }
 
     async fn empty_device(self: &Arc<Self>, number: usize) -> Result<(), SwapError> {
+        // None is begun any more.
+        self.swap().discard_ended(number).await;
         let _under_way = UnderWay::new(self);
         let mut idle = 0;
         while let Some(used) = self.swap().left_on(number)?

@@ -5,9 +5,15 @@
 //! Slots are given out in *runs*: a whole aligned cluster of [`CLUSTER`] slots if there is one, since clusters are what is written and
 //! read at once, else what is left in between. The search goes round (next fit), so that clusters written one after the other lie
 //! one after the other.
+//!
+//! What a slot held stays on the medium after the slot is free. A cluster that has been given out, in part at least, since its content was
+//! last discarded is *written*; written and wholly free it is *stale*. Stale clusters can be taken out for a discard, some in a row at a
+//! time. They count as free meanwhile, but no run is found there.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
+use crate::io::IoError;
 use crate::object::vnode::CLUSTER;
 use crate::pool::OutOfMemory;
 
@@ -15,6 +21,9 @@ use crate::pool::OutOfMemory;
 const WORD: usize = u64::BITS as usize;
 /// Words in a chunk: 2 KiB, since a heap block has to fit into a page.
 const CHUNK: usize = 256;
+
+/// Clusters in a word.
+const CLUSTERS: usize = WORD / CLUSTER;
 
 const _: () = assert!(CLUSTER == 16, "clusters are quarters of a word");
 
@@ -69,6 +78,10 @@ impl Words {
         clear
     }
 
+    fn has(&self, bit: usize) -> bool {
+        self.get(bit / WORD) >> (bit % WORD) & 1 != 0
+    }
+
     fn put(&mut self, bit: usize, on: bool) {
         let word = self.get(bit / WORD);
         let mask = 1 << (bit % WORD);
@@ -101,10 +114,28 @@ pub(super) struct SlotMap {
     with_any: Words,
     /// Bit by slot: what it holds could not be read. Nothing is written there any more.
     doubted: Words,
+    /// Bit by cluster: some of it has been given out since it was last discarded.
+    written: Words,
+    /// Bit by cluster: the same, and all of it is free.
+    stale: Words,
+    /// How many of those there are.
+    stale_count: usize,
+    /// The slots that are being discarded, whole clusters: counted as free, and not marked so.
+    discarding: Range<usize>,
     /// The slot to begin the next search at.
     next: usize,
     slots: usize,
     count: usize,
+}
+
+/// Bit by cluster of a word of `free`: all of it is.
+const fn whole_clusters(free: u64) -> u64 {
+    // What is left of each cluster is its lowest bit: set if all of its bits are.
+    let mut all = free & free >> 1;
+    all &= all >> 2;
+    all &= all >> 4;
+    all &= all >> 8;
+    all & 1 | all >> 15 & 2 | all >> 30 & 4 | all >> 45 & 8
 }
 
 impl SlotMap {
@@ -116,6 +147,10 @@ impl SlotMap {
             with_cluster: Words::zeroes(words.div_ceil(WORD))?,
             with_any: Words::zeroes(words.div_ceil(WORD))?,
             doubted: Words::zeroes(words)?,
+            written: Words::for_slots(words * CLUSTERS)?,
+            stale: Words::for_slots(words * CLUSTERS)?,
+            stale_count: 0,
+            discarding: 0..0,
             next: 0,
             slots,
             count: 0,
@@ -135,9 +170,27 @@ impl SlotMap {
         self.slots
     }
 
-    /// Free slots.
+    /// Free slots, those that are being discarded among them.
     pub(super) fn free(&self) -> usize {
         self.count
+    }
+
+    /// The slots that are being discarded.
+    pub(super) fn discarding(&self) -> Range<usize> {
+        self.discarding.clone()
+    }
+
+    /// Clusters that could be discarded: all stale ones, unless even one would be too much of what is free.
+    pub(super) fn discardable(&self) -> usize {
+        match self.most_discarded() {
+            0 => 0,
+            _ => self.stale_count,
+        }
+    }
+
+    /// Most clusters that may be out for a discard at once: a quarter of what is free, so that there are others for quite a while.
+    fn most_discarded(&self) -> usize {
+        self.count / 4 / CLUSTER
     }
 
     pub(super) fn is_free(&self, slot: usize) -> bool {
@@ -151,9 +204,18 @@ impl SlotMap {
 
     fn sum_up(&mut self, word: usize) {
         let free = self.free.get(word);
-        let cluster = (0..WORD / CLUSTER).any(|i| free >> (i * CLUSTER) & 0xffff == 0xffff);
-        self.with_cluster.put(word, cluster);
+        let whole = whole_clusters(free);
+        self.with_cluster.put(word, whole != 0);
         self.with_any.put(word, free != 0);
+        let (at, shift) = (word * CLUSTERS / WORD, word * CLUSTERS % WORD);
+        let stale = whole & self.written.get(at) >> shift;
+        let all = self.stale.get(at);
+        let before = all >> shift & 0xf;
+        if stale != before {
+            self.stale.set(at, all ^ (before ^ stale) << shift);
+            self.stale_count -= before.count_ones() as usize;
+            self.stale_count += stale.count_ones() as usize;
+        }
     }
 
     /// Takes one slot, if it is free.
@@ -180,6 +242,10 @@ impl SlotMap {
                 (given, bad) = (given + g, bad + b);
                 (word, bits) = (slot / WORD, 0);
             }
+            debug_assert!(
+                !self.discarding.contains(&slot),
+                "slot {slot} is being discarded"
+            );
             debug_assert!(bits >> (slot % WORD) & 1 == 0, "slot {slot} given twice");
             bits |= 1 << (slot % WORD);
         }
@@ -208,9 +274,44 @@ impl SlotMap {
             self.free.put(slot, false);
         }
         self.count -= len;
+        for cluster in start / CLUSTER..(start + len).div_ceil(CLUSTER) {
+            self.written.put(cluster, true);
+        }
         self.sum_up(start / WORD);
         self.next = (start + len) % self.slots;
         Some((start, len))
+    }
+
+    /// Takes stale clusters in a row, of at most `most` slots, out for a discard: the slots. `None`: there is nothing to discard, that would
+    /// be too much, or something is being discarded.
+    pub(super) fn begin_discard(&mut self, most: usize) -> Option<Range<usize>> {
+        let most = self.most_discarded().min(most / CLUSTER);
+        if most == 0 || !self.discarding.is_empty() {
+            return None;
+        }
+        let first = self.stale.find_round(0)?;
+        let mut end = first;
+        while end < first + most && self.stale.has(end) {
+            let (word, shift) = (end / CLUSTERS, end % CLUSTERS * CLUSTER);
+            self.free
+                .set(word, self.free.get(word) & !(0xffff << shift));
+            self.sum_up(word);
+            end += 1;
+        }
+        self.discarding = first * CLUSTER..end * CLUSTER;
+        Some(self.discarding())
+    }
+
+    /// The discard has ended: its slots can be found again. How many it has discarded; none, if it failed, and so they stay written.
+    pub(super) fn end_discard(&mut self, result: Result<(), IoError>) -> usize {
+        let slots = core::mem::take(&mut self.discarding);
+        for cluster in slots.start / CLUSTER..slots.end / CLUSTER {
+            let (word, shift) = (cluster / CLUSTERS, cluster % CLUSTERS * CLUSTER);
+            self.written.put(cluster, result.is_err());
+            self.free.set(word, self.free.get(word) | 0xffff << shift);
+            self.sum_up(word);
+        }
+        if result.is_ok() { slots.len() } else { 0 }
     }
 
     /// The first whole cluster that is free, or what goes on where the last run ended.
@@ -222,7 +323,7 @@ impl SlotMap {
         }
         let clusters = |word: usize, from: usize| {
             let free = self.free.get(word);
-            (from..WORD / CLUSTER).find(|i| free >> (i * CLUSTER) & 0xffff == 0xffff)
+            (from..CLUSTERS).find(|i| free >> (i * CLUSTER) & 0xffff == 0xffff)
         };
         let word = self.next / WORD;
         let here = clusters(word, self.next % WORD / CLUSTER).map(|i| (word, i));
@@ -305,6 +406,80 @@ mod tests {
                     }
                 }
                 assert_eq!(map.free(), slots - 1 - taken.len());
+            }
+        }
+    }
+
+    #[test]
+    fn whole_clusters_are_found_in_a_word() {
+        for (free, whole) in [
+            (0, 0),
+            (u64::MAX, 0xf),
+            (0xffff, 1),
+            (0xffff << 48, 8),
+            (0xffff << 1, 0),
+            (0xffff_0000_ffff_0000, 0b1010),
+            (!(1 << 20), 0b1101),
+        ] {
+            assert_eq!(whole_clusters(free), whole, "{free:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_discarded_was_written_is_free_and_is_not_found() {
+        for seed in 0..20 {
+            let mut random = Random::new(seed);
+            let slots = 20 + random.below(1_000) as usize;
+            let mut map = SlotMap::new(slots).unwrap();
+            let (mut taken, mut written, mut away) = (BTreeSet::new(), BTreeSet::new(), 0..0);
+            for _ in 0..2_000 {
+                match random.below(10) {
+                    0..4 => {
+                        let run = map.take_run(1 + random.below(16) as usize);
+                        let room = slots - 1 - taken.len() - away.len();
+                        assert_eq!(run.is_none(), room == 0);
+                        let (start, len) = run.unwrap_or((0, 0));
+                        for slot in start..start + len {
+                            assert!(taken.insert(slot) && !away.contains(&slot));
+                            written.insert(slot / CLUSTER);
+                        }
+                    }
+                    4..8 => {
+                        let at = random.below(slots as u64) as usize;
+                        let some: Vec<_> = taken.range(at..).take(30).copied().collect();
+                        some.iter().for_each(|slot| assert!(taken.remove(slot)));
+                        map.give(some);
+                    }
+                    8 => {
+                        let found = map.begin_discard(16 + random.below(100) as usize);
+                        if let Some(slots) = found {
+                            assert!(away.is_empty() && slots.len() <= 116);
+                            assert!(slots.len() * 4 <= map.free());
+                            assert!(slots.clone().all(|slot| !taken.contains(&slot)));
+                            let mut clusters = slots.start / CLUSTER..slots.end / CLUSTER;
+                            assert!(clusters.all(|cluster| written.contains(&cluster)));
+                            away = slots;
+                        }
+                    }
+                    _ => {
+                        let fails = random.percent(30);
+                        let result = if fails { Err(IoError::Device) } else { Ok(()) };
+                        let len = if fails { 0 } else { away.len() };
+                        assert_eq!(map.end_discard(result), len);
+                        if !fails {
+                            written.retain(|cluster| !away.contains(&(cluster * CLUSTER)));
+                        }
+                        away = 0..0;
+                    }
+                }
+                assert_eq!(map.free(), slots - 1 - taken.len());
+                let stale = written.iter().filter(|&&cluster| {
+                    let slots = cluster * CLUSTER..(cluster + 1) * CLUSTER;
+                    let is_free = |slot| slot != 0 && !taken.contains(&slot);
+                    let whole = slots.end <= map.len() && slots.clone().all(is_free);
+                    whole && !away.contains(&slots.start)
+                });
+                assert_eq!(map.stale_count, stale.count());
             }
         }
     }

@@ -17,10 +17,10 @@ use crate::prot::Prot;
 use crate::sim::disk::{Mode, SimDisk};
 use crate::sim::{Program, World};
 
-const AT: u64 = 0x1000_0000;
-const PAGE: u64 = PAGE_SIZE as u64;
+pub(super) const AT: u64 = 0x1000_0000;
+pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 
-fn range(from: u64, pages: usize) -> VaRange {
+pub(super) fn range(from: u64, pages: usize) -> VaRange {
     VaRange::of_pages(VirtAddr::new(AT + from * PAGE), pages)
 }
 
@@ -63,16 +63,16 @@ fn world(frames: usize, swap: u32, mode: Mode, pages: usize) -> (World, Arc<SimD
     (world, disk, program)
 }
 
-fn count(world: &World, counter: Counter) -> u64 {
+pub(super) fn count(world: &World, counter: Counter) -> u64 {
     world.uvm.meter().get(counter)
 }
 
-fn gauge(world: &World, gauge: Gauge) -> u64 {
+pub(super) fn gauge(world: &World, gauge: Gauge) -> u64 {
     world.uvm.meter().gauge(gauge)
 }
 
 /// Stores another byte in each of `pages` pages.
-async fn fill(program: &Program, pages: u64) {
+pub(super) async fn fill(program: &Program, pages: u64) {
     for page in 0..pages {
         program
             .store(AT + page * PAGE, page as u8 ^ 0x5a)
@@ -82,14 +82,14 @@ async fn fill(program: &Program, pages: u64) {
 }
 
 /// Finds what [`fill`] has stored.
-async fn verify(program: &Program, pages: u64) {
+pub(super) async fn verify(program: &Program, pages: u64) {
     for page in 0..pages {
         let byte = program.load(AT + page * PAGE).await;
         assert_eq!(byte, Ok(page as u8 ^ 0x5a), "page {page}");
     }
 }
 
-fn end(world: World, program: Program) {
+pub(super) fn end(world: World, program: Program) {
     world.driver.run_until_stalled();
     let space = program.space().clone();
     world.run(async move {

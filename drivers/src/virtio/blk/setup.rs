@@ -199,6 +199,7 @@ fn read_features(transport: &dyn Transport, taken: u64) -> Option<Features> {
         max_segments: MAX_SEGMENTS.min(max_segments as usize),
         max_segment_bytes,
         max_discard_sectors: field(blk_feature::DISCARD, config::MAX_DISCARD_SECTORS).unwrap_or(0),
+        discard_gains: true,
         max_write_zeroes_sectors: field(
             blk_feature::WRITE_ZEROES,
             config::MAX_WRITE_ZEROES_SECTORS,
