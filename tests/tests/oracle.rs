@@ -30,6 +30,8 @@ programs! {
     fpu [];
     signals [];
     spin ["1000000"];
+    waits [];
+    groups [];
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl World {
                 env: &[b"A=1"],
                 cwd,
                 files: &[],
+                front: None,
             };
             processes.spawn(program).await
         })

@@ -70,7 +70,7 @@ pub async fn run(shell: &Context, words: Vec<String>) -> Result<Said, String> {
     let name = words.join(" ");
     let wrong = |what: &str| format!("{name}: {what}");
     let (reader, writer) = OpenFile::pipe(OpenFlags::empty());
-    let child = processes::start(shell, words, Some(writer))
+    let child = processes::start(shell, words, Some(writer), None)
         .await
         .map_err(|error| wrong(&format!("{error}")))?;
     let group = Group {
