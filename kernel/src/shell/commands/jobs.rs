@@ -132,8 +132,8 @@ async fn fg(shell: Context, args: Vec<String>) -> Status {
         Ok(found) => found,
         Err(status) => return status,
     };
-    shell.say(format_args!("{}", job.title()));
     let front = shell.bring_to_front(&job, group);
+    shell.say(format_args!("{}", job.title()));
     job.enter_front();
     resume(&shell, group);
     let state = job.until(|state| match state {
