@@ -66,6 +66,7 @@ impl Screen {
                 self.line.clear();
                 self.column = 0;
             }
+            '\t' => self.column = (self.column / 8 + 1) * 8,
             '\x08' => self.column = self.column.saturating_sub(1),
             character if character.is_control() => {}
             character => {

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use launcher::packages::BUSYBOX;
-use tests::Auvm;
+use tests::oracle::programs;
 use tests::session::{PROMPT, Session};
+use tests::{Auvm, pty};
 
 /// What busybox's shell prints when it waits for a line.
 const SH_PROMPT: &str = "/ # ";
@@ -213,4 +214,52 @@ fn scripts_do_what_they_do_on_linux() {
         .exec(&format!("run /bin/busybox sh -c \"{line}\""))
         .success();
     assert_eq!(auvm, linux);
+}
+
+/// What `terminal` is typed, by the question that it asks.
+const ANSWERS: &[(&str, &str)] = &[
+    ("three?", "abc"),
+    ("two of three?", "xyz"),
+    ("a gap?", "pq"),
+    ("one in time?", "\x03"),
+    ("edited?", "ab\x7f\x7f\x7fcd\tx\x7f\x7fe\r"),
+    ("word?", "one two-three\x17\x17four\r"),
+    ("killed?", "gone\x15kept\x02\r"),
+    ("literal?", "\x16\x03\x16\x04end\r"),
+    ("nothing?", "\x04"),
+    ("part?", "part\x04"),
+    ("unseen?", "secret\x7f\x7f\r"),
+    ("ended otherwise?", "one;two\r"),
+];
+
+/// A program that uses its terminal in every way does so on Linux too, before a pseudo-terminal there.
+#[test]
+fn a_terminal_is_what_it_is_on_linux() {
+    let program = programs()
+        .iter()
+        .find(|program| program.name == "terminal")
+        .expect("it was built");
+    // A shell with job control starts it, as auvm's own does.
+    let line = format!("set -m; {}; true", program.host.display());
+    let words = [BUSYBOX, "setsid", "-c", BUSYBOX, "sh", "-c", &line];
+    let linux = pty::run(&words, ANSWERS);
+    let mut auvm = Auvm::new().session();
+    let before = auvm.screen().done().len() + 1;
+    auvm.keys(&format!("run {}\r", program.guest()));
+    for (question, answer) in ANSWERS {
+        auvm.wait_until(question, |screen| {
+            let mut shown = screen.done().iter().skip(before);
+            shown.any(|line| line == question)
+        });
+        auvm.keys(answer);
+    }
+    auvm.wait_until("its end", |screen| screen.line() == PROMPT);
+    // What was erased at the end of a line may have left blanks.
+    let tidy = |lines: &[String]| -> Vec<String> {
+        lines
+            .iter()
+            .map(|line| line.trim_end().to_owned())
+            .collect()
+    };
+    assert_eq!(tidy(&auvm.screen().done()[before..]), tidy(&linux));
 }
