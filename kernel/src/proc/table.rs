@@ -3,7 +3,7 @@
 //! Plain data under one short lock (the owner is [`super::Processes`]): a kinship change touches several
 //! processes at once, and one lock makes it one step. Nothing here waits; waiting is [`super::wait`]'s.
 //! Kinship is kept as numbers, so the table holds the only links between processes. Groups, sessions and the
-//! terminals that control them are in [`session`], what a wait is told in [`news`].
+//! terminals that control them are in [`session`], what a wait is told in `news`.
 
 mod news;
 pub mod session;

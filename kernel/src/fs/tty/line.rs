@@ -5,10 +5,13 @@
 //!            `-- whole: readable now --'  `- canonical mode: editable, not readable
 //! ```
 
-use super::termios::{InputFlags, LocalFlags, OutputFlags, Termios, index};
+mod echo;
+
+pub(super) use echo::Echo;
+
+use super::termios::{InputFlags, LocalFlags, Termios, index};
 use crate::fs::io::IoSink;
 use alloc::collections::VecDeque;
-use arrayvec::ArrayVec;
 
 /// Bytes typed ahead that are kept; more are refused with a bell.
 pub const QUEUE: usize = 2048;
@@ -46,22 +49,6 @@ pub(super) enum Event {
     Flow(Flow),
     /// It shows the line once more.
     Reprint,
-}
-
-/// What a key shows: first some columns are taken off the screen, then some text is put on it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Echo {
-    /// Columns to erase.
-    pub(super) columns: usize,
-    /// Text to show.
-    pub(super) text: ArrayVec<u8, 4>,
-}
-
-impl Echo {
-    fn put(&mut self, text: &[u8]) {
-        // No key shows more than `^U\r\n`.
-        self.text.extend(text.iter().copied());
-    }
 }
 
 /// What a read came to.
@@ -115,8 +102,6 @@ pub(super) struct LineDiscipline {
     start: usize,
 }
 
-/// Bytes between two stops of the tabulator.
-const TAB: usize = 8;
 /// Nanoseconds of a unit of `VTIME`.
 const TENTH: u64 = 100_000_000;
 
@@ -312,72 +297,6 @@ impl LineDiscipline {
         }
     }
 
-    /// What is being typed.
-    fn typed(&self) -> impl Iterator<Item = u8> {
-        self.queue
-            .range(self.whole.min(self.queue.len())..)
-            .copied()
-    }
-
-    /// What the byte number `at` of the line that is being typed showed; `None` behind its end.
-    pub(super) fn typed_echo(&mut self, at: usize) -> Option<Echo> {
-        let byte = self.typed().nth(at)?;
-        let mut echo = Echo::default();
-        self.show(byte, &mut echo);
-        if at == 0 {
-            self.start = self.column;
-        }
-        self.shown(&echo.text);
-        Some(echo)
-    }
-
-    /// The column after an echoed byte.
-    fn after(&self, column: usize, byte: u8) -> usize {
-        let caret = self.termios.local().contains(LocalFlags::ECHOCTL);
-        match byte {
-            b'\t' => column - column % TAB + TAB,
-            _ if is_control(byte) => column + if caret { 2 } else { 0 },
-            // Of a character of several bytes, the first counts.
-            0x80..0xc0 => column,
-            _ => column + 1,
-        }
-    }
-
-    /// Follows the cursor over bytes that were put on the screen.
-    pub(super) fn shown(&mut self, text: &[u8]) {
-        for &byte in text {
-            self.column = match byte {
-                b'\r' | b'\n' => 0,
-                b'\t' => self.column - self.column % TAB + TAB,
-                0x08 => self.column.saturating_sub(1),
-                ..0x20 | 0x7f | 0x80..0xc0 => self.column,
-                _ => self.column + 1,
-            };
-        }
-    }
-
-    fn show(&self, byte: u8, echo: &mut Echo) {
-        let local = self.termios.local();
-        match byte {
-            b'\n' if local.intersects(LocalFlags::ECHO | LocalFlags::ECHONL) => {
-                self.show_newline(echo);
-            }
-            _ if !local.contains(LocalFlags::ECHO) => {}
-            _ if is_control(byte) && local.contains(LocalFlags::ECHOCTL) => {
-                echo.put(&[b'^', byte ^ 0x40]);
-            }
-            _ => echo.put(&[byte]),
-        }
-    }
-
-    fn show_newline(&self, echo: &mut Echo) {
-        let turns = OutputFlags::OPOST | OutputFlags::ONLCR;
-        match self.termios.output().contains(turns) {
-            true => echo.put(b"\r\n"),
-            false => echo.put(b"\n"),
-        }
-    }
-
     fn is(&self, byte: u8, character: usize) -> bool {
         let special = self.termios.characters[character];
         special != 0 && special == byte
@@ -478,10 +397,6 @@ impl LineDiscipline {
             false => ReadOutcome::Done(total),
         }
     }
-}
-
-fn is_control(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\t' && byte != b'\n') || byte == 0x7f
 }
 
 #[cfg(test)]
