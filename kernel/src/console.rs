@@ -1,7 +1,7 @@
 //! The console: every screen shows what is printed, every keyboard types into one terminal.
 //!
 //! It owns the list of output devices and the [`Tty`] between them and their readers, and says whom Ctrl-C concerns: the process
-//! group in the foreground, or the shell's own command. It does not own the devices' input: a task per keyboard calls
+//! group in front, or the shell's own command where that is the shell's. It does not own the devices' input: a task per keyboard calls
 //! [`Tty::input`].
 //!
 //! **How it synchronises.** The list of screens is fixed at boot. Printing takes one spin lock, so that lines of two tasks do not mix
@@ -10,13 +10,15 @@
 use crate::fs::FsError;
 use crate::fs::io::{Uninterruptible, VecSink};
 use crate::fs::pipe::Wait;
-use crate::fs::tty::{self, Signal, Termios, Tty, Typed};
+use crate::fs::tty::{self, Flow, Signal, Termios, Tty, Typed};
+use crate::proc::Pid;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use async_trait::async_trait;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use executor::Executor;
 use executor::sync::{SpinLock, WaitQueue};
 
 /// A device that shows bytes.
@@ -34,6 +36,9 @@ pub enum Audience {
     /// the file.
     Script,
 }
+
+/// The process group of the shell, and the session of all that it starts: the kernel's own process's.
+const SHELL: u32 = Pid::INIT.0;
 
 /// All screens as one device.
 struct Screens(SpinLock<Vec<Arc<dyn Screen>>>);
@@ -82,9 +87,13 @@ impl fmt::Debug for Console {
 
 impl Console {
     /// A console on `screens`.
-    pub fn new(screens: Vec<Arc<dyn Screen>>, audience: Audience) -> Arc<Self> {
+    pub fn new(
+        screens: Vec<Arc<dyn Screen>>,
+        audience: Audience,
+        executor: &Arc<Executor>,
+    ) -> Arc<Self> {
         let screens = Arc::new(Screens(SpinLock::new(screens)));
-        let tty = Tty::new(screens.clone());
+        let tty = Tty::new(screens.clone(), executor.clone());
         if audience == Audience::Script {
             tty.end_input();
         }
@@ -109,19 +118,39 @@ impl Console {
         self.audience == Audience::Person
     }
 
-    /// Sends special characters to `signal_group`, called with the process group in the foreground, or, while there is none, to
+    /// Gives the terminal back to the shell, from programs that may have left it without echo, or held back.
+    pub fn take_back(&self) {
+        self.tty.take_back(SHELL, SHELL);
+        self.tty.set_termios(Termios::cooked(), Typed::Keep);
+        self.tty.flow(Flow::Start);
+    }
+
+    /// Gives the terminal back to the shell if `group` is in front.
+    pub fn take_back_from(&self, group: Pid) {
+        self.tty.hand_over(group.0, SHELL);
+    }
+
+    /// Puts a process group in front.
+    pub fn put_in_front(&self, group: Pid) {
+        self.tty.take_back(SHELL, group.0);
+    }
+
+    /// Sends special characters to `signal_group`, called with the process group in front, or, while that is the shell's, to
     /// [`interrupted`](Self::interrupted).
     pub fn route_signals(&self, signal_group: impl Fn(u32, Signal) + Send + Sync + 'static) {
         let interrupts = self.interrupts.clone();
         // Weak, because the terminal owns its handler.
         let tty = Arc::downgrade(&self.tty);
         self.tty.set_signal_handler(Some(Arc::new(move |signal| {
-            match tty.upgrade().map_or(0, |tty| tty.foreground()) {
-                0 => {
+            let front = tty.upgrade().map_or(0, |tty| tty.owner().foreground);
+            match (front, signal) {
+                (0 | SHELL, Signal::Interrupt | Signal::Quit) => {
                     interrupts.count.fetch_add(1, Ordering::Release);
                     interrupts.waiters.wake_all();
                 }
-                group => signal_group(group, signal),
+                // The shell's own commands do not stop.
+                (0 | SHELL, Signal::Suspend | Signal::Window) => {}
+                (group, signal) => signal_group(group, signal),
             }
         })));
     }
@@ -149,7 +178,7 @@ impl Console {
     /// Switches the terminal to single keys until the guard is dropped.
     pub fn raw(&self) -> Raw<'_> {
         let before = self.tty.termios();
-        self.tty.set_termios(Termios::raw(), Typed::Keep);
+        self.tty.set_termios(Termios::keys(), Typed::Keep);
         Raw {
             tty: &self.tty,
             before,

@@ -7,6 +7,7 @@
 //! Failures are panics: this is test code, and each says what auvm printed and what its log ends with.
 
 pub mod oracle;
+pub mod pty;
 pub mod screen;
 pub mod session;
 mod slots;

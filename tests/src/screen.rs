@@ -8,6 +8,8 @@ pub struct Screen {
     line: Vec<char>,
     column: usize,
     escape: Option<String>,
+    /// All that was ever put on the screen, in that order, without what moved the cursor.
+    text: String,
     /// Bytes of a character that is not complete yet.
     partial: Vec<u8>,
 }
@@ -34,6 +36,12 @@ impl Screen {
         &self.done
     }
 
+    /// All that was ever put on the screen, in the order in which it came, newlines included: for programs that draw where they
+    /// like.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The line that the cursor is in.
     pub fn line(&self) -> String {
         self.line.iter().collect()
@@ -53,15 +61,18 @@ impl Screen {
             '\x1b' => self.escape = Some(String::new()),
             '\r' => self.column = 0,
             '\n' => {
+                self.text.push('\n');
                 self.done.push(self.line());
                 self.line.clear();
                 self.column = 0;
             }
+            '\t' => self.column = (self.column / 8 + 1) * 8,
             '\x08' => self.column = self.column.saturating_sub(1),
             character if character.is_control() => {}
             character => {
                 self.line.resize(self.line.len().max(self.column + 1), ' ');
                 self.line[self.column] = character;
+                self.text.push(character);
                 self.column += 1;
             }
         }
@@ -92,6 +103,7 @@ mod tests {
         screen.feed(b"\r> lx\x1b[K\r> l\x1b[K\r> ls\x1b[K\x1b[1D\r\nout\r\n\r> \x1b[K");
         assert_eq!(screen.done(), ["> ls", "out"]);
         assert_eq!(screen.line(), "> ");
+        assert_eq!(screen.text(), "> lx> l> lsout\n> ");
     }
 
     #[test]

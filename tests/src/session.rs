@@ -110,6 +110,28 @@ impl Session {
         self.wait_for(what, PATIENCE, looks);
     }
 
+    /// Types `keys` until the screen is as `looks` wants it, once a second: for keys that concern a program which the screen does
+    /// not show to be there yet.
+    ///
+    /// # Panics
+    /// It never happens.
+    pub fn press(&mut self, keys: &str, what: &str, looks: impl Fn(&Screen) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            self.keys(keys);
+            let again = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < again {
+                if looks(&self.screen) {
+                    return;
+                }
+                if let Ok(piece) = self.output.recv_timeout(Duration::from_millis(100)) {
+                    self.screen.feed(&piece);
+                }
+            }
+        }
+        self.fail(what);
+    }
+
     /// What is on the screen.
     pub fn screen(&self) -> &Screen {
         &self.screen

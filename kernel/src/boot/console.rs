@@ -76,7 +76,7 @@ impl Devices {
 
     /// One console of all devices, with a task for each that types into it.
     pub fn console(self, audience: Audience, executor: &Arc<Executor>) -> Arc<Console> {
-        let console = Console::new(self.screens, audience);
+        let console = Console::new(self.screens, audience, executor);
         // Where a person sits, a machine in which everything waits is not dead: there is Ctrl-C.
         let outside = || (audience == Audience::Person).then(|| executor.outside());
         if let Some(serial) = self.serial {

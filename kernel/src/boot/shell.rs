@@ -18,6 +18,7 @@ pub fn route_signals(system: &System) {
             tty::Signal::Interrupt => Signal::INT,
             tty::Signal::Quit => Signal::QUIT,
             tty::Signal::Suspend => Signal::TSTP,
+            tty::Signal::Window => Signal::WINCH,
         };
         processes.kill_group(Pid(group), SigInfo::from_kernel(signal));
     });

@@ -19,8 +19,10 @@ pub enum Device {
     Null,
     /// Reads zeroes, swallows everything.
     Zero,
-    /// The terminal.
+    /// A terminal.
     Tty(Arc<Tty>),
+    /// The terminal that controls whoever opens it.
+    OwnTty,
 }
 
 /// The file system of `/dev`.
@@ -52,7 +54,7 @@ const ROOT_INO: u64 = 1;
 const MAGIC: u64 = 0x0102_1994;
 
 impl DevFs {
-    /// `null`, `zero`, and the terminal as `console` and `tty`.
+    /// `null`, `zero`, the terminal as `console`, and `tty`, which is everybody's own.
     pub fn new(tty: Arc<Tty>) -> Arc<DevFs> {
         let number = |major, minor| DeviceNumber { major, minor };
         let node = |ino, name, number, permissions, device| {
@@ -68,9 +70,9 @@ impl DevFs {
             root: Arc::new_cyclic(|this| Directory {
                 this: this.clone(),
                 nodes: [
-                    node(2, b"console", CONSOLE, 0o600, Device::Tty(tty.clone())),
+                    node(2, b"console", CONSOLE, 0o600, Device::Tty(tty)),
                     node(3, b"null", number(1, 3), 0o666, Device::Null),
-                    node(4, b"tty", number(5, 0), 0o666, Device::Tty(tty)),
+                    node(4, b"tty", number(5, 0), 0o666, Device::OwnTty),
                     node(5, b"zero", number(1, 5), 0o666, Device::Zero),
                 ],
             }),

@@ -32,6 +32,8 @@ bitflags::bitflags! {
         const CREATE = 0o100;
         /// It must be missing.
         const EXCLUSIVE = 0o200;
+        /// Do not make it the controlling terminal (`O_NOCTTY`).
+        const NO_TERMINAL = 0o400;
         /// Cut it to nothing.
         const TRUNCATE = 0o1000;
         /// Every write goes to the end.
@@ -199,6 +201,21 @@ impl OpenFile {
         }
     }
 
+    /// Whether it is `/dev/tty`, which must yet become its opener's own terminal
+    /// ([`with_terminal`](Self::with_terminal)); until then it can be neither read nor written.
+    pub fn is_own_terminal(&self) -> bool {
+        matches!(self.target, Target::Device(_, Device::OwnTty))
+    }
+
+    /// The same, just opened, with `tty` as its device.
+    pub fn with_terminal(&self, tty: Arc<Tty>) -> Arc<OpenFile> {
+        let target = match self.location() {
+            Some(location) => Target::Device(location.clone(), Device::Tty(tty)),
+            None => Target::Terminal(tty),
+        };
+        OpenFile::new(target, self.flags())
+    }
+
     /// What `fstat` tells.
     pub fn attributes(&self) -> Attributes {
         if let Some(location) = self.location() {
@@ -260,6 +277,7 @@ impl OpenFile {
                 Ok(n)
             }
             Target::Directory(_) => Err(FsError::IsDirectory),
+            Target::Device(_, Device::OwnTty) => Err(FsError::NoDevice),
             Target::Device(_, Device::Null) => Ok(0),
             Target::Device(_, Device::Zero) => read_zeroes(sink).await,
             Target::Device(_, Device::Tty(tty)) | Target::Terminal(tty) => {
@@ -309,8 +327,9 @@ impl OpenFile {
                 Ok(len)
             }
             Target::Device(_, Device::Tty(tty)) | Target::Terminal(tty) => {
-                tty.write(cx, source).await
+                tty.write(cx, source, wait(flags)).await
             }
+            Target::Device(_, Device::OwnTty) => Err(FsError::NoDevice),
             Target::PipeWriter(pipe) => pipe.write(cx, source, wait(flags)).await,
             // No file of these kinds is ever opened for writing.
             Target::Regular(..) | Target::Directory(_) | Target::PipeReader(_) => {

@@ -4,11 +4,13 @@
 //! awaiting; where the program's stack is not resident, the page is faulted in and the frame built again,
 //! so no large frame is kept across an await.
 
+use super::Processes;
 use super::body::{Current, Restart};
 use super::machine;
 use super::process::Process;
 use super::sigframe::{self, AltStack, Context, Placement, RED_ZONE, UCONTEXT_LEN, fpu};
 use super::signal::{Action, DefaultAction, Detail, Disposition, SigInfo, SigSet, Signal};
+use super::stop::Over;
 use super::table::ExitStatus;
 use super::usermem::{self, BadAddress};
 use crate::syscall::INTERRUPTED;
@@ -27,9 +29,19 @@ const SS_DISABLE: u32 = sys::SS_DISABLE;
 pub(super) async fn pending(current: &mut Current) -> Option<ExitStatus> {
     loop {
         current.lwp().look();
-        let process = current.process().clone();
-        let Some((info, action)) = take(&process, current.lwp().mask()) else {
-            break;
+        let (system, process) = (current.system().clone(), current.process().clone());
+        if process.stop().is_on() {
+            stopped(&system, &process).await;
+            continue;
+        }
+        let (info, action) = match take(&system, &process, current.lwp().mask()) {
+            None => break,
+            Some(Taken::Signal(info, action)) => (info, action),
+            Some(Taken::Stop(parent, signal)) => {
+                let number = signal.number().into();
+                tell_parent(parent, &process, sys::CLD_STOPPED, number);
+                continue;
+            }
         };
         match action.disposition {
             Disposition::Ignore => {}
@@ -40,8 +52,8 @@ pub(super) async fn pending(current: &mut Current) -> Option<ExitStatus> {
             }
             Disposition::Default => match info.signal.default_action() {
                 DefaultAction::Terminate => return Some(ExitStatus::Killed(info.signal)),
-                DefaultAction::Stop => stop(current, info.signal).await,
-                DefaultAction::Ignore | DefaultAction::Continue => {}
+                // Nobody would make an orphaned group go on: it does not stop.
+                DefaultAction::Stop | DefaultAction::Ignore | DefaultAction::Continue => {}
             },
         }
     }
@@ -83,30 +95,48 @@ pub(super) async fn force(current: &mut Current, info: SigInfo) -> Option<ExitSt
     }
 }
 
-/// Takes the next signal. A stop begins under the same lock, so that a SIGCONT posted later ends it.
-fn take(process: &Process, mask: SigSet) -> Option<(SigInfo, Action)> {
-    let mut signals = process.signals().lock();
-    let (info, action) = signals.take(mask)?;
-    if action.disposition == Disposition::Default
-        && info.signal.default_action() == DefaultAction::Stop
-    {
-        process.set_stopped();
-    }
-    Some((info, action))
+/// What there is to do about a signal.
+enum Taken {
+    /// Answer it.
+    Signal(SigInfo, Action),
+    /// It has stopped the process, whose parent wants to know.
+    Stop(Option<Arc<Process>>, Signal),
 }
 
-async fn stop(current: &mut Current, signal: Signal) {
-    let (system, process) = (current.system().clone(), current.process().clone());
-    let parent = system.table().lock().stop(process.pid(), signal);
-    tell_parent(parent, &process, sys::CLD_STOPPED, signal.number().into());
-    process.until_continued().await;
-    let parent = system.table().lock().go_on(process.pid());
-    tell_parent(
-        parent,
-        &process,
-        sys::CLD_CONTINUED,
-        Signal::CONT.number().into(),
-    );
+/// Takes the next signal. A stop begins here: under the lock of the signals, so that a SIGCONT posted later ends
+/// it, and under the table's, so that a group that is being orphaned either does not stop or is found stopped.
+fn take(system: &Processes, process: &Process, mask: SigSet) -> Option<Taken> {
+    let pid = process.pid();
+    let mut table = None;
+    loop {
+        let mut signals = process.signals().lock();
+        // The table's lock comes first, and is taken only where a stop may come of it.
+        if table.is_none() && signals.pending().intersects(SigSet::STOPPING) {
+            drop(signals);
+            table = Some(system.table().lock());
+            continue;
+        }
+        let (info, action) = signals.take(mask)?;
+        let signal = info.signal;
+        let stops = action.disposition == Disposition::Default
+            && signal.default_action() == DefaultAction::Stop;
+        match &mut table {
+            Some(table) if stops && (signal == Signal::STOP || !table.is_orphaned(pid)) => {
+                process.stop().begin();
+                return Some(Taken::Stop(table.stop(pid, signal), signal));
+            }
+            _ => return Some(Taken::Signal(info, action)),
+        }
+    }
+}
+
+/// Waits in a stop until it is over. The first thread that goes on says so.
+async fn stopped(system: &Processes, process: &Process) {
+    if process.stop().until_over().await == Over::Continued {
+        let parent = system.table().lock().go_on(process.pid());
+        let number = Signal::CONT.number().into();
+        tell_parent(parent, process, sys::CLD_CONTINUED, number);
+    }
 }
 
 /// Tells a parent that its child stopped or goes on.

@@ -282,6 +282,7 @@ pub async fn exec(
     process.files().close_on_exec();
     process.signals().lock().exec();
     process.set_name(loaded.name);
+    system.table().lock().executed(process.pid());
     if let Some(old) = current.enter(loaded.space, loaded.entry, loaded.sp) {
         old.teardown().await;
     }

@@ -6,6 +6,7 @@
 
 use super::Processes;
 use super::body::Current;
+use super::job;
 use super::machine;
 use super::process::Process;
 use super::signal::{Detail, Disposition, SigInfo, Signal};
@@ -21,6 +22,7 @@ pub(super) async fn exit(current: Current, status: ExitStatus) {
     process.set_cwd(None);
     leave_space(current, &process).await;
     process.set_lwp(None);
+    job::leave_terminal(&system, &process);
     become_zombie(&system, &process, status);
 }
 
@@ -50,6 +52,7 @@ fn become_zombie(system: &Processes, process: &Process, status: ExitStatus) {
     if exit.orphaned_zombies {
         system.orphans.wake_all();
     }
+    job::tell_orphaned(system, &exit);
     let Some(parent) = exit.parent else { return };
     let action = parent.signals().lock().action(Signal::CHLD);
     let (code, number) = match status {
@@ -72,7 +75,7 @@ fn become_zombie(system: &Processes, process: &Process, status: ExitStatus) {
             system
                 .table()
                 .lock()
-                .collect(parent.pid(), which, Interest::default());
+                .collect(parent.pid(), which, Interest::END);
     }
     parent.children().wake_all();
 }

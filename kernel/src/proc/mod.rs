@@ -7,6 +7,7 @@
 //! | [`elf`], [`stack`], [`exec`] | from a file to a program's first instruction |
 //! | [`fork`], `exit`, [`wait`], [`spawn`] | birth, end, collection; programs started by the kernel itself |
 //! | [`signal`], [`deliver`], [`sigframe`], `fatal` | what signals mean; handlers; frames; faults as signals |
+//! | [`job`], [`stop`] | terminals and the groups before them; stopping |
 //! | [`usermem`], [`machine`] | the program's memory; the machine, or its double on the host |
 //! | [`limits`], [`chunks`], [`random`] | resource limits; long byte strings; random bytes |
 //!
@@ -25,6 +26,7 @@ pub mod exec;
 mod exit;
 mod fatal;
 pub mod fork;
+pub mod job;
 pub mod limits;
 pub mod lwp;
 pub mod machine;
@@ -35,6 +37,7 @@ pub mod sigframe;
 pub mod signal;
 pub mod spawn;
 pub mod stack;
+pub mod stop;
 pub mod table;
 mod uarea;
 pub mod usermem;

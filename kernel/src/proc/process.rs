@@ -8,7 +8,8 @@
 
 use super::limits::Limits;
 use super::lwp::Lwp;
-use super::signal::{Posted, SigInfo, SignalState};
+use super::signal::{Posted, SigInfo, Signal, SignalState};
+use super::stop::{Over, Stop};
 use super::table::Pid;
 use crate::fs::fd::FdTable;
 use crate::fs::mount::Location;
@@ -127,9 +128,7 @@ pub struct Process {
     children_usage: Usage,
     /// Woken when a child ends, stops or goes on.
     children: WaitQueue,
-    /// Woken by SIGCONT and SIGKILL while the process is stopped.
-    stopped: AtomicBool,
-    continued: WaitQueue,
+    stop: Stop,
 }
 
 impl fmt::Debug for Process {
@@ -168,8 +167,7 @@ impl Process {
             usage: Usage::default(),
             children_usage: Usage::default(),
             children: WaitQueue::new("child"),
-            stopped: AtomicBool::new(false),
-            continued: WaitQueue::new("SIGCONT"),
+            stop: Stop::new(),
         })
     }
 
@@ -298,30 +296,20 @@ impl Process {
         let Some(lwp) = lwp else { return };
         let posted = self.signals.lock().post(info, lwp.mask());
         if posted == Posted::Continue {
-            self.go_on();
+            self.stop.end(match info.signal {
+                Signal::KILL => Over::Killed,
+                _ => Over::Continued,
+            });
         }
         if posted != Posted::Ignored {
             lwp.notify();
         }
     }
 
-    /// Ends a stop.
-    fn go_on(&self) {
-        if self.stopped.swap(false, Relaxed) {
-            self.continued.wake_all();
-        }
-    }
-
-    /// Marks it stopped; [`until_continued`](Self::until_continued) then waits.
-    pub(super) fn set_stopped(&self) {
-        self.stopped.store(true, Relaxed);
-    }
-
-    /// Awaits SIGCONT or SIGKILL. For the process's own LWP.
-    pub(super) async fn until_continued(&self) {
-        self.continued
-            .wait_until(|| (!self.stopped.load(Relaxed)).then_some(()))
-            .await;
+    /// Whether it is stopped.
+    #[must_use]
+    pub fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     pub(super) fn set_lwp(&self, lwp: Option<Arc<Lwp>>) {

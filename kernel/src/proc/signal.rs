@@ -120,7 +120,8 @@ impl SigSet {
     pub const EMPTY: SigSet = SigSet(0);
     /// What no mask can hold back.
     pub const UNMASKABLE: SigSet = SigSet(1 << (sys::SIGKILL - 1) | 1 << (sys::SIGSTOP - 1));
-    const STOPPING: SigSet = SigSet(
+    /// What stops a process that has said nothing about it.
+    pub const STOPPING: SigSet = SigSet(
         1 << (sys::SIGSTOP - 1)
             | 1 << (sys::SIGTSTP - 1)
             | 1 << (sys::SIGTTIN - 1)
@@ -155,6 +156,12 @@ impl SigSet {
     #[must_use]
     pub const fn contains(self, signal: Signal) -> bool {
         self.0 & SigSet::only(signal).0 != 0
+    }
+
+    /// Whether the two have a signal in common.
+    #[must_use]
+    pub const fn intersects(self, other: SigSet) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// Whether it holds none.

@@ -9,12 +9,13 @@ use super::machine::LwpMachineState;
 use super::process::{Parts, Process};
 use super::signal::{SigSet, SignalState};
 use super::stack::{Strings, StringsError};
-use super::table::{Change, ExitStatus, Pid, TableError};
+use super::table::{Change, ExitStatus, Interest, Pid, TableError};
 use super::wait;
 use crate::fs::FsError;
 use crate::fs::fd::{Fd, FdTable, OnExec};
 use crate::fs::file::OpenFile;
 use crate::fs::mount::Location;
+use crate::fs::tty::Tty;
 use alloc::sync::Arc;
 use executor::Class;
 
@@ -30,6 +31,8 @@ pub struct Program<'a> {
     pub cwd: Location,
     /// Its files 0, 1, 2, ..: the console, usually.
     pub files: &'a [Arc<OpenFile>],
+    /// The terminal before which its group stands in front from its first instruction on.
+    pub front: Option<Arc<Tty>>,
 }
 
 /// Why a program was not started.
@@ -100,16 +103,23 @@ impl Child {
     /// Awaits its end. Dropping the wait drops the child's handle with it (see there).
     pub async fn wait(mut self) -> ExitStatus {
         loop {
-            match wait::for_init(&self.system, self.pid()).await {
-                Some(Change::Ended(status)) => {
-                    self.collected = true;
-                    return status;
-                }
-                Some(Change::Stopped(_) | Change::Continued) => {}
-                // Nobody else collects it.
-                None => return ExitStatus::Exited(0),
+            if let Change::Ended(status) = self.next(Interest::END).await {
+                return status;
             }
         }
+    }
+
+    /// Awaits that it ends, stops or goes on. Once it has ended, it always answers that it ended well.
+    pub async fn change(&mut self) -> Change {
+        self.next(Interest::ALL).await
+    }
+
+    async fn next(&mut self, interest: Interest) -> Change {
+        let change = wait::for_init(&self.system, self.pid(), interest).await;
+        // Nobody else collects it.
+        let change = change.unwrap_or(Change::Ended(ExitStatus::Exited(0)));
+        self.collected |= matches!(change, Change::Ended(_));
+        change
     }
 }
 
@@ -152,7 +162,7 @@ impl Processes {
             limits: Limits::default(),
         };
         let space = loaded.space.clone();
-        match self.start(loaded, parts) {
+        match self.start(loaded, parts, program.front) {
             Ok(process) => Ok(Child {
                 system: self.clone(),
                 process,
@@ -169,6 +179,7 @@ impl Processes {
         self: &Arc<Self>,
         loaded: exec::Loaded,
         parts: Parts,
+        front: Option<Arc<Tty>>,
     ) -> Result<Arc<Process>, SpawnError> {
         let uvm = self.uvm().clone();
         let room = uvm.heap_room().map_err(|_| SpawnError::OutOfMemory)?;
@@ -202,6 +213,10 @@ impl Processes {
             table.insert(process.clone(), Some(Pid::INIT), &room);
             // A child of init's that leads no group yet: this cannot be refused.
             let _ = table.set_group(Pid::INIT, pid, pid);
+            table.executed(pid);
+            if let Some(tty) = front {
+                tty.take_back(Pid::INIT.0, pid.0);
+            }
         }
         if self
             .executor()

@@ -2,10 +2,18 @@
 //!
 //! Plain data under one short lock (the owner is [`super::Processes`]): a kinship change touches several
 //! processes at once, and one lock makes it one step. Nothing here waits; waiting is [`super::wait`]'s.
-//! Kinship is kept as numbers, so the table holds the only links between processes.
+//! Kinship is kept as numbers, so the table holds the only links between processes. Groups, sessions and the
+//! terminals that control them are in [`session`], what a wait is told in `news`.
+
+mod news;
+pub mod session;
+
+pub use news::{Change, Interest, Taking, Which};
+pub use session::SetGroupError;
 
 use super::process::Process;
 use super::signal::Signal;
+use crate::fs::tty::Tty;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::fmt;
@@ -61,45 +69,6 @@ pub enum Life {
     Zombie(ExitStatus),
 }
 
-/// News of a child that `wait4` has not told yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum News {
-    None,
-    Stopped,
-    Continued,
-}
-
-/// What `wait4` tells of a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It ended, and is now gone.
-    Ended(ExitStatus),
-    /// It stopped.
-    Stopped(Signal),
-    /// It went on.
-    Continued,
-}
-
-/// Which children a wait is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// Any.
-    Any,
-    /// This one.
-    One(Pid),
-    /// Those of a process group.
-    Group(Pid),
-}
-
-/// Which changes of a child a wait is for, beyond its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Interest {
-    /// Children that stop (`WUNTRACED`).
-    pub stopped: bool,
-    /// Children that go on (`WCONTINUED`).
-    pub continued: bool,
-}
-
 /// Why kinship cannot be changed as asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
@@ -120,12 +89,18 @@ pub enum TableError {
 struct Entry {
     process: Arc<Process>,
     life: Life,
-    news: News,
+    news: news::News,
     /// A child of init that nobody in the kernel waits for: init's reaping task collects it.
     orphan: bool,
     parent: Pid,
     group: Pid,
     session: Pid,
+    /// The terminal that controls it.
+    terminal: Option<Arc<Tty>>,
+    /// It has run a program of its own since it was made.
+    executed: bool,
+    /// Its group was orphaned while a member was stopped: it is owed SIGHUP and SIGCONT.
+    hang_up: bool,
     first_child: Pid,
     next: Pid,
     previous: Pid,
@@ -151,6 +126,8 @@ pub struct Row {
 pub struct Table {
     entries: BTreeMap<Pid, Entry>,
     last: u32,
+    /// How many are stopped: mostly none, and then nobody looks for them.
+    stopped: usize,
 }
 
 impl Table {
@@ -160,6 +137,7 @@ impl Table {
         Table {
             entries: BTreeMap::new(),
             last: 0,
+            stopped: 0,
         }
     }
 
@@ -192,22 +170,25 @@ impl Table {
                 .any(|e| e.group == pid || e.session == pid)
     }
 
-    /// Enters a process as the child of `parent`, in its group and session; with no parent, as the leader
-    /// of its own. Its number comes from [`free_pid`](Table::free_pid).
+    /// Enters a process as the child of `parent`, in its group and session and before its terminal; with no
+    /// parent, as the leader of its own. Its number comes from [`free_pid`](Table::free_pid).
     pub fn insert(&mut self, process: Arc<Process>, parent: Option<Pid>, _room: &HeapRoom<'_>) {
         let pid = process.pid();
-        let (group, session) = match parent.and_then(|p| self.entries.get(&p)) {
-            Some(p) => (p.group, p.session),
-            None => (pid, pid),
+        let (group, session, terminal) = match parent.and_then(|p| self.entries.get(&p)) {
+            Some(p) => (p.group, p.session, p.terminal.clone()),
+            None => (pid, pid, None),
         };
         let entry = Entry {
             process,
             life: Life::Alive,
-            news: News::None,
+            news: news::News::None,
             orphan: false,
             parent: Pid::NONE,
             group,
             session,
+            terminal,
+            executed: false,
+            hang_up: false,
             first_child: Pid::NONE,
             next: Pid::NONE,
             previous: Pid::NONE,
@@ -267,152 +248,40 @@ impl Table {
         })
     }
 
-    /// Makes `pid` the leader of a new session and group (`setsid`).
-    ///
-    /// # Errors
-    /// [`TableError::NotPermitted`] if a group has that number already.
-    pub fn new_session(&mut self, pid: Pid) -> Result<(), TableError> {
-        if self.entries.values().any(|e| e.group == pid) {
-            return Err(TableError::NotPermitted);
-        }
-        let entry = self
-            .entries
-            .get_mut(&pid)
-            .ok_or(TableError::NoSuchProcess)?;
-        entry.group = pid;
-        entry.session = pid;
-        Ok(())
-    }
-
-    /// Moves `pid` (the caller or a child of it) into a group of its session, or a new one (`setpgid`).
-    ///
-    /// # Errors
-    /// [`TableError::NoSuchProcess`], [`TableError::NotPermitted`].
-    pub fn set_group(&mut self, caller: Pid, pid: Pid, group: Pid) -> Result<(), TableError> {
-        let session = self
-            .entries
-            .get(&caller)
-            .ok_or(TableError::NoSuchProcess)?
-            .session;
-        let entry = self.entries.get(&pid).ok_or(TableError::NoSuchProcess)?;
-        if pid != caller && entry.parent != caller {
-            return Err(TableError::NoSuchProcess);
-        }
-        let exists = self
-            .entries
-            .values()
-            .any(|e| e.group == group && e.session == session);
-        if entry.session != session || entry.session == pid || (group != pid && !exists) {
-            return Err(TableError::NotPermitted);
-        }
-        if let Some(entry) = self.entries.get_mut(&pid) {
-            entry.group = group;
-        }
-        Ok(())
-    }
-
     /// Makes `pid` a zombie and gives its children to init. Returns what must be told: the parent, if it
-    /// wants to know, and whether init got zombies to collect.
+    /// wants to know, whether init got zombies to collect, and whether groups were orphaned.
     pub fn exit(&mut self, pid: Pid, status: ExitStatus) -> Option<Exit> {
         let entry = self.entries.get_mut(&pid)?;
-        entry.life = Life::Zombie(status);
+        let was = core::mem::replace(&mut entry.life, Life::Zombie(status));
         let (parent, mut child) = (entry.parent, entry.first_child);
         let mut orphaned_zombies = entry.orphan;
+        self.stopped -= usize::from(matches!(was, Life::Stopped(_)));
+        let link = self.link_outside(pid, parent);
+        let mut hang_up = false;
         while child != Pid::NONE {
             let Some(orphan) = self.entries.get(&child) else {
                 break;
             };
             orphaned_zombies |= matches!(orphan.life, Life::Zombie(_));
             let next = orphan.next;
+            let link = self.link_outside(child, pid);
             if let Some(orphan) = self.entries.get_mut(&child) {
                 orphan.orphan = true;
             }
             self.unlink(child);
             self.link(child, Pid::INIT);
+            hang_up |= self.hang_up_if_orphaned(link);
             child = next;
         }
+        hang_up |= self.hang_up_if_orphaned(link);
         // To the front: a parent of many finds the dead without a search.
         self.unlink(pid);
         self.link(pid, parent);
         Some(Exit {
             parent: self.get(parent).cloned(),
             orphaned_zombies,
+            hang_up,
         })
-    }
-
-    /// Marks `pid` stopped; returns the parent, who may wait for that.
-    pub fn stop(&mut self, pid: Pid, signal: Signal) -> Option<Arc<Process>> {
-        let entry = self.entries.get_mut(&pid)?;
-        entry.life = Life::Stopped(signal);
-        entry.news = News::Stopped;
-        let parent = entry.parent;
-        self.get(parent).cloned()
-    }
-
-    /// Marks a stopped process as going on; `None` if it was not stopped, else its parent.
-    pub fn go_on(&mut self, pid: Pid) -> Option<Arc<Process>> {
-        let entry = self.entries.get_mut(&pid)?;
-        if !matches!(entry.life, Life::Stopped(_)) {
-            return None;
-        }
-        entry.life = Life::Alive;
-        entry.news = News::Continued;
-        let parent = entry.parent;
-        self.get(parent).cloned()
-    }
-
-    /// News of a child of `parent`, if there is any; a zombie leaves the table with it.
-    ///
-    /// # Errors
-    /// [`TableError::NoChild`] if there is no such child at all.
-    pub fn collect(
-        &mut self,
-        parent: Pid,
-        which: Which,
-        interest: Interest,
-    ) -> Result<Option<(Arc<Process>, Change)>, TableError> {
-        let mut at = self
-            .entries
-            .get(&parent)
-            .ok_or(TableError::NoChild)?
-            .first_child;
-        let mut any = false;
-        while at != Pid::NONE {
-            let Some(child) = self.entries.get_mut(&at) else {
-                break;
-            };
-            let next = child.next;
-            let wanted = match which {
-                Which::Any => true,
-                Which::One(pid) => pid == at,
-                Which::Group(group) => group == child.group,
-            };
-            if wanted {
-                any = true;
-                match (child.life, child.news) {
-                    (Life::Zombie(status), _) => {
-                        self.unlink(at);
-                        let entry = self.entries.remove(&at).ok_or(TableError::NoChild)?;
-                        return Ok(Some((entry.process, Change::Ended(status))));
-                    }
-                    (Life::Stopped(signal), News::Stopped) if interest.stopped => {
-                        child.news = News::None;
-                        return Ok(Some((child.process.clone(), Change::Stopped(signal))));
-                    }
-                    (Life::Alive, News::Continued) if interest.continued => {
-                        child.news = News::None;
-                        return Ok(Some((child.process.clone(), Change::Continued)));
-                    }
-                    _ => {}
-                }
-            }
-            at = next;
-        }
-        if any {
-            Ok(None)
-        } else {
-            Err(TableError::NoChild)
-        }
     }
 
     /// Makes a child of init one that the reaping task collects: who started it does not wait. Returns
@@ -476,6 +345,8 @@ pub struct Exit {
     pub parent: Option<Arc<Process>>,
     /// There are zombies for init's reaping task.
     pub orphaned_zombies: bool,
+    /// Groups with stopped members were orphaned: [`Table::take_hung_up`] has who must be told.
+    pub hang_up: bool,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Processes as a whole on the host: a simulated machine, a file system made by mke2fs, and programs that are
 //! Rust functions over their registers ([`super::machine`]).
 
+mod jobs;
 mod life;
 mod signals;
 
@@ -103,6 +104,7 @@ impl World {
                 env: &[b"A=1"],
                 cwd,
                 files: &[],
+                front: None,
             };
             processes.spawn(program).await
         })

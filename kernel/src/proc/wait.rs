@@ -3,7 +3,7 @@
 use super::Processes;
 use super::body::Current;
 use super::process::Process;
-use super::table::{Change, Interest, Pid, TableError, Which};
+use super::table::{Change, Interest, Pid, TableError, Taking, Which};
 use crate::fs::io::{Interrupted, Sleeper};
 use alloc::sync::Arc;
 use uvm::uarea::UAREA_KEEP;
@@ -39,7 +39,7 @@ impl From<Interrupted> for WaitError {
     }
 }
 
-/// News of a child, as `wait4` gives it; `None` if there is none and `patience` says so.
+/// News of a child, as `wait4` and `waitid` give it; `None` if there is none and `patience` says so.
 ///
 /// # Errors
 /// See [`WaitError`].
@@ -67,7 +67,9 @@ pub async fn wait(
                 .await??,
         ),
     };
-    if let Some((child, Change::Ended(_))) = &news {
+    if let Some((child, Change::Ended(_))) = &news
+        && interest.taking == Taking::Take
+    {
         account(parent, child);
         drain(system).await;
     }
@@ -80,18 +82,20 @@ fn account(parent: &Process, child: &Process) {
     parent.children_usage().add(child.children_usage().times());
 }
 
-/// Awaits the end of a child of init and removes it.
-pub(super) async fn for_init(system: &Processes, pid: Pid) -> Option<Change> {
+/// Awaits news of a child of init; one that has ended is removed.
+pub(super) async fn for_init(system: &Processes, pid: Pid, interest: Interest) -> Option<Change> {
     let look = || {
         let found = system
             .table()
             .lock()
-            .collect(Pid::INIT, Which::One(pid), Interest::default());
+            .collect(Pid::INIT, Which::One(pid), interest);
         found.transpose()
     };
     let (child, change) = system.init().children().wait_until(look).await.ok()?;
-    account(system.init(), &child);
-    drain(system).await;
+    if let Change::Ended(_) = change {
+        account(system.init(), &child);
+        drain(system).await;
+    }
     Some(change)
 }
 

@@ -4,8 +4,9 @@
 //! commands ([`commands`]). It does not own the terminal (that is `fs::tty`), nor processes (`proc`): `run` makes one and waits.
 //!
 //! **How it synchronises.** One task reads the terminal and runs foreground jobs one after the other; each background job is a task
-//! of its own. They share a [`Shell`], whose parts sit behind short spin locks. Ctrl-C reaches a foreground program as `SIGINT`; a
-//! foreground command of the shell's own is dropped at its next await, which no command minds: a page in transfer belongs to its
+//! of its own. They share a [`Shell`], whose parts sit behind short spin locks. To programs the shell is what the kernel's own process
+//! is: their parent, the leader of their session, with a group of its own in front of the terminal while none of theirs is. Ctrl-C
+//! reaches a foreground program as `SIGINT`; a foreground command of the shell's own is dropped at its next await, which no command minds: a page in transfer belongs to its
 //! request and not to who waits for it.
 
 pub mod commands;
@@ -14,8 +15,9 @@ pub mod editor;
 mod jobs;
 pub mod parse;
 
-use crate::fs::tty::{Termios, Tty, Typed};
+use crate::fs::tty::{Tty, Typed};
 use crate::proc::Pid;
+use crate::proc::table::session::Claim;
 use crate::system::System;
 use alloc::{string::String, sync::Arc, vec::Vec};
 use commands::Status;
@@ -27,7 +29,7 @@ use core::{
 use editor::{Edited, Editor};
 use executor::Class;
 use futures_util::{FutureExt, select_biased};
-use jobs::Jobs;
+use jobs::{Job, Jobs, State};
 
 /// What the shell prints before a line is typed.
 pub const PROMPT: &str = "auvm> ";
@@ -42,12 +44,12 @@ pub struct Context {
 }
 
 /// Where a job runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Place {
     /// The shell waits for it, and it has the terminal.
     Foreground,
-    /// Behind `&`.
-    Background,
+    /// Behind `&`; it has the terminal only while `fg` waits for it.
+    Background(Arc<Job>),
 }
 
 impl Deref for Context {
@@ -59,14 +61,33 @@ impl Deref for Context {
 }
 
 impl Context {
-    /// Gives the terminal to a process group until the guard is dropped: Ctrl-C is a signal to it. Does nothing for a job in the
-    /// background.
-    fn take_terminal(&self, group: Pid) -> impl Drop + use<> {
-        let tty = (self.place == Place::Foreground).then(|| self.system.console.tty().clone());
-        if let Some(tty) = &tty {
-            tty.set_foreground(group.0);
+    /// The job in the background that this runs in.
+    fn job(&self) -> Option<&Arc<Job>> {
+        match &self.place {
+            Place::Foreground => None,
+            Place::Background(job) => Some(job),
         }
-        Terminal(tty)
+    }
+
+    /// The terminal, if what is started here has it.
+    fn front(&self) -> Option<Arc<Tty>> {
+        let in_front = self.job().is_none_or(|job| job.is_in_front());
+        in_front.then(|| self.system.console.tty().clone())
+    }
+
+    /// Lets programs have the terminal until the guard is dropped. Does nothing for a job in the background.
+    fn lend_terminal(&self) -> impl Drop + use<> {
+        Lent(self.job().is_none().then(|| self.shell.clone()))
+    }
+
+    /// Puts a job in front until the guard is dropped, with the terminal as it left it.
+    fn bring_to_front(&self, job: &Job, group: Pid) -> impl Drop + use<> {
+        let console = &self.system.console;
+        console.put_in_front(group);
+        if let Some(settings) = job.settings() {
+            console.tty().set_termios(settings, Typed::Keep);
+        }
+        Lent(Some(self.shell.clone()))
     }
 
     /// What the shell commands, to keep.
@@ -76,14 +97,12 @@ impl Context {
 }
 
 /// Gives the terminal back to the shell when dropped.
-struct Terminal(Option<Arc<Tty>>);
+struct Lent(Option<Arc<Shell>>);
 
-impl Drop for Terminal {
+impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(tty) = &self.0 {
-            tty.set_foreground(0);
-            // A program that died may have left it without echo.
-            tty.set_termios(Termios::cooked(), Typed::Keep);
+        if let Some(shell) = &self.0 {
+            shell.system.console.take_back();
         }
     }
 }
@@ -124,6 +143,21 @@ impl Shell {
         &self.jobs
     }
 
+    /// Whether programs are stopped and go on from here: only where a person can say so.
+    fn controls_jobs(&self) -> bool {
+        self.system.console.is_interactive()
+    }
+
+    /// Makes the console the terminal of the session that all programs start in, unless another session has it.
+    fn own_terminal(&self) {
+        if self.controls_jobs() {
+            let tty = self.system.console.tty();
+            let mut table = self.system.processes.table().lock();
+            // It stays whose it is if it is not to be had.
+            let _ = table.acquire(Pid::INIT, tty, Claim::Polite);
+        }
+    }
+
     /// Prints a line on the console.
     pub fn say(&self, text: fmt::Arguments<'_>) {
         self.print(format_args!("{text}\n"));
@@ -138,8 +172,9 @@ impl Shell {
     pub async fn interact(self: Arc<Self>) {
         let mut editor = Editor::new(PROMPT, 80);
         loop {
-            for done in self.jobs.take_ended().values() {
-                self.say(format_args!("{done}"));
+            self.own_terminal();
+            for job in self.jobs.news().values() {
+                self.say(format_args!("{job}"));
             }
             match self.read_line(&mut editor).await {
                 Some(line) => {
@@ -208,11 +243,12 @@ impl Shell {
         if self.system.console.is_interactive() {
             self.say(format_args!("[{}]", job.id));
         }
-        let context = self.context(Place::Background);
+        let context = self.context(Place::Background(job.clone()));
         self.system
             .executor
             .spawn(Class::Daemon, "shell job", async move {
-                job.end(commands::dispatch(context, words).await);
+                let status = commands::dispatch(context, words).await;
+                job.set_state(State::Ended(status));
             });
     }
 

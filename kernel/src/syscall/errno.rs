@@ -4,8 +4,10 @@ use crate::fs::FsError;
 use crate::fs::io::Interrupted;
 use crate::proc::exec::ExecError;
 use crate::proc::fork::ForkError;
+use crate::proc::job::Background;
 use crate::proc::stack::StringsError;
-use crate::proc::table::TableError;
+use crate::proc::table::session::TerminalError;
+use crate::proc::table::{SetGroupError, TableError};
 use crate::proc::usermem::BadAddress;
 use crate::proc::wait::WaitError;
 use crate::proc::{Restart, elf::ElfError};
@@ -171,6 +173,37 @@ impl From<WaitError> for SysError {
         match error {
             WaitError::NoChild => Errno::ECHILD.into(),
             WaitError::Interrupted => Interrupted.into(),
+        }
+    }
+}
+
+impl From<SetGroupError> for SysError {
+    fn from(error: SetGroupError) -> SysError {
+        let errno = match error {
+            SetGroupError::NoSuchProcess => Errno::ESRCH,
+            SetGroupError::NotPermitted => Errno::EPERM,
+            SetGroupError::Executed => Errno::EACCES,
+        };
+        errno.into()
+    }
+}
+
+impl From<TerminalError> for SysError {
+    fn from(error: TerminalError) -> SysError {
+        let errno = match error {
+            TerminalError::NotMine => Errno::ENOTTY,
+            TerminalError::NotPermitted => Errno::EPERM,
+            TerminalError::NoSuchGroup => Errno::ESRCH,
+        };
+        errno.into()
+    }
+}
+
+impl From<Background> for SysError {
+    fn from(error: Background) -> SysError {
+        match error {
+            Background::Refused => Errno::EIO.into(),
+            Background::Signalled => Interrupted.into(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::abi::{file, out, transfer, words};
 use super::errno::{Errno, SysError, SysResult};
-use super::{Args, abi};
+use super::{Args, abi, tty};
 use crate::fs::FsError;
 use crate::fs::file::{OpenFile, Whence};
 use crate::fs::vnode::DirEntry;
@@ -23,12 +23,14 @@ const SENDFILE_CHUNK: usize = 4096;
 
 pub(super) async fn read(current: &mut Current, [number, buf, len, ..]: Args) -> SysResult {
     let file = file(current, number)?;
+    tty::may_read(current, &file)?;
     let mut sink = UserBuffer::new(current.space(), buf, transfer(len));
     Ok(file.read(&**current.lwp(), &mut sink).await? as u64)
 }
 
 pub(super) async fn write(current: &mut Current, [number, buf, len, ..]: Args) -> SysResult {
     let file = file(current, number)?;
+    tty::may_write(current, &file)?;
     let mut source = UserBuffer::new(current.space(), buf, transfer(len));
     let written = file.write(&**current.lwp(), &mut source).await;
     written_or_pipe(current, written)
@@ -81,6 +83,7 @@ async fn pieces(current: &Current, at: u64, count: u64) -> Result<Vec<Piece>, Sy
 
 pub(super) async fn readv(current: &mut Current, [number, at, count, ..]: Args) -> SysResult {
     let file = file(current, number)?;
+    tty::may_read(current, &file)?;
     let pieces = pieces(current, at, count).await?;
     let mut sink = UserBuffer::scattered(current.space(), pieces);
     Ok(file.read(&**current.lwp(), &mut sink).await? as u64)
@@ -88,6 +91,7 @@ pub(super) async fn readv(current: &mut Current, [number, at, count, ..]: Args) 
 
 pub(super) async fn writev(current: &mut Current, [number, at, count, ..]: Args) -> SysResult {
     let file = file(current, number)?;
+    tty::may_write(current, &file)?;
     let pieces = pieces(current, at, count).await?;
     let mut source = UserBuffer::scattered(current.space(), pieces);
     let written = file.write(&**current.lwp(), &mut source).await;
@@ -117,6 +121,7 @@ pub(super) async fn sendfile(
     if !to.flags().writes() {
         return Err(Errno::EBADF.into());
     }
+    tty::may_write(current, &to)?;
     let mut offset = match offset_at {
         0 => from.seek(0, Whence::Current).await?,
         at => words::<1>(current, at).await?[0],

@@ -1,8 +1,8 @@
 //! Descriptors: opening, closing, duplicating, flags.
 
-use super::Args;
 use super::abi::{base_for, fd, file, out, path};
 use super::errno::{Errno, SysError, SysResult};
+use super::{Args, tty};
 use crate::fs::fd::{Fd, OnExec};
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::proc::Current;
@@ -25,6 +25,7 @@ pub(super) async fn openat(current: &mut Current, [dir, at, flags, ..]: Args) ->
     // As on Linux, unknown bits are ignored.
     let flags = OpenFlags::from_bits_truncate(flags as u32);
     let file = current.system().vfs().open(&base, &path, flags).await?;
+    let file = tty::opened(current, file)?;
     Ok(current
         .process()
         .files()
@@ -104,7 +105,8 @@ pub(super) fn fcntl(current: &mut Current, [number, command, argument, ..]: Args
             let hidden = OpenFlags::CLOSE_ON_EXEC
                 | OpenFlags::CREATE
                 | OpenFlags::EXCLUSIVE
-                | OpenFlags::TRUNCATE;
+                | OpenFlags::TRUNCATE
+                | OpenFlags::NO_TERMINAL;
             Ok((flags - hidden).bits().into())
         }
         sys::F_SETFL => {

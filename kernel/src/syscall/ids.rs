@@ -91,14 +91,14 @@ pub(super) fn setsid(current: &mut Current, _: Args) -> SysResult {
 }
 
 pub(super) fn setpgid(current: &mut Current, [pid, group, ..]: Args) -> SysResult {
-    if (group as i32) < 0 {
-        return Err(Errno::EINVAL.into());
-    }
     let pid = process(current, pid);
     let group = match group as u32 {
         0 => pid,
         group => Pid(group),
     };
+    if (group.0 as i32) < 0 {
+        return Err(Errno::EINVAL.into());
+    }
     let caller = current.process().pid();
     current
         .system()

@@ -24,6 +24,7 @@ mod residency;
 mod signals;
 mod time;
 mod tty;
+mod wait;
 
 use crate::proc::Current;
 use alloc::boxed::Box;
@@ -168,7 +169,8 @@ table! {
         __NR_fork => process::fork,
         __NR_vfork => process::vfork,
         __NR_clone => process::clone,
-        __NR_wait4 => process::wait4,
+        __NR_wait4 => wait::wait4,
+        __NR_waitid => wait::waitid,
         __NR_exit => process::exit,
         __NR_exit_group => process::exit,
         __NR_prctl => process::prctl,

@@ -1,4 +1,4 @@
-//! Birth, death and replacement of processes, and waiting for them.
+//! Birth, death and replacement of processes. Waiting for them is `wait`'s.
 
 use super::Args;
 use super::abi::{out, path, words};
@@ -7,10 +7,8 @@ use crate::proc::fork::{self, ForkRequest, Memory};
 use crate::proc::machine::USER_END;
 use crate::proc::process::{NAME_MAX, Name};
 use crate::proc::stack::{Strings, StringsError};
-use crate::proc::table::{Change, Interest, Which};
 use crate::proc::usermem::{self, BadAddress};
-use crate::proc::wait::{self, Patience};
-use crate::proc::{Current, ExitStatus, Pid, exec};
+use crate::proc::{Current, ExitStatus, exec};
 use linux_raw_sys::{general as sys, prctl as pr};
 
 pub(super) async fn fork(current: &mut Current, _: Args) -> SysResult {
@@ -107,60 +105,6 @@ pub(super) async fn exit(current: &mut Current, [code, ..]: Args) -> SysResult {
     Ok(0)
 }
 
-/// `wait4`'s status word.
-fn status_word(change: Change) -> u32 {
-    match change {
-        Change::Ended(ExitStatus::Exited(code)) => u32::from(code) << 8,
-        Change::Ended(ExitStatus::Killed(signal)) => signal.number().into(),
-        Change::Stopped(signal) => u32::from(signal.number()) << 8 | 0x7f,
-        Change::Continued => 0xffff,
-    }
-}
-
-pub(super) async fn wait4(
-    current: &mut Current,
-    [pid, status_at, options, usage_at, ..]: Args,
-) -> SysResult {
-    let known = sys::WNOHANG | sys::WUNTRACED | sys::WCONTINUED | sys::__WALL | sys::__WNOTHREAD;
-    let options = options as u32;
-    if options & !known != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    let which = match pid as i32 {
-        i32::MIN => return Err(Errno::ESRCH.into()),
-        -1 => Which::Any,
-        0 => {
-            let own = current
-                .system()
-                .table()
-                .lock()
-                .group_and_session(current.process().pid());
-            Which::Group(own.ok_or(Errno::ECHILD)?.0)
-        }
-        group @ ..-1 => Which::Group(Pid(group.unsigned_abs())),
-        pid => Which::One(Pid(pid.unsigned_abs())),
-    };
-    let interest = Interest {
-        stopped: options & sys::WUNTRACED != 0,
-        continued: options & sys::WCONTINUED != 0,
-    };
-    let patience = if options & sys::WNOHANG != 0 {
-        Patience::Never
-    } else {
-        Patience::Wait
-    };
-    let Some((child, change)) = wait::wait(current, which, interest, patience).await? else {
-        return Ok(0);
-    };
-    if status_at != 0 {
-        out(current, status_at, &status_word(change).to_le_bytes()).await?;
-    }
-    if usage_at != 0 {
-        super::info::usage_out(current, usage_at, child.usage().times()).await?;
-    }
-    Ok(child.pid().0.into())
-}
-
 pub(super) async fn prctl(current: &mut Current, [option, argument, ..]: Args) -> SysResult {
     match option as u32 {
         pr::PR_SET_NAME => {
@@ -210,21 +154,4 @@ impl From<BadAddress> for NameEnd {
 pub(super) async fn sched_yield(current: &mut Current, _: Args) -> SysResult {
     current.system().executor().yield_now().await;
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proc::signal::Signal;
-
-    #[test]
-    fn status_words() {
-        assert_eq!(status_word(Change::Ended(ExitStatus::Exited(3))), 0x300);
-        assert_eq!(
-            status_word(Change::Ended(ExitStatus::Killed(Signal::SEGV))),
-            11
-        );
-        assert_eq!(status_word(Change::Stopped(Signal::TSTP)), 0x147f);
-        assert_eq!(status_word(Change::Continued), 0xffff);
-    }
 }

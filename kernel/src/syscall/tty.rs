@@ -1,11 +1,14 @@
-//! `ioctl`: what terminals answer, and the few things that others do.
+//! Terminals as programs see them: `ioctl`, what opening one means, who may read and write it; and the few
+//! requests that other files answer.
 
 use super::Args;
 use super::abi::{file, out};
 use super::errno::{Errno, SysError, SysResult};
 use crate::fs::fd::OnExec;
 use crate::fs::file::{OpenFile, OpenFlags};
-use crate::fs::tty::{Termios, Tty, Typed, WindowSize};
+use crate::fs::tty::{Flow, Termios, Tty, Typed, WindowSize};
+use crate::proc::job::{self, Background, Use};
+use crate::proc::table::session::Claim;
 use crate::proc::usermem;
 use crate::proc::{Current, Pid};
 use alloc::sync::Arc;
@@ -85,14 +88,32 @@ async fn terminal(
     request: u32,
     argument: u64,
 ) -> SysResult {
-    let tty: &Tty = file.terminal()?;
+    let tty = file.terminal()?;
     match request {
         io::TCGETS => out(current, argument, &termios_bytes(&tty.termios())).await?,
+        // Output is never held back: it has been shown by the time a write returns, so there is none to await.
         io::TCSETS | io::TCSETSW => set_termios(current, tty, argument, Typed::Keep).await?,
         io::TCSETSF => set_termios(current, tty, argument, Typed::Flush).await?,
-        io::TCFLSH => tty.flush_input(),
-        // Output is never held back: it has been sent by the time a write returns.
-        io::TCSBRK | io::TCXONC => {}
+        io::TCFLSH => {
+            job::may_use(current, tty, Use::Change)?;
+            match argument as u32 {
+                sys::TCIFLUSH | sys::TCIOFLUSH => tty.flush_input(),
+                sys::TCOFLUSH => {}
+                _ => return Err(Errno::EINVAL.into()),
+            }
+        }
+        io::TCSBRK | io::TCSBRKP => job::may_use(current, tty, Use::Change)?,
+        io::TCXONC => {
+            job::may_use(current, tty, Use::Change)?;
+            match argument as u32 {
+                sys::TCOOFF => tty.flow(Flow::Stop),
+                sys::TCOON => tty.flow(Flow::Start),
+                sys::TCIOFF => tty.ask(Flow::Stop),
+                sys::TCION => tty.ask(Flow::Start),
+                _ => return Err(Errno::EINVAL.into()),
+            }
+        }
+        io::TIOCOUTQ => out(current, argument, &[0; 4]).await?,
         io::TIOCGWINSZ => {
             let w = tty.window();
             let words = [w.rows, w.columns, w.width, w.height];
@@ -108,58 +129,88 @@ async fn terminal(
                 height: half(6),
             });
         }
-        io::TIOCGPGRP => out(current, argument, &tty.foreground().to_le_bytes()).await?,
-        io::TIOCSPGRP => {
-            let group = u32::from_le_bytes(take(current, argument).await?);
-            set_foreground(current, tty, group)?;
+        io::TIOCGPGRP => {
+            let group = job::owner(current, tty)?.foreground;
+            out(current, argument, &group.to_le_bytes()).await?;
         }
+        io::TIOCSPGRP => set_foreground(current, tty, argument).await?,
         io::TIOCGSID => {
-            let (_, session) = own_group_and_session(current)?;
-            out(current, argument, &session.0.to_le_bytes()).await?;
+            let session = job::owner(current, tty)?.session;
+            out(current, argument, &session.to_le_bytes()).await?;
         }
-        // The one terminal is everybody's, so there is nothing to acquire or give up.
-        io::TIOCSCTTY | io::TIOCNOTTY => {}
+        io::TIOCSCTTY => {
+            // Everybody is the superuser, who may take it from others by asking with a 1.
+            let claim = match argument {
+                1 => Claim::Steal,
+                _ => Claim::Polite,
+            };
+            job::acquire(current, tty, claim)?;
+        }
+        io::TIOCNOTTY => job::give_up(current, tty)?,
         _ => return Err(Errno::ENOTTY.into()),
     }
     Ok(0)
 }
 
-async fn set_termios(current: &Current, tty: &Tty, at: u64, typed: Typed) -> Result<(), SysError> {
+async fn set_termios(
+    current: &Current,
+    tty: &Arc<Tty>,
+    at: u64,
+    typed: Typed,
+) -> Result<(), SysError> {
+    job::may_use(current, tty, Use::Change)?;
     tty.set_termios(termios_from(&take(current, at).await?), typed);
     Ok(())
 }
 
-fn own_group_and_session(current: &Current) -> Result<(Pid, Pid), Errno> {
-    let pid = current.process().pid();
-    current
-        .system()
-        .table()
-        .lock()
-        .group_and_session(pid)
-        .ok_or(Errno::ESRCH)
+async fn set_foreground(current: &Current, tty: &Arc<Tty>, at: u64) -> Result<(), SysError> {
+    match job::may_use(current, tty, Use::Change) {
+        Err(Background::Refused) => return Err(Errno::ENOTTY.into()),
+        allowed => allowed?,
+    }
+    let group = u32::from_le_bytes(take(current, at).await?);
+    if (group as i32) < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(job::put_in_front(current, tty, Pid(group))?)
 }
 
-/// A group may be put in front if it is one of the caller's session.
-fn set_foreground(current: &Current, tty: &Tty, group: u32) -> Result<(), Errno> {
-    if (group as i32) < 0 {
-        return Err(Errno::EINVAL);
+/// Keeps processes in the background from reading their terminal.
+#[inline]
+pub(super) fn may_read(current: &Current, file: &OpenFile) -> Result<(), SysError> {
+    match file.terminal() {
+        Ok(tty) if file.flags().reads() => Ok(job::may_use(current, tty, Use::Read)?),
+        _ => Ok(()),
     }
-    let (_, session) = own_group_and_session(current)?;
-    let exists = current
-        .system()
-        .list()
-        .any(|row| row.group == Pid(group) && row.session == session);
-    if !exists {
-        return Err(
-            if current.system().list().any(|row| row.group == Pid(group)) {
-                Errno::EPERM
-            } else {
-                Errno::ESRCH
-            },
-        );
+}
+
+/// Keeps processes in the background from writing to their terminal, where it is set so.
+#[inline]
+pub(super) fn may_write(current: &Current, file: &OpenFile) -> Result<(), SysError> {
+    match file.terminal() {
+        Ok(tty) if file.flags().writes() && tty.termios().keeps_background_quiet() => {
+            Ok(job::may_use(current, tty, Use::Change)?)
+        }
+        _ => Ok(()),
     }
-    tty.set_foreground(group);
-    Ok(())
+}
+
+/// What a process gets that has opened `file`: `/dev/tty` is its own terminal; and the first terminal that the
+/// leader of a session opens becomes that.
+pub(super) fn opened(current: &Current, file: Arc<OpenFile>) -> Result<Arc<OpenFile>, SysError> {
+    if file.is_own_terminal() {
+        let tty = job::terminal(current).ok_or(Errno::ENXIO)?;
+        return Ok(file.with_terminal(tty));
+    }
+    let flags = file.flags();
+    if let Ok(tty) = file.terminal()
+        && flags.reads()
+        && !flags.contains(OpenFlags::NO_TERMINAL)
+    {
+        // For all but such a leader this is an ordinary open, and not refused.
+        let _ = job::acquire(current, tty, Claim::Polite);
+    }
+    Ok(file)
 }
 
 const _: () = assert!(size_of::<sys::termios>() == TERMIOS_LEN);

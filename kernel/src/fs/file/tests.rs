@@ -6,6 +6,7 @@ use crate::fs::testing::{MemoryDisk, make_image, small_machine};
 use crate::fs::{devfs::DevFs, ext2::Ext2, testing::NoConsole};
 use core::ops::ControlFlow;
 use core::pin::pin;
+use executor::testing::Driver;
 use futures_util::FutureExt;
 use std::fs;
 use std::vec::Vec;
@@ -27,7 +28,10 @@ fn with_files(test: impl AsyncFnOnce(Vfs)) {
         let vfs = Vfs::new();
         vfs.mount_root(Ext2::mount(&uvm, disk, 1).await.unwrap())
             .unwrap();
-        let dev = DevFs::new(Tty::new(Arc::new(NoConsole)));
+        let dev = DevFs::new(Tty::new(
+            Arc::new(NoConsole),
+            Driver::new().executor().clone(),
+        ));
         vfs.mount(b"/dev", dev).await.unwrap();
         test(vfs).await;
     });

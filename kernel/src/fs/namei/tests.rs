@@ -6,6 +6,7 @@ use crate::fs::testing::{MemoryDisk, NoConsole, make_image, small_machine};
 use crate::fs::tty::Tty;
 use alloc::sync::Arc;
 use core::future::Future;
+use executor::testing::Driver;
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -46,7 +47,10 @@ fn on_a_tree<F: Future<Output = ()> + Send + 'static>(
         assert!(matches!(vfs.root(), Err(FsError::NotFound)));
         vfs.mount_root(mount().await).unwrap();
         assert_eq!(vfs.mount_root(mount().await), Err(FsError::Busy));
-        let dev = DevFs::new(Tty::new(Arc::new(NoConsole)));
+        let dev = DevFs::new(Tty::new(
+            Arc::new(NoConsole),
+            Driver::new().executor().clone(),
+        ));
         vfs.mount(b"/dev", dev).await.unwrap();
         vfs.mount(b"/mnt", mount().await).await.unwrap();
         let in_file = vfs.mount(b"/a/file", mount().await).await;
@@ -169,7 +173,15 @@ fn files_open_as_what_they_are() {
         assert!(matches!(file.target(), Target::Regular(..)));
         let null = open("/dev/null", OpenFlags::READ_WRITE).await.unwrap();
         assert!(matches!(null.target(), Target::Device(_, Device::Null)));
-        assert!(open("/dev/tty", none).await.unwrap().terminal().is_ok());
+        let console = open("/dev/console", none).await.unwrap();
+        assert!(console.terminal().is_ok());
+        // Whose it is only its opener can say.
+        let own = open("/dev/tty", none).await.unwrap();
+        assert!(own.is_own_terminal() && own.terminal().is_err());
+        let tty = console.terminal().unwrap().clone();
+        let own = own.with_terminal(tty);
+        assert!(!own.is_own_terminal() && own.terminal().is_ok());
+        assert_eq!(own.attributes().represents.minor, 0);
         assert_eq!(
             open("a/file", none).await.unwrap().terminal().err(),
             Some(FsError::NotTerminal)

@@ -5,24 +5,27 @@
 //! keys once they have switched [`Termios`] to raw. The kernel's shell uses the same calls.
 //!
 //! Synchronisation: the line discipline has one spin lock, under which input is copied to a reader's sink
-//! (an attempt that never waits); the console is written outside of it.
+//! (an attempt that never waits); the console is written outside of it. Whose the terminal is ([`Owner`]) has a
+//! lock of its own; it changes under that of the process table, which comes first.
 
 mod line;
+mod read;
 mod termios;
 
-pub use line::Signal;
+pub use line::{Flow, Signal};
 pub use termios::{InputFlags, LocalFlags, OutputFlags, Termios, WindowSize, index};
 
 use super::FsError;
 use super::file::Readiness;
-use super::io::{IoSink, IoSource, Sleeper};
+use super::io::{IoSource, Sleeper};
 use super::pipe::Wait;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use async_trait::async_trait;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use executor::Executor;
 use executor::sync::{SpinLock, WaitQueue};
-use line::{Echo, LineDiscipline, ReadOutcome};
+use line::{Echo, Event, LineDiscipline};
 
 /// What shows bytes to the user.
 #[async_trait]
@@ -44,10 +47,31 @@ pub struct Tty {
     line: SpinLock<LineDiscipline>,
     readable: WaitQueue,
     window: SpinLock<WindowSize>,
-    foreground: AtomicU32,
+    owner: SpinLock<Owner>,
+    /// Output is held back.
+    held: AtomicBool,
+    let_go: WaitQueue,
+    executor: Arc<Executor>,
     on_signal: SpinLock<Option<SignalHandler>>,
     /// Nobody types any more.
     ended: AtomicBool,
+}
+
+/// Whose a terminal is; 0 for nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The session that it controls.
+    pub session: u32,
+    /// The process group in front.
+    pub foreground: u32,
+}
+
+impl Owner {
+    /// Nobody's.
+    pub const NOBODY: Owner = Owner {
+        session: 0,
+        foreground: 0,
+    };
 }
 
 /// Whether a change of settings forgets what was typed (`TCSETSF`).
@@ -60,8 +84,8 @@ pub enum Typed {
 }
 
 impl Tty {
-    /// A terminal on `console`, in cooked mode, 80 by 24.
-    pub fn new(console: Arc<dyn Console>) -> Arc<Tty> {
+    /// A terminal on `console`, in cooked mode, 80 by 24, nobody's. The executor's timers end raw reads.
+    pub fn new(console: Arc<dyn Console>, executor: Arc<Executor>) -> Arc<Tty> {
         Arc::new(Tty {
             console,
             line: SpinLock::new(LineDiscipline::new()),
@@ -72,7 +96,10 @@ impl Tty {
                 width: 0,
                 height: 0,
             }),
-            foreground: AtomicU32::new(0),
+            owner: SpinLock::new(Owner::NOBODY),
+            held: AtomicBool::new(false),
+            let_go: WaitQueue::new("terminal output"),
+            executor,
             on_signal: SpinLock::new(None),
             ended: AtomicBool::new(false),
         })
@@ -83,22 +110,68 @@ impl Tty {
     pub fn input(&self, bytes: &[u8]) {
         for &byte in bytes {
             let mut echo = Echo::default();
-            let signal = self.line.lock().input(byte, &mut echo);
-            // Echo that finds no room is dropped: input never waits for output.
-            for _ in 0..echo.columns {
-                self.console.write(b"\x08 \x08");
-            }
-            if !echo.text.is_empty() {
-                self.console.write(&echo.text);
-            }
-            if let Some(signal) = signal {
-                let handler = self.on_signal.lock().clone();
-                if let Some(handler) = handler {
-                    handler(signal);
+            let event = self.line.lock().input(byte, &mut echo);
+            self.echo(&echo);
+            match event {
+                None => {}
+                Some(Event::Signal(signal)) => {
+                    self.flow(Flow::Start);
+                    self.signal(signal);
                 }
+                Some(Event::Flow(flow)) => self.flow(flow),
+                Some(Event::Reprint) => self.reprint(),
             }
         }
         self.readable.wake_all();
+    }
+
+    /// Echo that finds no room is dropped: input never waits for output.
+    fn echo(&self, echo: &Echo) {
+        for _ in 0..echo.columns {
+            self.console.write(b"\x08 \x08");
+        }
+        if !echo.text.is_empty() {
+            self.console.write(&echo.text);
+        }
+    }
+
+    /// Shows the line that is being typed once more.
+    fn reprint(&self) {
+        for at in 0.. {
+            let echo = self.line.lock().typed_echo(at);
+            match echo {
+                Some(echo) => self.echo(&echo),
+                None => break,
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let handler = self.on_signal.lock().clone();
+        if let Some(handler) = handler {
+            handler(signal);
+        }
+    }
+
+    /// Holds output back, or lets it go on (`TCOOFF`, `TCOON`).
+    pub fn flow(&self, flow: Flow) {
+        self.held.store(flow == Flow::Stop, SeqCst);
+        if flow == Flow::Start {
+            self.let_go.wake_all();
+            self.readable.wake_all();
+        }
+    }
+
+    /// Asks who types to stop, or to go on: sends the character for that (`TCIOFF`, `TCION`).
+    pub fn ask(&self, flow: Flow) {
+        let characters = self.line.lock().termios.characters;
+        let character = match flow {
+            Flow::Stop => characters[index::VSTOP],
+            Flow::Start => characters[index::VSTART],
+        };
+        if character != 0 {
+            self.console.write(&[character]);
+        }
     }
 
     /// Says that nobody will type any more: readers get what there is, and then the end of the file.
@@ -107,58 +180,16 @@ impl Tty {
         self.readable.wake_all();
     }
 
-    /// Whether a read would not have to wait.
-    fn is_readable(&self) -> bool {
-        self.line.lock().is_readable() || self.ended.load(Relaxed)
-    }
-
-    /// Reads a line, or what the raw mode gives; 0 at the end of the file. Awaits keys unless `wait` is
-    /// [`Wait::Never`].
+    /// Writes all of `source`, newlines as the settings have it. Awaits room, and that output is no longer held
+    /// back, unless `wait` is [`Wait::Never`].
     ///
     /// # Errors
-    /// [`FsError::WouldBlock`], [`FsError::Interrupted`], [`FsError::Fault`]: only if nothing was read.
-    pub async fn read(
-        &self,
-        cx: &impl Sleeper,
-        sink: &mut impl IoSink,
-        wait: Wait,
-    ) -> Result<usize, FsError> {
-        let mut total = 0;
-        if sink.remaining() == 0 {
-            return Ok(0);
-        }
-        loop {
-            let outcome = self.line.lock().read(sink, total);
-            match outcome {
-                ReadOutcome::Done(n) => return Ok(total + n),
-                ReadOutcome::Fault(n) => {
-                    total += n;
-                    match sink.fault_in().await {
-                        Err(error) if total == 0 => return Err(error),
-                        Err(_) => return Ok(total),
-                        Ok(()) => {}
-                    }
-                }
-                ReadOutcome::Empty if total > 0 || self.ended.load(Relaxed) => return Ok(total),
-                ReadOutcome::Empty if wait == Wait::Never => return Err(FsError::WouldBlock),
-                ReadOutcome::Empty => {
-                    let keys = self
-                        .readable
-                        .wait_until(|| self.is_readable().then_some(()));
-                    cx.sleep(keys).await?;
-                }
-            }
-        }
-    }
-
-    /// Writes all of `source`, newlines as the settings have it. Awaits room.
-    ///
-    /// # Errors
-    /// [`FsError::Fault`] and [`FsError::Interrupted`], only if nothing was written.
+    /// [`FsError::WouldBlock`], [`FsError::Fault`] and [`FsError::Interrupted`], only if nothing was written.
     pub async fn write(
         &self,
         cx: &impl Sleeper,
         source: &mut impl IoSource,
+        wait: Wait,
     ) -> Result<usize, FsError> {
         let mut total = 0;
         while source.remaining() > 0 {
@@ -166,13 +197,14 @@ impl Tty {
             let want = source.remaining().min(chunk.len());
             let n = source.peek(0, &mut chunk[..want]);
             if n > 0 {
-                match self.show(cx, &chunk[..n]).await {
+                let (shown, result) = self.show(cx, &chunk[..n], wait).await;
+                source.advance(shown);
+                total += shown;
+                match result {
                     Err(error) if total == 0 => return Err(error),
                     Err(_) => return Ok(total),
                     Ok(()) => {}
                 }
-                source.advance(n);
-                total += n;
             } else if let Err(error) = source.fault_in(want).await {
                 return match total {
                     0 => Err(error),
@@ -183,34 +215,69 @@ impl Tty {
         Ok(total)
     }
 
-    /// Shows `text` with newlines as the settings have it.
-    async fn show(&self, cx: &impl Sleeper, text: &[u8]) -> Result<(), FsError> {
+    /// Shows `text` with newlines as the settings have it. Returns how much of it was shown.
+    async fn show(
+        &self,
+        cx: &impl Sleeper,
+        text: &[u8],
+        wait: Wait,
+    ) -> (usize, Result<(), FsError>) {
         let output = self.line.lock().termios.output();
-        let turns = output.contains(OutputFlags::OPOST | OutputFlags::ONLCR);
-        let mut rest = text;
-        while !rest.is_empty() {
-            let plain = match turns {
-                true => rest.iter().take_while(|&&c| c != b'\n').count(),
-                false => rest.len(),
+        let processed = output.contains(OutputFlags::OPOST);
+        let mut shown = 0;
+        while shown < text.len() {
+            let rest = &text[shown..];
+            let as_they_are = |&&c: &&u8| !processed || (c != b'\n' && c != b'\r');
+            let plain = rest.iter().take_while(as_they_are).count();
+            let (piece, len): (&[u8], usize) = match rest[0] {
+                _ if plain > 0 => (&rest[..plain], plain),
+                b'\n' if output.contains(OutputFlags::ONLCR) => (b"\r\n", 1),
+                b'\r' if output.contains(OutputFlags::OCRNL) => (b"\n", 1),
+                _ => (&rest[..1], 1),
             };
-            self.put(cx, &rest[..plain]).await?;
-            rest = &rest[plain..];
-            if let Some((_, after)) = rest.split_first() {
-                self.put(cx, b"\r\n").await?;
-                rest = after;
+            let (put, result) = self.put(cx, piece, wait).await;
+            // Of what became two bytes, the first one alone counts for nothing.
+            shown += if put == piece.len() {
+                len
+            } else {
+                put.min(plain)
+            };
+            self.line.lock().shown(&piece[..put]);
+            if result.is_err() {
+                return (shown, result);
             }
         }
-        Ok(())
+        (shown, Ok(()))
     }
 
-    async fn put(&self, cx: &impl Sleeper, mut text: &[u8]) -> Result<(), FsError> {
+    /// Puts bytes on the console as they are. Returns how many.
+    async fn put(
+        &self,
+        cx: &impl Sleeper,
+        text: &[u8],
+        wait: Wait,
+    ) -> (usize, Result<(), FsError>) {
+        let mut put = 0;
         loop {
-            let n = self.console.write(text);
-            text = &text[n..];
-            if text.is_empty() {
-                return Ok(());
+            if !self.held.load(SeqCst) {
+                put += self.console.write(&text[put..]);
             }
-            cx.sleep(self.console.room()).await?;
+            if put == text.len() {
+                return (put, Ok(()));
+            }
+            let waited = match wait {
+                Wait::Never => Err(FsError::WouldBlock),
+                Wait::Allowed if self.held.load(SeqCst) => {
+                    let go = || (!self.held.load(SeqCst)).then_some(());
+                    cx.sleep(self.let_go.wait_until(go))
+                        .await
+                        .map_err(Into::into)
+                }
+                Wait::Allowed => cx.sleep(self.console.room()).await.map_err(Into::into),
+            };
+            if waited.is_err() {
+                return (put, waited);
+            }
         }
     }
 
@@ -240,19 +307,43 @@ impl Tty {
         *self.window.lock()
     }
 
-    /// Changes its size.
+    /// Changes its size, and tells the processes in front if it is another one.
     pub fn set_window(&self, window: WindowSize) {
-        *self.window.lock() = window;
+        let before = core::mem::replace(&mut *self.window.lock(), window);
+        if before != window {
+            self.signal(Signal::Window);
+        }
     }
 
-    /// The process group in front; 0 if none was set.
-    pub fn foreground(&self) -> u32 {
-        self.foreground.load(Relaxed)
+    /// Whose it is.
+    pub fn owner(&self) -> Owner {
+        *self.owner.lock()
     }
 
-    /// Puts a process group in front.
+    /// Makes it another's. For the process table, which agrees with it.
+    pub fn set_owner(&self, owner: Owner) {
+        *self.owner.lock() = owner;
+    }
+
+    /// Puts a process group of its session in front.
     pub fn set_foreground(&self, group: u32) {
-        self.foreground.store(group, Relaxed);
+        self.owner.lock().foreground = group;
+    }
+
+    /// Puts a process group in front unless the terminal is another session's than `session`: what a shell does.
+    pub fn take_back(&self, session: u32, group: u32) {
+        let mut owner = self.owner.lock();
+        if owner.session == session || owner.session == 0 {
+            owner.foreground = group;
+        }
+    }
+
+    /// Puts the group `to` in front where `from` is now.
+    pub fn hand_over(&self, from: u32, to: u32) {
+        let mut owner = self.owner.lock();
+        if owner.foreground == from {
+            owner.foreground = to;
+        }
     }
 
     /// Says who hears of special characters from now on.
@@ -268,12 +359,14 @@ impl Tty {
 
     /// What can be done now without waiting.
     pub fn readiness(&self) -> Readiness {
-        let mut ready = Readiness::OUT;
-        ready.set(Readiness::IN, self.is_readable());
+        let mut ready = Readiness::empty();
+        ready.set(Readiness::OUT, !self.held.load(SeqCst));
+        let input = self.line.lock().is_readable() || self.ended.load(Relaxed);
+        ready.set(Readiness::IN, input);
         ready
     }
 
-    /// Woken whenever there may be more to read.
+    /// Woken whenever there may be more to read, and when output goes on.
     pub(super) fn queue(&self) -> &WaitQueue {
         &self.readable
     }

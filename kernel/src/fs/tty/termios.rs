@@ -13,6 +13,10 @@ bitflags::bitflags! {
         const IGNCR = 0o200;
         /// Carriage return becomes newline.
         const ICRNL = 0o400;
+        /// `VSTOP` and `VSTART` hold output back and let it go on.
+        const IXON = 0o2000;
+        /// Any key lets it go on.
+        const IXANY = 0o4000;
     }
 }
 
@@ -24,6 +28,8 @@ bitflags::bitflags! {
         const OPOST = 0o1;
         /// Newline becomes carriage return and newline.
         const ONLCR = 0o4;
+        /// Carriage return becomes newline.
+        const OCRNL = 0o10;
     }
 }
 
@@ -43,11 +49,15 @@ bitflags::bitflags! {
         const ECHOK = 0o40;
         /// Newline is shown even without `ECHO`.
         const ECHONL = 0o100;
+        /// Signals do not forget what was typed.
+        const NOFLSH = 0o200;
+        /// Processes in the background do not write.
+        const TOSTOP = 0o400;
         /// Control characters show as `^X`.
         const ECHOCTL = 0o1000;
         /// Killing takes the line off the screen.
         const ECHOKE = 0o4000;
-        /// `VWERASE` and `VLNEXT` mean something.
+        /// `VWERASE`, `VREPRINT`, `VLNEXT` and `VEOL2` mean something.
         const IEXTEN = 0o100000;
     }
 }
@@ -64,14 +74,26 @@ pub mod index {
     pub const VKILL: usize = 3;
     /// Ends the file (Ctrl-D).
     pub const VEOF: usize = 4;
+    /// Tenths of a second that a raw read waits.
+    pub const VTIME: usize = 5;
     /// Fewest bytes that a raw read waits for.
     pub const VMIN: usize = 6;
+    /// Lets output go on (Ctrl-Q).
+    pub const VSTART: usize = 8;
+    /// Holds output back (Ctrl-S).
+    pub const VSTOP: usize = 9;
     /// Raises stop (Ctrl-Z).
     pub const VSUSP: usize = 10;
     /// Ends a line as newline does.
     pub const VEOL: usize = 11;
+    /// Shows the line once more (Ctrl-R).
+    pub const VREPRINT: usize = 12;
     /// Erases a word (Ctrl-W).
     pub const VWERASE: usize = 14;
+    /// Takes the next key as it is (Ctrl-V).
+    pub const VLNEXT: usize = 15;
+    /// Ends a line as newline does.
+    pub const VEOL2: usize = 16;
 }
 
 /// Settings of a terminal. The layout is Linux's (36 bytes).
@@ -102,10 +124,14 @@ impl Termios {
         characters[index::VKILL] = 0x15;
         characters[index::VEOF] = 0x04;
         characters[index::VMIN] = 1;
+        characters[index::VSTART] = 0x11;
+        characters[index::VSTOP] = 0x13;
         characters[index::VSUSP] = 0x1a;
+        characters[index::VREPRINT] = 0x12;
         characters[index::VWERASE] = 0x17;
+        characters[index::VLNEXT] = 0x16;
         Termios {
-            input: InputFlags::ICRNL.bits(),
+            input: InputFlags::ICRNL.union(InputFlags::IXON).bits(),
             output: OutputFlags::OPOST.union(OutputFlags::ONLCR).bits(),
             // 115200 baud, 8 bits, receiver on.
             control: 0o10002 | 0o60 | 0o200,
@@ -131,6 +157,20 @@ impl Termios {
             local: 0,
             ..Termios::cooked()
         }
+    }
+
+    /// Every key as it comes, nothing shown, output as in cooked mode: for an editor of lines that shares the
+    /// terminal with programs in the background.
+    pub const fn keys() -> Termios {
+        Termios {
+            output: Termios::cooked().output,
+            ..Termios::raw()
+        }
+    }
+
+    /// Whether processes in the background may not write.
+    pub(crate) fn keeps_background_quiet(&self) -> bool {
+        self.local().contains(LocalFlags::TOSTOP)
     }
 
     pub(super) fn input(&self) -> InputFlags {

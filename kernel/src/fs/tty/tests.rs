@@ -2,6 +2,8 @@ use super::*;
 use crate::fs::io::{Uninterruptible, VecSink};
 use core::pin::pin;
 use core::sync::atomic::AtomicUsize;
+use core::time::Duration;
+use executor::testing::Driver;
 use futures_util::FutureExt;
 use std::vec::Vec;
 
@@ -30,7 +32,8 @@ fn tty() -> (Arc<Tty>, Arc<Screen>) {
         shown: SpinLock::new(Vec::new()),
         room: AtomicUsize::new(1 << 20),
     });
-    (Tty::new(screen.clone()), screen)
+    let executor = Driver::new().executor().clone();
+    (Tty::new(screen.clone(), executor), screen)
 }
 
 #[test]
@@ -39,7 +42,9 @@ fn output_is_complete_and_its_newlines_return() {
     screen.room.store(2, Relaxed);
     let text = b"one\ntwo\n\nthree".repeat(50);
     let mut source = &text[..];
-    let written = tty.write(&Uninterruptible, &mut source).now_or_never();
+    let written = tty
+        .write(&Uninterruptible, &mut source, Wait::Allowed)
+        .now_or_never();
     assert_eq!(written, Some(Ok(text.len())));
     assert_eq!(
         &*screen.shown.lock(),
@@ -48,7 +53,7 @@ fn output_is_complete_and_its_newlines_return() {
     screen.shown.lock().clear();
     tty.set_termios(Termios::raw(), Typed::Keep);
     let mut source = &b"a\nb"[..];
-    tty.write(&Uninterruptible, &mut source)
+    tty.write(&Uninterruptible, &mut source, Wait::Allowed)
         .now_or_never()
         .unwrap()
         .unwrap();
@@ -100,4 +105,160 @@ fn when_nobody_types_any_more_readers_get_the_rest_and_the_end() {
     let read = tty.read(&Uninterruptible, &mut sink, Wait::Allowed);
     assert_eq!(read.now_or_never(), Some(Ok(0)));
     assert!(tty.readiness().contains(Readiness::IN));
+}
+
+/// A raw terminal and the clock that its reads go by.
+fn raw_tty(least: u8, time: u8) -> (Arc<Tty>, Driver) {
+    let driver = Driver::new();
+    let screen = Screen {
+        shown: SpinLock::new(Vec::new()),
+        room: AtomicUsize::new(1 << 20),
+    };
+    let tty = Tty::new(Arc::new(screen), driver.executor().clone());
+    let mut raw = Termios::raw();
+    raw.characters[index::VMIN] = least;
+    raw.characters[index::VTIME] = time;
+    tty.set_termios(raw, Typed::Keep);
+    (tty, driver)
+}
+
+/// What a read of `limit` bytes gives, and when, where each key is typed at its time (all times in milliseconds).
+fn timed_read(least: u8, time: u8, limit: usize, keys: &'static [(u64, u8)]) -> (Vec<u8>, u64) {
+    let (tty, driver) = raw_tty(least, time);
+    let (executor, typist) = (driver.executor().clone(), tty.clone());
+    let clock = executor.clone();
+    executor.spawn(executor::Class::Daemon, "typist", async move {
+        for (at, key) in keys {
+            clock.sleep_until(at * 1_000_000).await;
+            typist.input(&[*key]);
+        }
+    });
+    driver.run_until(async move {
+        let mut sink = VecSink::new(limit);
+        let read = tty.read(&Uninterruptible, &mut sink, Wait::Allowed).await;
+        assert_eq!(read, Ok(sink.bytes.len()));
+        (sink.bytes, executor.now() / 1_000_000)
+    })
+}
+
+#[test]
+fn raw_reads_wait_as_posix_says() {
+    const KEYS: &[(u64, u8)] = &[(1000, b'a'), (1050, b'b'), (1300, b'c'), (1310, b'd')];
+    // At least three bytes, however long they take.
+    assert_eq!(timed_read(3, 0, 10, KEYS), (b"abc".to_vec(), 1300));
+    // No more than are wanted.
+    assert_eq!(timed_read(3, 0, 2, KEYS), (b"ab".to_vec(), 1050));
+    // A gap of 0.1 s ends it, but the first byte is awaited for ever.
+    assert_eq!(timed_read(3, 1, 10, KEYS), (b"ab".to_vec(), 1150));
+    // The first byte, within the time or not at all.
+    assert_eq!(timed_read(0, 20, 10, KEYS), (b"a".to_vec(), 1000));
+    assert_eq!(timed_read(0, 5, 10, KEYS), (b"".to_vec(), 500));
+    // At once.
+    assert_eq!(timed_read(0, 0, 10, KEYS), (b"".to_vec(), 0));
+}
+
+#[test]
+fn who_does_not_wait_gets_what_there_is() {
+    let never = |tty: &Tty| {
+        let mut sink = VecSink::new(10);
+        tty.read(&Uninterruptible, &mut sink, Wait::Never)
+            .now_or_never()
+            .expect("it does not wait")
+    };
+    let (tty, driver) = raw_tty(3, 0);
+    assert_eq!(never(&tty), Err(FsError::WouldBlock));
+    tty.input(b"ab");
+    assert!(!tty.readiness().contains(Readiness::IN));
+    assert_eq!(never(&tty), Ok(2));
+    let (tty, _driver) = raw_tty(0, 0);
+    assert_eq!(never(&tty), Ok(0), "and not that it would block");
+    driver.run_for(Duration::from_secs(1));
+}
+
+#[test]
+fn output_that_is_held_back_waits() {
+    let (tty, screen) = tty();
+    tty.input(b"\x13");
+    assert!(!tty.readiness().contains(Readiness::OUT));
+    let mut source = &b"text\n"[..];
+    {
+        let mut writing = pin!(tty.write(&Uninterruptible, &mut source, Wait::Allowed));
+        assert_eq!(writing.as_mut().now_or_never(), None);
+        assert!(screen.shown.lock().is_empty());
+        tty.input(b"\x11");
+        assert_eq!(writing.as_mut().now_or_never(), Some(Ok(5)));
+    }
+    assert_eq!(&*screen.shown.lock(), b"text\r\n");
+    tty.flow(Flow::Stop);
+    let mut source = &b"more"[..];
+    let write = tty.write(&Uninterruptible, &mut source, Wait::Never);
+    assert_eq!(write.now_or_never(), Some(Err(FsError::WouldBlock)));
+    // A signal lets it go on.
+    tty.input(b"\x03");
+    assert!(tty.readiness().contains(Readiness::OUT));
+    tty.ask(Flow::Stop);
+    assert_eq!(screen.shown.lock().last(), Some(&0x13));
+}
+
+#[test]
+fn output_is_processed_as_the_settings_have_it() {
+    for (flags, shown) in [
+        (OutputFlags::empty(), &b"a\nb\rc"[..]),
+        (OutputFlags::ONLCR, b"a\nb\rc"),
+        (OutputFlags::OPOST, b"a\nb\rc"),
+        (OutputFlags::OPOST | OutputFlags::ONLCR, b"a\r\nb\rc"),
+        (OutputFlags::OPOST | OutputFlags::OCRNL, b"a\nb\nc"),
+    ] {
+        let (tty, screen) = tty();
+        let termios = Termios {
+            output: flags.bits(),
+            ..Termios::cooked()
+        };
+        tty.set_termios(termios, Typed::Keep);
+        let mut source = &b"a\nb\rc"[..];
+        let write = tty.write(&Uninterruptible, &mut source, Wait::Allowed);
+        assert_eq!(write.now_or_never(), Some(Ok(5)));
+        assert_eq!(&*screen.shown.lock(), shown, "{flags:?}");
+    }
+}
+
+#[test]
+fn a_line_is_shown_once_more() {
+    let (tty, screen) = tty();
+    tty.input(b"some\x01\x12");
+    assert_eq!(&*screen.shown.lock(), b"some^A^R\r\nsome^A");
+}
+
+#[test]
+fn another_size_is_told_once() {
+    let (tty, _) = tty();
+    let heard = Arc::new(SpinLock::new(Vec::new()));
+    let log = heard.clone();
+    tty.set_signal_handler(Some(Arc::new(move |signal| log.lock().push(signal))));
+    let size = WindowSize {
+        rows: 50,
+        ..tty.window()
+    };
+    tty.set_window(size);
+    tty.set_window(size);
+    assert_eq!(&*heard.lock(), &[Signal::Window]);
+}
+
+#[test]
+fn the_foreground_is_handed_over() {
+    let (tty, _) = tty();
+    assert_eq!(tty.owner(), Owner::NOBODY);
+    tty.take_back(1, 7);
+    assert_eq!(tty.owner().foreground, 7);
+    tty.hand_over(8, 9);
+    assert_eq!(tty.owner().foreground, 7);
+    tty.hand_over(7, 9);
+    assert_eq!(tty.owner().foreground, 9);
+    let other = Owner {
+        session: 5,
+        foreground: 5,
+    };
+    tty.set_owner(other);
+    tty.take_back(1, 7);
+    assert_eq!(tty.owner(), other, "another session's");
 }

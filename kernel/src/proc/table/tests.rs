@@ -1,4 +1,6 @@
+use super::session::{Claim, TerminalError};
 use super::*;
+use crate::fs::tty::Owner;
 use std::vec::Vec;
 
 fn process(pid: u32) -> Arc<Process> {
@@ -22,7 +24,7 @@ fn family() -> Table {
 }
 
 fn collect(t: &mut Table, parent: u32, which: Which) -> Result<Option<(u32, Change)>, TableError> {
-    let found = t.collect(Pid(parent), which, Interest::default())?;
+    let found = t.collect(Pid(parent), which, Interest::END)?;
     Ok(found.map(|(p, change)| (p.pid().0, change)))
 }
 
@@ -123,12 +125,12 @@ fn groups_and_sessions() {
     assert_eq!(t.set_group(Pid(2), Pid(4), Pid(2)), Ok(()));
     assert_eq!(
         t.set_group(Pid(2), Pid(3), Pid(2)),
-        Err(TableError::NoSuchProcess),
+        Err(SetGroupError::NoSuchProcess),
         "no child of the caller"
     );
     assert_eq!(
         t.set_group(Pid(3), Pid(3), Pid(77)),
-        Err(TableError::NotPermitted),
+        Err(SetGroupError::NotPermitted),
         "no such group"
     );
     assert_eq!(
@@ -136,11 +138,18 @@ fn groups_and_sessions() {
         Err(TableError::NotPermitted),
         "a group leader"
     );
+    t.executed(Pid(4));
+    assert_eq!(
+        t.set_group(Pid(2), Pid(4), Pid(4)),
+        Err(SetGroupError::Executed)
+    );
+    assert_eq!(t.set_group(Pid(4), Pid(4), Pid(4)), Ok(()), "itself");
+    assert_eq!(t.set_group(Pid(4), Pid(4), Pid(2)), Ok(()));
     assert_eq!(t.new_session(Pid(5)), Ok(()));
     assert_eq!(t.group_and_session(Pid(5)), Some((Pid(5), Pid(5))));
     assert_eq!(
         t.set_group(Pid(2), Pid(5), Pid(2)),
-        Err(TableError::NotPermitted),
+        Err(SetGroupError::NotPermitted),
         "another session"
     );
     t.exit(Pid(4), ExitStatus::Exited(0));
@@ -154,14 +163,11 @@ fn groups_and_sessions() {
 #[test]
 fn stopping_is_news_once() {
     let mut t = family();
-    let all = Interest {
-        stopped: true,
-        continued: true,
-    };
+    let all = Interest::ALL;
     assert!(t.go_on(Pid(2)).is_none(), "not stopped");
     t.stop(Pid(2), Signal::TSTP);
     assert!(
-        t.collect(Pid(1), Which::Any, Interest::default())
+        t.collect(Pid(1), Which::Any, Interest::END)
             .unwrap()
             .is_none()
     );
@@ -171,6 +177,151 @@ fn stopping_is_news_once() {
     assert_eq!(t.go_on(Pid(2)).unwrap().pid(), Pid(1));
     let (_, change) = t.collect(Pid(1), Which::Any, all).unwrap().unwrap();
     assert_eq!(change, Change::Continued);
+}
+
+#[test]
+fn what_a_wait_leaves_is_news_still() {
+    let mut t = family();
+    let leave = Interest {
+        taking: Taking::Leave,
+        ..Interest::ALL
+    };
+    let look = |t: &mut Table, interest| {
+        t.collect(Pid(1), Which::One(Pid(3)), interest)
+            .map(|found| found.map(|(_, change)| change))
+    };
+    t.stop(Pid(3), Signal::STOP);
+    let stopped = Ok(Some(Change::Stopped(Signal::STOP)));
+    assert_eq!(look(&mut t, leave), stopped);
+    assert_eq!(look(&mut t, Interest::ALL), stopped);
+    assert_eq!(look(&mut t, leave), Ok(None));
+    t.exit(Pid(3), ExitStatus::Exited(9));
+    let ended = Ok(Some(Change::Ended(ExitStatus::Exited(9))));
+    let stops_only = Interest {
+        ended: false,
+        ..Interest::ALL
+    };
+    assert_eq!(
+        look(&mut t, stops_only),
+        Err(TableError::NoChild),
+        "the dead do not stop"
+    );
+    assert_eq!(look(&mut t, leave), ended);
+    assert_eq!(look(&mut t, Interest::END), ended);
+    assert_eq!(look(&mut t, leave), Err(TableError::NoChild));
+    assert_eq!(t.stopped, 0);
+}
+
+/// Who is owed SIGHUP and SIGCONT.
+fn hung_up(t: &mut Table) -> Vec<u32> {
+    core::iter::from_fn(|| t.take_hung_up())
+        .map(|process| process.pid().0)
+        .collect()
+}
+
+#[test]
+fn a_group_is_orphaned_with_its_last_parent_outside() {
+    let mut t = family();
+    // 2 is a shell, 4 and 5 its job; 6, a child of 4, is of the job too.
+    t.set_group(Pid(2), Pid(2), Pid(2)).unwrap();
+    t.set_group(Pid(2), Pid(4), Pid(4)).unwrap();
+    t.set_group(Pid(2), Pid(5), Pid(4)).unwrap();
+    assert_eq!(t.free_pid(), Ok(Pid(6)));
+    t.insert(process(6), Some(Pid(4)), &HeapRoom::at_boot());
+    assert!(!t.is_orphaned(Pid(6)) && !t.is_orphaned(Pid(2)));
+    t.stop(Pid(6), Signal::TSTP);
+    assert!(!t.exit(Pid(4), ExitStatus::Exited(0)).unwrap().hang_up);
+    assert!(!t.is_orphaned(Pid(6)), "5 is the shell's child");
+    assert!(t.exit(Pid(5), ExitStatus::Exited(0)).unwrap().hang_up);
+    assert!(t.is_orphaned(Pid(6)));
+    // The dead are told too, and do not hear it.
+    assert_eq!(hung_up(&mut t), [4, 5, 6]);
+    assert!(hung_up(&mut t).is_empty());
+}
+
+#[test]
+fn a_stopped_job_outlives_its_shell_with_a_signal() {
+    let mut t = family();
+    t.set_group(Pid(2), Pid(2), Pid(2)).unwrap();
+    t.set_group(Pid(2), Pid(4), Pid(4)).unwrap();
+    t.set_group(Pid(2), Pid(5), Pid(5)).unwrap();
+    t.stop(Pid(4), Signal::STOP);
+    assert!(t.exit(Pid(2), ExitStatus::Exited(0)).unwrap().hang_up);
+    assert_eq!(hung_up(&mut t), [4], "5 was not stopped");
+    assert!(t.is_orphaned(Pid(4)) && t.is_orphaned(Pid(5)));
+}
+
+fn terminal() -> Arc<Tty> {
+    let executor = executor::testing::Driver::new().executor().clone();
+    Tty::new(Arc::new(crate::fs::testing::NoConsole), executor)
+}
+
+#[test]
+fn a_session_has_a_terminal() {
+    let mut t = family();
+    let (tty, other) = (terminal(), terminal());
+    let owner = |session, foreground| Owner {
+        session,
+        foreground,
+    };
+    assert_eq!(
+        t.acquire(Pid(2), &tty, Claim::Polite),
+        Err(TerminalError::NotPermitted),
+        "no leader"
+    );
+    assert_eq!(t.acquire(Pid(1), &tty, Claim::Polite), Ok(()));
+    assert_eq!(tty.owner(), owner(1, 1));
+    assert_eq!(t.acquire(Pid(1), &tty, Claim::Polite), Ok(()), "again");
+    assert_eq!(
+        t.acquire(Pid(1), &other, Claim::Polite),
+        Err(TerminalError::NotPermitted),
+        "a second one"
+    );
+    assert_eq!(t.owner_of(Pid(1), &tty), Ok(owner(1, 1)));
+    assert_eq!(t.owner_of(Pid(2), &tty), Err(TerminalError::NotMine));
+    // A child has it from its parent, and is in the background in a group of its own.
+    t.insert(process(6), Some(Pid(1)), &HeapRoom::at_boot());
+    assert_eq!(t.in_background(Pid(6), &tty), None);
+    t.set_group(Pid(1), Pid(6), Pid(6)).unwrap();
+    assert_eq!(t.in_background(Pid(6), &tty), Some(Pid(6)));
+    assert_eq!(
+        t.put_in_front(Pid(6), &tty, Pid(77)),
+        Err(TerminalError::NoSuchGroup)
+    );
+    assert_eq!(
+        t.put_in_front(Pid(6), &other, Pid(6)),
+        Err(TerminalError::NotMine)
+    );
+    assert_eq!(t.put_in_front(Pid(6), &tty, Pid(6)), Ok(()));
+    assert_eq!(t.in_background(Pid(6), &tty), None);
+    assert_eq!(t.in_background(Pid(1), &tty), Some(Pid(1)));
+    assert_eq!(t.in_background(Pid(2), &tty), None, "not its terminal");
+    // Another session takes it away.
+    t.insert(process(7), Some(Pid(6)), &HeapRoom::at_boot());
+    t.new_session(Pid(7)).unwrap();
+    assert!(t.terminal(Pid(7)).is_none());
+    assert_eq!(
+        t.put_in_front(Pid(1), &tty, Pid(7)),
+        Err(TerminalError::NotPermitted),
+        "a group of another session"
+    );
+    assert_eq!(
+        t.acquire(Pid(7), &tty, Claim::Polite),
+        Err(TerminalError::NotPermitted)
+    );
+    assert_eq!(t.acquire(Pid(7), &tty, Claim::Steal), Ok(()));
+    assert_eq!(tty.owner(), owner(7, 7));
+    assert!(t.terminal(Pid(1)).is_none() && t.terminal(Pid(6)).is_none());
+    // One that leads no session gives it up for itself alone; the leader for all.
+    t.insert(process(8), Some(Pid(7)), &HeapRoom::at_boot());
+    t.insert(process(9), Some(Pid(7)), &HeapRoom::at_boot());
+    assert_eq!(t.give_up(Pid(8), &tty), Ok(None));
+    assert_eq!(t.give_up(Pid(8), &tty), Err(TerminalError::NotMine));
+    assert!(t.terminal(Pid(9)).is_some());
+    assert_eq!(t.leave_terminal(Pid(9)), None);
+    assert_eq!(t.give_up(Pid(7), &tty), Ok(Some(Pid(7))));
+    assert!(t.terminal(Pid(7)).is_none() && t.terminal(Pid(9)).is_none());
+    assert_eq!(tty.owner(), Owner::NOBODY);
 }
 
 /// Random births and deaths: every child list stays a list, and everybody is collected in the end.

@@ -46,6 +46,7 @@ fn what_cannot_run_is_refused() {
                 env: &[],
                 cwd,
                 files: &[],
+                front: None,
             };
             processes
                 .spawn(program)
@@ -194,6 +195,7 @@ fn a_script_runs_its_interpreter() {
             env: &[],
             cwd,
             files: &[],
+            front: None,
         };
         processes
             .spawn(program)

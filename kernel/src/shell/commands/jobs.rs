@@ -1,9 +1,11 @@
-//! Commands about jobs of the shell: `wait`, `jobs`, `time`.
+//! Commands about jobs of the shell: `wait`, `jobs`, `fg`, `bg`, `time`.
 
 use super::{Command, FAILED, Status, dispatch, run, usage};
+use crate::proc::signal::{SigInfo, Signal};
+use crate::proc::{ExitStatus, Life, Pid};
 use crate::shell::Context;
-use crate::shell::jobs::List;
-use alloc::{boxed::Box, string::String, vec::Vec};
+use crate::shell::jobs::{Job, List, State};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use futures_util::future::BoxFuture;
 use uvm::meter::Counter;
 
@@ -13,15 +15,30 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "[JOB]...",
         summary: "wait for background jobs",
         details: "JOB is a number as `jobs` shows it, with or without %. Without one, waits for all. The status is that of the \
-                  youngest job waited for.",
+                  youngest job waited for. A job that is stopped is not waited for: its status is 128 and the number of the signal.",
         run: run!(wait),
     },
     Command {
         name: "jobs",
         usage: "",
-        summary: "list background jobs",
+        summary: "list background jobs, and stopped ones",
         details: "",
         run: run!(jobs),
+    },
+    Command {
+        name: "fg",
+        usage: "[JOB]",
+        summary: "bring a program to the front",
+        details: "It goes on if it was stopped (Ctrl-Z), and has the terminal. JOB is a number as `jobs` shows it; unless told, the job that \
+                  was stopped last, or started. The status is the job's.",
+        run: run!(fg),
+    },
+    Command {
+        name: "bg",
+        usage: "[JOB]",
+        summary: "let a stopped program go on in the background",
+        details: "JOB as for `fg`. It is stopped again when it reads the terminal.",
+        run: run!(bg),
     },
     Command {
         name: "time",
@@ -34,35 +51,130 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
+/// The job that a word means.
+fn named(shell: &Context, command: &str, word: &str) -> Result<Arc<Job>, Status> {
+    let number = word.strip_prefix('%').unwrap_or(word);
+    let Ok(id) = number.parse::<usize>() else {
+        let why = format_args!("`{word}` is not the number of a job");
+        return Err(usage(shell, command, why));
+    };
+    shell.jobs().all().remove(&id).ok_or_else(|| {
+        shell.say(format_args!(
+            "{command}: there is no job {id}; `jobs` lists them"
+        ));
+        FAILED
+    })
+}
+
 async fn wait(shell: Context, args: Vec<String>) -> Status {
-    let all = shell.jobs().all();
     let mut wanted = List::new();
     for arg in &args {
-        let number = arg.strip_prefix('%').unwrap_or(arg);
-        let Ok(id) = number.parse::<usize>() else {
-            return usage(
-                &shell,
-                "wait",
-                format_args!("`{arg}` is not the number of a job"),
-            );
+        match named(&shell, "wait", arg) {
+            Ok(job) => wanted.insert(job.id, job),
+            Err(status) => return status,
         };
-        let Some(job) = all.get(&id) else {
-            shell.say(format_args!(
-                "wait: there is no job {id}; `jobs` lists them"
-            ));
-            return FAILED;
-        };
-        wanted.insert(id, job.clone());
     }
     if args.is_empty() {
-        wanted = all;
+        wanted = shell.jobs().all();
     }
     let mut status = 0;
     for job in wanted.values() {
-        status = job.wait().await;
-        shell.jobs().remove(job.id);
+        let state = job.until(|state| (state != State::Running).then_some(state));
+        match state.await {
+            State::Ended(ended) => {
+                status = ended;
+                shell.jobs().remove(job.id);
+            }
+            State::Stopped(signal) => {
+                shell.say(format_args!("{job}"));
+                status = ExitStatus::Killed(signal).shell_status();
+            }
+            State::Running => {}
+        }
     }
     status
+}
+
+/// The job that `fg` or `bg` is about, and its program's group.
+fn program(shell: &Context, command: &str, args: &[String]) -> Result<(Arc<Job>, Pid), Status> {
+    let job = match args {
+        [] => shell.jobs().current().ok_or_else(|| {
+            shell.say(format_args!("{command}: there is no job"));
+            FAILED
+        })?,
+        [word] => named(shell, command, word)?,
+        _ => return Err(usage(shell, command, format_args!("takes one job"))),
+    };
+    match (job.state(), job.group()) {
+        (State::Ended(_), _) => {
+            shell.say(format_args!("{command}: it has ended: {job}"));
+            Err(FAILED)
+        }
+        (_, Some(group)) => Ok((job, group)),
+        (_, None) => {
+            let id = job.id;
+            shell.say(format_args!(
+                "{command}: job {id} is the shell's own and no program; `wait {id}` waits for it"
+            ));
+            Err(FAILED)
+        }
+    }
+}
+
+/// Lets a group go on.
+fn resume(shell: &Context, group: Pid) {
+    let info = SigInfo::from_kernel(Signal::CONT);
+    shell.system().processes.kill_group(group, info);
+}
+
+async fn fg(shell: Context, args: Vec<String>) -> Status {
+    let (job, group) = match program(&shell, "fg", &args) {
+        Ok(found) => found,
+        Err(status) => return status,
+    };
+    let front = shell.bring_to_front(&job, group);
+    shell.say(format_args!("{}", job.title()));
+    job.enter_front();
+    resume(&shell, group);
+    let state = job.until(|state| match state {
+        State::Running => None,
+        // What it was before it was told to go on may be heard only now.
+        State::Stopped(_) if !is_stopped(&shell, &job) => None,
+        state => Some(state),
+    });
+    let state = state.await;
+    job.leave_front(shell.system().console.tty().termios());
+    drop(front);
+    match state {
+        State::Ended(status) => {
+            shell.jobs().remove(job.id);
+            status
+        }
+        State::Stopped(signal) => {
+            shell.say(format_args!("\n{job}"));
+            ExitStatus::Killed(signal).shell_status()
+        }
+        State::Running => 0,
+    }
+}
+
+/// Whether the job's program is stopped at this moment.
+fn is_stopped(shell: &Context, job: &Job) -> bool {
+    let table = shell.system().processes.table().lock();
+    let life = job.group().and_then(|leader| table.life(leader));
+    matches!(life, Some(Life::Stopped(_)))
+}
+
+async fn bg(shell: Context, args: Vec<String>) -> Status {
+    match program(&shell, "bg", &args) {
+        Ok((job, group)) => {
+            job.set_state(State::Running);
+            resume(&shell, group);
+            shell.say(format_args!("{job}"));
+            0
+        }
+        Err(status) => status,
+    }
 }
 
 async fn jobs(shell: Context, args: Vec<String>) -> Status {

@@ -3,12 +3,15 @@
 use super::{Command, FAILED, NOT_FOUND, Status, run, usage};
 use crate::fs::FsError;
 use crate::fs::file::{OpenFile, OpenFlags};
+use crate::fs::tty::Tty;
 use crate::proc::exec::ExecError;
 use crate::proc::signal::Signal;
+use crate::proc::table::Change;
 use crate::proc::{Child, ExitStatus, Life, Pid, Program, SpawnError};
 use crate::shell::Context;
+use crate::shell::jobs::{Job, State};
 use crate::system::System;
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 use executor::Class;
 use uvm::Patience;
 
@@ -18,7 +21,8 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "PATH [ARG]...",
         summary: "run a program and wait for it",
         details: "The program gets the console as its standard files. The status is the program's, or 128 and the number of the \
-                  signal that ended it; 127 if there is no such program, 126 if it cannot be run. `run PATH &` does not wait.",
+                  signal that ended it; 127 if there is no such program, 126 if it cannot be run. `run PATH &` does not wait. Ctrl-C \
+                  ends the program, Ctrl-Z stops it: `fg` and `bg` let it go on.",
         run: run!(run_program),
     },
     Command {
@@ -51,16 +55,63 @@ async fn run_program(shell: Context, args: Vec<String>) -> Status {
     let Some(path) = args.first().cloned() else {
         return usage(&shell, "run", format_args!("a path is missing"));
     };
-    let child = match start(&shell, args, None).await {
+    let title = format!("run {}", args.join(" "));
+    let lent = shell.lend_terminal();
+    let mut child = match start(&shell, args, None, shell.front()).await {
         Ok(child) => child,
         Err(error) => {
             shell.say(format_args!("run: {path}: {error}"));
             return status_of(error);
         }
     };
-    let foreground = shell.take_terminal(child.pid());
-    let status = child.wait().await;
-    drop(foreground);
+    if let Some(job) = shell.job() {
+        job.set_group(child.pid());
+        return follow(&shell, &mut child, &path, job).await;
+    }
+    loop {
+        match child.change().await {
+            Change::Ended(status) => {
+                drop(lent);
+                return ended(&shell, &path, status);
+            }
+            Change::Stopped(signal) if shell.controls_jobs() => {
+                let job = shell.jobs().add(title);
+                job.set_group(child.pid());
+                job.set_state(State::Stopped(signal));
+                job.leave_front(shell.system().console.tty().termios());
+                drop(lent);
+                shell.say(format_args!("\n{job}"));
+                keep(&shell, child, path, job);
+                return ExitStatus::Killed(signal).shell_status();
+            }
+            Change::Stopped(_) | Change::Continued => {}
+        }
+    }
+}
+
+/// Keeps a job that was stopped in front from now on.
+fn keep(shell: &Context, mut child: Child, path: String, job: Arc<Job>) {
+    let context = shell.clone();
+    let executor = &shell.system().executor;
+    executor.spawn(Class::Daemon, "shell job", async move {
+        let status = follow(&context, &mut child, &path, &job).await;
+        job.set_state(State::Ended(status));
+    });
+}
+
+/// Waits for a program's end, and tells its job how it stands meanwhile.
+async fn follow(shell: &Context, child: &mut Child, path: &str, job: &Job) -> Status {
+    loop {
+        match child.change().await {
+            Change::Ended(status) => return ended(shell, path, status),
+            Change::Stopped(signal) => job.set_state(State::Stopped(signal)),
+            Change::Continued => job.set_state(State::Running),
+        }
+    }
+}
+
+/// What a program's end is to the shell.
+fn ended(shell: &Context, path: &str, status: ExitStatus) -> Status {
     if let ExitStatus::Killed(signal) = status
         && signal != Signal::INT
         && signal != Signal::PIPE
@@ -70,7 +121,8 @@ async fn run_program(shell: Context, args: Vec<String>) -> Status {
     status.shell_status()
 }
 
-/// Starts a program with the console as its standard files, or, given an `output`, with that as its output and nothing to read.
+/// Starts a program with the console as its standard files, or, given an `output`, with that as its output and nothing to read; in
+/// `front` of that terminal, if one is given.
 ///
 /// In a task of its own, because a start that was begun must not be dropped halfway. One that nobody waits for any more (Ctrl-C) is
 /// ended as soon as it is there.
@@ -78,6 +130,7 @@ pub(super) async fn start(
     shell: &Context,
     args: Vec<String>,
     output: Option<Arc<OpenFile>>,
+    front: Option<Arc<Tty>>,
 ) -> Result<Child, SpawnError> {
     let wanted = Arc::new(());
     let still_wanted = Arc::downgrade(&wanted);
@@ -86,9 +139,10 @@ pub(super) async fn start(
         .executor
         .clone()
         .spawn(Class::Daemon, "run", async move {
-            let child = load(&system, &args, output).await?;
+            let child = load(&system, &args, output, front).await?;
             if still_wanted.strong_count() == 0 {
                 system.processes.kill(child.pid(), Signal::KILL);
+                system.console.take_back_from(child.pid());
             }
             Ok(child)
         });
@@ -101,6 +155,7 @@ async fn load(
     system: &System,
     args: &[String],
     output: Option<Arc<OpenFile>>,
+    front: Option<Arc<Tty>>,
 ) -> Result<Child, SpawnError> {
     let root = system.vfs.root()?;
     let device: &[u8] = match output {
@@ -122,6 +177,7 @@ async fn load(
             env: ENVIRONMENT,
             cwd: root.clone(),
             files: &files,
+            front: front.clone(),
         };
         match system.processes.spawn(program).await {
             Err(error) if error.is_shortage() && patience.wait(&system.uvm).await.is_ok() => {}

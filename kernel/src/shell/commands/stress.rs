@@ -12,7 +12,7 @@ use super::{Command, FAILED, Status, run, usage};
 use crate::fs::FsError;
 use crate::fs::namei::Follow;
 use crate::fs::vnode::Kind;
-use crate::shell::{Context, Place};
+use crate::shell::Context;
 use crate::system::System;
 use alloc::{format, string::String, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -184,7 +184,7 @@ impl<'a> Account<'a> {
         let system = shell.system();
         Self {
             shell,
-            overwrites: shell.place == Place::Foreground && system.console.is_interactive(),
+            overwrites: shell.job().is_none() && system.console.is_interactive(),
             started: system.executor.now(),
             before: system.uvm.uvmexp(),
             done,

@@ -18,7 +18,7 @@ fn type_keys(line: &mut LineDiscipline, keys: &[u8]) -> String {
 
 fn read(line: &mut LineDiscipline, limit: usize) -> Option<Vec<u8>> {
     let mut sink = VecSink::new(limit);
-    match line.read(&mut sink, 0) {
+    match line.read(&mut sink) {
         ReadOutcome::Done(n) => {
             assert_eq!(n, sink.bytes.len());
             Some(sink.bytes)
@@ -80,7 +80,7 @@ fn special_characters_signal_and_forget_the_line() {
         (0x1a, Signal::Suspend, b"^Z"),
     ] {
         let mut echo = Echo::default();
-        assert_eq!(line.input(key, &mut echo), Some(signal));
+        assert_eq!(line.input(key, &mut echo), Some(Event::Signal(signal)));
         assert_eq!(&echo.text[..], shown);
     }
     type_keys(&mut line, b"x\n");
@@ -101,8 +101,6 @@ fn raw_keys_come_as_they_are() {
     assert_eq!(type_keys(&mut line, b"\x03\r\x04\x7f"), "");
     assert_eq!(read(&mut line, 10).unwrap(), b"\x03\r\x04\x7f");
     assert_eq!(read(&mut line, 10), None);
-    line.termios.characters[index::VMIN] = 0;
-    assert_eq!(read(&mut line, 10).unwrap(), b"");
     type_keys(&mut line, b"back");
     line.set_termios(Termios::cooked());
     assert_eq!(read(&mut line, 10).unwrap(), b"back");
@@ -130,8 +128,131 @@ fn a_sink_that_faults_leaves_the_rest() {
     let mut line = LineDiscipline::new();
     type_keys(&mut line, b"abcdef\n");
     let mut sink = Faulty::sink(20, 2);
-    assert_eq!(line.read(&mut sink, 0), ReadOutcome::Fault(0));
+    assert_eq!(line.read(&mut sink), ReadOutcome::Fault(0));
     sink.resident = 2;
-    assert_eq!(line.read(&mut sink, 0), ReadOutcome::Fault(2));
+    assert_eq!(line.read(&mut sink), ReadOutcome::Fault(2));
     assert_eq!(read(&mut line, 20).unwrap(), b"cdef\n");
+}
+
+/// The four cases of POSIX, and what `poll` says in each.
+#[test]
+fn raw_reads_end_by_rules() {
+    let mut line = LineDiscipline::new();
+    assert_eq!(line.rule(), Rule::Line);
+    for (least, time, rule, readable_at) in [
+        (3, 0, Rule::Bytes(3), 3),
+        (3, 2, Rule::Gap(3, 200_000_000), 1),
+        (0, 5, Rule::Time(500_000_000), 1),
+        (0, 0, Rule::Time(0), 1),
+    ] {
+        let mut raw = Termios::raw();
+        raw.characters[index::VMIN] = least;
+        raw.characters[index::VTIME] = time;
+        line.set_termios(raw);
+        assert_eq!(line.rule(), rule);
+        for typed in 0..4 {
+            assert_eq!(line.has_input(), typed > 0, "{rule:?} {typed}");
+            assert_eq!(line.is_readable(), typed >= readable_at, "{rule:?} {typed}");
+            type_keys(&mut line, b"x");
+        }
+        line.flush();
+    }
+}
+
+#[test]
+fn without_the_echo_flags_less_is_shown() {
+    let mut line = LineDiscipline::new();
+    let without = |flags: LocalFlags| {
+        let mut termios = Termios::cooked();
+        termios.local &= !flags.bits();
+        termios
+    };
+    line.set_termios(without(LocalFlags::ECHOE));
+    assert_eq!(type_keys(&mut line, b"ab\x7f\x7f\x7f"), "ab^?^?");
+    line.set_termios(without(LocalFlags::ECHOKE));
+    assert_eq!(type_keys(&mut line, b"ab\x15"), "ab^U\r\n");
+    line.set_termios(without(LocalFlags::ECHOK | LocalFlags::ECHOKE));
+    assert_eq!(type_keys(&mut line, b"ab\x15"), "ab^U");
+    line.set_termios(without(LocalFlags::ECHOCTL));
+    assert_eq!(type_keys(&mut line, b"a\x01\x7f\x7f"), "a\x01<");
+    line.set_termios(without(LocalFlags::ECHO));
+    assert_eq!(type_keys(&mut line, b"ab\x7f\x15c\n"), "");
+    let mut newline = without(LocalFlags::ECHO);
+    newline.local |= LocalFlags::ECHONL.bits();
+    line.set_termios(newline);
+    assert_eq!(type_keys(&mut line, b"d\n"), "\r\n");
+    assert_eq!(read(&mut line, 10).unwrap(), b"c\n");
+    assert_eq!(read(&mut line, 10).unwrap(), b"d\n");
+}
+
+#[test]
+fn tabs_are_erased_as_wide_as_they_are() {
+    let mut line = LineDiscipline::new();
+    line.shown(b"prompt> ");
+    // The cursor is at column 8: three letters and a tab of five.
+    assert_eq!(type_keys(&mut line, b"abc\t\x7f"), "abc\t<<<<<");
+    assert_eq!(type_keys(&mut line, b"\td\x15"), "\td<<<<<<<<<");
+    line.shown(b"\r\nab");
+    assert_eq!(type_keys(&mut line, b"\t\x7f"), "\t<<<<<<");
+}
+
+#[test]
+fn the_next_key_can_be_taken_as_it_is() {
+    let mut line = LineDiscipline::new();
+    assert_eq!(
+        type_keys(&mut line, b"\x16\x03\x16\x7f\x16\n"),
+        "^\x08^C^\x08^?^\x08\r\n"
+    );
+    assert_eq!(read(&mut line, 10), None, "that newline ended nothing");
+    type_keys(&mut line, b"\n");
+    assert_eq!(read(&mut line, 10).unwrap(), b"\x03\x7f\n\n");
+}
+
+#[test]
+fn a_line_ends_as_it_is_told_to() {
+    let mut line = LineDiscipline::new();
+    line.termios.characters[index::VEOL] = b';';
+    line.termios.characters[index::VEOL2] = b'|';
+    assert_eq!(type_keys(&mut line, b"a;b|c\n"), "a;b|c\r\n");
+    assert_eq!(read(&mut line, 10).unwrap(), b"a;");
+    assert_eq!(read(&mut line, 10).unwrap(), b"b|");
+    assert_eq!(read(&mut line, 10).unwrap(), b"c\n");
+    line.termios.input = InputFlags::INLCR.bits();
+    type_keys(&mut line, b"x\n\x04");
+    assert_eq!(read(&mut line, 10).unwrap(), b"x\r");
+    line.termios.input = InputFlags::IGNCR.bits();
+    type_keys(&mut line, b"\ry\r\n");
+    assert_eq!(read(&mut line, 10).unwrap(), b"y\n");
+}
+
+#[test]
+fn words_are_erased_as_linux_has_them() {
+    let mut line = LineDiscipline::new();
+    assert_eq!(type_keys(&mut line, b"/usr/lib-x \x17"), "/usr/lib-x <<");
+    assert_eq!(type_keys(&mut line, b"\x17\x17\x17\x17"), "<<<<<<<<<");
+}
+
+#[test]
+fn keys_hold_output_back() {
+    let mut line = LineDiscipline::new();
+    let mut echo = Echo::default();
+    let event = |line: &mut LineDiscipline, key| line.input(key, &mut Echo::default());
+    assert_eq!(event(&mut line, 0x13), Some(Event::Flow(Flow::Stop)));
+    assert_eq!(event(&mut line, 0x11), Some(Event::Flow(Flow::Start)));
+    assert_eq!(event(&mut line, b'a'), None);
+    line.termios.input |= InputFlags::IXANY.bits();
+    assert_eq!(event(&mut line, b'a'), Some(Event::Flow(Flow::Start)));
+    line.termios.input = 0;
+    assert_eq!(line.input(0x13, &mut echo), None);
+    assert_eq!(&echo.text[..], b"^S");
+}
+
+#[test]
+fn signals_may_leave_what_was_typed() {
+    let mut line = LineDiscipline::new();
+    line.termios.local |= LocalFlags::NOFLSH.bits();
+    type_keys(&mut line, b"ab");
+    line.input(3, &mut Echo::default());
+    type_keys(&mut line, b"c\n");
+    assert_eq!(read(&mut line, 10).unwrap(), b"abc\n");
 }

@@ -75,7 +75,7 @@ pub async fn run(shell: &Context, words: Vec<String>) -> Result<Said, String> {
         .heap_room()
         .map(ends)
         .map_err(|_| wrong("no memory for a pipe"))?;
-    let child = processes::start(shell, words, Some(writer))
+    let child = processes::start(shell, words, Some(writer), None)
         .await
         .map_err(|error| wrong(&format!("{error}")))?;
     let group = Group {
