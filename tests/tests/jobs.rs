@@ -86,6 +86,17 @@ fn the_shell_stops_programs_and_lets_them_go_on() {
     assert_eq!(auvm.command("echo $?"), ["0"]);
     assert_eq!(auvm.command("fg"), ["fg: there is no job"]);
     assert_eq!(
+        auvm.command("bg 3"),
+        ["bg: there is no job 3; `jobs` lists them"]
+    );
+    // A job of the shell's own is no program.
+    auvm.command(&format!("{SLEEP} &"));
+    let lines = auvm.command("wait 1 & fg");
+    let last = lines.last().map_or("", String::as_str);
+    assert!(last.starts_with("fg: job 2 is the shell's own"), "{last}");
+    auvm.command("kill -KILL %1; wait");
+    assert_eq!(auvm.command("echo $?"), ["137"]);
+    assert_eq!(
         auvm.command("check; echo $?").last().map(String::as_str),
         Some("0")
     );
@@ -148,13 +159,18 @@ fn an_interactive_shell_of_busybox() {
         auvm.keys(keys);
         auvm.wait_until(what, |screen| screen.text()[before..].contains(what));
     };
-    drawn(auvm, "vi /etc/passwd\r", "root:x:0:0");
-    drawn(auvm, "G", "1/1");
+    drawn(auvm, "vi /etc/passwd\r", "1/1 100%");
+    assert!(
+        auvm.screen()
+            .text()
+            .contains("root:x:0:0:root:/root:/bin/sh")
+    );
+    drawn(auvm, "x", "[Modified]");
     auvm.keys("\x1a");
     auvm.wait_until("the prompt after Ctrl-Z", |screen| {
         screen.line().ends_with(SH_PROMPT)
     });
-    drawn(auvm, "fg\r", "root:x:0:0");
+    drawn(auvm, "fg\r", "oot:x:0:0");
     auvm.keys(":q!\r");
     auvm.wait_until("the prompt after vi", |screen| {
         screen.line().ends_with(SH_PROMPT)

@@ -34,7 +34,8 @@ impl Stop {
         }
     }
 
-    /// Begins a stop. Called under the lock of the signals, so that one posted later ends it.
+    /// Begins a stop. Called under the lock of the signals, so that one posted later ends it. Other threads of the process must then
+    /// be told to look, as by a signal.
     pub(super) fn begin(&self) {
         // One that was killed does not stop any more: the failure is that.
         let _ = self.state.compare_exchange(GOING, STOPPED, SeqCst, SeqCst);

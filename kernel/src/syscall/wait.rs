@@ -12,7 +12,7 @@ use linux_raw_sys::general as sys;
 
 /// What does not say which changes are waited for, in both calls.
 const COMMON: u32 = sys::WNOHANG | sys::__WNOTHREAD | sys::__WCLONE | sys::__WALL;
-/// Offsets in `siginfo_t`: of the first three numbers, and of what is told of a child.
+/// Where `siginfo_t` tells of a child, behind its first three numbers.
 const SIGINFO_CHILD: u64 = 16;
 
 /// `wait4`'s status word.

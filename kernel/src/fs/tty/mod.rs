@@ -292,8 +292,14 @@ impl Tty {
         if typed == Typed::Flush {
             line.flush();
         }
+        let held = |termios: &Termios| termios.input().contains(InputFlags::IXON);
+        let frees = held(&line.termios) && !held(&termios);
         line.set_termios(termios);
         drop(line);
+        if frees {
+            // The key that would let output go on is one like others now.
+            self.flow(Flow::Start);
+        }
         self.readable.wake_all();
     }
 

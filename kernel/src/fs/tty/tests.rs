@@ -196,6 +196,9 @@ fn output_that_is_held_back_waits() {
     // A signal lets it go on.
     tty.input(b"\x03");
     assert!(tty.readiness().contains(Readiness::OUT));
+    tty.input(b"\x13");
+    tty.set_termios(Termios::keys(), Typed::Keep);
+    assert!(tty.readiness().contains(Readiness::OUT), "no key would");
     tty.ask(Flow::Stop);
     assert_eq!(screen.shown.lock().last(), Some(&0x13));
 }

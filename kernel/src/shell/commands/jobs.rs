@@ -96,15 +96,30 @@ async fn wait(shell: Context, args: Vec<String>) -> Status {
 }
 
 /// The job that `fg` or `bg` is about, and its program's group.
-fn program(shell: &Context, command: &str, args: &[String]) -> Result<(Arc<Job>, Pid), Status> {
-    let job = match args {
-        [] => shell.jobs().current().ok_or_else(|| {
-            shell.say(format_args!("{command}: there is no job"));
-            FAILED
-        })?,
-        [word] => named(shell, command, word)?,
-        _ => return Err(usage(shell, command, format_args!("takes one job"))),
-    };
+fn wanted(shell: &Context, command: &str, args: &[String]) -> Result<(Arc<Job>, Pid), Status> {
+    match args {
+        [] => match shell.jobs().current() {
+            Some(job) => group_of(shell, command, job),
+            None => {
+                shell.say(format_args!("{command}: there is no job"));
+                Err(FAILED)
+            }
+        },
+        [word] => program(shell, command, word),
+        _ => Err(usage(shell, command, format_args!("takes one job"))),
+    }
+}
+
+/// The job that a word means, and its program's group. What is wrong is said.
+pub(super) fn program(
+    shell: &Context,
+    command: &str,
+    word: &str,
+) -> Result<(Arc<Job>, Pid), Status> {
+    group_of(shell, command, named(shell, command, word)?)
+}
+
+fn group_of(shell: &Context, command: &str, job: Arc<Job>) -> Result<(Arc<Job>, Pid), Status> {
     match (job.state(), job.group()) {
         (State::Ended(_), _) => {
             shell.say(format_args!("{command}: it has ended: {job}"));
@@ -128,7 +143,7 @@ fn resume(shell: &Context, group: Pid) {
 }
 
 async fn fg(shell: Context, args: Vec<String>) -> Status {
-    let (job, group) = match program(&shell, "fg", &args) {
+    let (job, group) = match wanted(&shell, "fg", &args) {
         Ok(found) => found,
         Err(status) => return status,
     };
@@ -166,7 +181,7 @@ fn is_stopped(shell: &Context, job: &Job) -> bool {
 }
 
 async fn bg(shell: Context, args: Vec<String>) -> Status {
-    match program(&shell, "bg", &args) {
+    match wanted(&shell, "bg", &args) {
         Ok((job, group)) => {
             job.set_state(State::Running);
             resume(&shell, group);

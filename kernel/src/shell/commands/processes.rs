@@ -1,11 +1,11 @@
 //! Commands about programs: `run`, `ps`, `kill`.
 
-use super::{Command, FAILED, NOT_FOUND, Status, run, usage};
+use super::{Command, FAILED, NOT_FOUND, Status, jobs, run, usage};
 use crate::fs::FsError;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::fs::tty::Tty;
 use crate::proc::exec::ExecError;
-use crate::proc::signal::Signal;
+use crate::proc::signal::{SigInfo, Signal};
 use crate::proc::table::Change;
 use crate::proc::{Child, ExitStatus, Life, Pid, Program, SpawnError};
 use crate::shell::Context;
@@ -34,9 +34,9 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "kill",
-        usage: "[-SIGNAL] PID...",
+        usage: "[-SIGNAL] PID|%JOB...",
         summary: "send a signal to processes",
-        details: "SIGNAL is a name, with or without SIG, or a number; TERM unless told.",
+        details: "SIGNAL is a name, with or without SIG, or a number; TERM unless told. %JOB stands for all processes of a job's program.",
         run: run!(kill),
     },
 ];
@@ -247,6 +247,14 @@ async fn kill(shell: Context, args: Vec<String>) -> Status {
     }
     let mut status = 0;
     for word in words {
+        if word.starts_with('%') {
+            let sent = jobs::program(&shell, "kill", word).map(|(_, group)| {
+                let info = SigInfo::from_kernel(signal);
+                shell.system().processes.kill_group(group, info);
+            });
+            status = sent.err().unwrap_or(status);
+            continue;
+        }
         let Ok(pid) = word.parse::<u32>() else {
             return usage(
                 &shell,
