@@ -32,6 +32,7 @@ programs! {
     spin ["1000000"];
     waits [];
     groups [];
+    threads [];
 }
 
 #[test]

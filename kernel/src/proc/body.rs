@@ -7,13 +7,13 @@
 
 use super::Processes;
 use super::deliver;
-use super::exit;
+use super::exit::{self, End};
 use super::fatal;
 use super::lwp::Lwp;
 use super::machine::{self, LwpMachineState, PageFaultCode, Trap, TrapFrame};
 use super::process::Process;
 use super::sigframe::AltStack;
-use super::signal::SigSet;
+use super::signal::{SigSet, Signal};
 use super::table::ExitStatus;
 use super::uarea::{Machine, UareaBox};
 use crate::syscall;
@@ -22,6 +22,7 @@ use core::future::Future;
 use core::pin::Pin;
 use uvm::VmSpace;
 use uvm::addr::VirtAddr;
+use uvm::glue::SpaceRef;
 use uvm::prot::Access;
 use uvm::uarea::Uarea;
 
@@ -46,10 +47,12 @@ pub struct Current {
     pub(super) saved_mask: Option<SigSet>,
     /// The call under way was interrupted.
     pub(super) restart: Option<Restart>,
-    /// Set by the call that ends the process.
-    exit: Option<ExitStatus>,
+    /// Set by the call that ends the thread or the process.
+    end: Option<End>,
     /// Cleared and woken when the thread ends (`set_tid_address`); 0 for none.
     clear_tid: u64,
+    /// Where the list of locks begins that it may hold when it ends (`set_robust_list`); 0 for none.
+    robust_list: u64,
     /// Last faulting address, for signal frames.
     pub(super) fault_address: u64,
 }
@@ -120,9 +123,26 @@ impl Current {
         self.machine.pin().attach();
     }
 
-    /// Ends the process once the call under way returns.
-    pub fn exit(&mut self, status: ExitStatus) {
-        self.exit = Some(status);
+    /// Ends the thread, or the process, once the call under way returns.
+    pub fn end(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    /// How it must end, if others have it so: its process ends, or another thread wants to be alone.
+    pub(super) fn must_leave(&self) -> Option<End> {
+        let ends = self.process().threads().ends().map(End::Process);
+        let leaves = || (self.lwp.must_leave()).then_some(End::Thread(ExitStatus::Exited(0)));
+        ends.or_else(leaves)
+    }
+
+    /// Where the list of locks that it may hold begins.
+    pub fn robust_list(&self) -> u64 {
+        self.robust_list
+    }
+
+    /// Says where that is.
+    pub fn set_robust_list(&mut self, head: u64) {
+        self.robust_list = head;
     }
 
     /// The word to clear when the thread ends.
@@ -165,27 +185,23 @@ impl Current {
         self.restart = Some(restart);
     }
 
-    /// Enters a new program: registers and address space; the old space is returned as
-    /// [`Process::replace_space`] says.
-    pub(super) fn enter(
-        &mut self,
-        space: Arc<VmSpace>,
-        entry: u64,
-        sp: u64,
-    ) -> Option<Arc<VmSpace>> {
+    /// Enters a new program: registers and address space. Awaits the end of the old one, if nobody else has that.
+    pub(super) async fn enter(&mut self, space: Arc<VmSpace>, entry: u64, sp: u64) {
         self.machine.pin().reset(entry, sp);
         self.alt_stack = AltStack::default();
-        self.clear_tid = 0;
-        let old = self.process().replace_space(Some(space.clone()));
+        (self.clear_tid, self.robust_list) = (0, 0);
+        let process = self.process().clone();
+        let new = SpaceRef::new(space.clone());
         self.lwp.set_space(Some(space.clone()));
         self.space = space;
         self.lwp.activate();
         self.machine.pin().attach();
-        old
+        process.space_ref().share(&new).await;
+        process.end_vfork();
     }
 
     /// The loop: ring 3, what it wants, signals, and whether another's turn has come.
-    async fn live(&mut self) -> ExitStatus {
+    async fn live(&mut self) -> End {
         loop {
             self.space.assert_settled();
             let entered = machine::now();
@@ -197,8 +213,8 @@ impl Current {
                         // It came this far in ring 3: what its last faults brought in may go while it waits.
                         self.space.made_progress();
                         syscall::answer_waiting(self).await;
-                        if let Some(status) = self.exit {
-                            return status;
+                        if let Some(end) = self.end {
+                            return end;
                         }
                     }
                 }
@@ -214,26 +230,26 @@ impl Current {
                         self.fault_address = va;
                         match fatal::of_fault(self.process(), va, error) {
                             Some(info) => {
-                                if let Some(status) = deliver::force(self, info).await {
-                                    return status;
+                                if let Some(end) = deliver::force(self, info).await {
+                                    return end;
                                 }
                             }
-                            None => return ExitStatus::Killed(super::signal::Signal::KILL),
+                            None => return End::Process(ExitStatus::Killed(Signal::KILL)),
                         }
                     }
                 }
                 Trap::Interrupt => {}
                 Trap::Exception { vector, .. } => {
                     let info = fatal::of_exception(vector, self.machine.pin());
-                    if let Some(status) = deliver::force(self, info).await {
-                        return status;
+                    if let Some(end) = deliver::force(self, info).await {
+                        return end;
                     }
                 }
             }
             if self.lwp.must_look()
-                && let Some(status) = deliver::pending(self).await
+                && let Some(end) = deliver::pending(self).await
             {
-                return status;
+                return end;
             }
             if self.system.executor().need_resched() {
                 self.system.executor().reschedule_if_asked().await;
@@ -254,8 +270,8 @@ fn access_of(code: PageFaultCode) -> Access {
 
 /// The whole life of a thread.
 async fn body(mut current: Current) {
-    let status = current.live().await;
-    exit::exit(current, status).await;
+    let end = current.live().await;
+    exit::exit(current, end).await;
 }
 
 /// Makes the future of a new thread in `uarea`: what the executor polls.
@@ -287,8 +303,9 @@ pub(super) fn thread(
                 alt_stack: inherited.alt_stack,
                 saved_mask: None,
                 restart: None,
-                exit: None,
+                end: None,
                 clear_tid: inherited.clear_tid,
+                robust_list: 0,
                 fault_address: 0,
             })
         },

@@ -6,6 +6,8 @@
 
 use super::Processes;
 use super::body::{Current, Restart};
+use super::exit::End;
+use super::lwp::Lwp;
 use super::machine;
 use super::process::Process;
 use super::sigframe::{self, AltStack, Context, Placement, RED_ZONE, UCONTEXT_LEN, fpu};
@@ -26,20 +28,25 @@ const SS_ONSTACK: u32 = sys::SS_ONSTACK;
 const SS_DISABLE: u32 = sys::SS_DISABLE;
 
 /// Delivers what is pending; `Some` ends the process. Also settles what becomes of an interrupted call.
-pub(super) async fn pending(current: &mut Current) -> Option<ExitStatus> {
+pub(super) async fn pending(current: &mut Current) -> Option<End> {
     loop {
         current.lwp().look();
+        if let Some(end) = current.must_leave() {
+            return Some(end);
+        }
         let (system, process) = (current.system().clone(), current.process().clone());
         if process.stop().is_on() {
             stopped(&system, &process).await;
             continue;
         }
-        let (info, action) = match take(&system, &process, current.lwp().mask()) {
+        let (info, action) = match take(&system, &process, current.lwp()) {
             None => break,
             Some(Taken::Signal(info, action)) => (info, action),
             Some(Taken::Stop(parent, signal)) => {
                 let number = signal.number().into();
                 tell_parent(parent, &process, sys::CLD_STOPPED, number);
+                // Each stops on its own way.
+                process.threads().iter().for_each(|lwp| lwp.look_up());
                 continue;
             }
         };
@@ -47,11 +54,13 @@ pub(super) async fn pending(current: &mut Current) -> Option<ExitStatus> {
             Disposition::Ignore => {}
             Disposition::Handler(_) => {
                 if let Err(status) = handle(current, info, action).await {
-                    return Some(status);
+                    return Some(End::Process(status));
                 }
             }
             Disposition::Default => match info.signal.default_action() {
-                DefaultAction::Terminate => return Some(ExitStatus::Killed(info.signal)),
+                DefaultAction::Terminate => {
+                    return Some(End::Process(ExitStatus::Killed(info.signal)));
+                }
                 // Nobody would make an orphaned group go on: it does not stop.
                 DefaultAction::Stop | DefaultAction::Ignore | DefaultAction::Continue => {}
             },
@@ -68,14 +77,14 @@ pub(super) async fn pending(current: &mut Current) -> Option<ExitStatus> {
 }
 
 /// Delivers a signal that the program cannot go on without: a fault's. `Some` ends the process.
-pub(super) async fn force(current: &mut Current, info: SigInfo) -> Option<ExitStatus> {
+pub(super) async fn force(current: &mut Current, info: SigInfo) -> Option<End> {
     let action = current
         .process()
         .signals()
         .lock()
         .force(info, current.lwp().mask());
     match action.disposition {
-        Disposition::Handler(_) => handle(current, info, action).await.err(),
+        Disposition::Handler(_) => (handle(current, info, action).await.err()).map(End::Process),
         _ => {
             let frame = current.frame();
             let (rip, rsp) = (frame.rip, frame.rsp);
@@ -90,7 +99,7 @@ pub(super) async fn force(current: &mut Current, info: SigInfo) -> Option<ExitSt
                 },
                 info.code,
             );
-            Some(ExitStatus::Killed(info.signal))
+            Some(End::Process(ExitStatus::Killed(info.signal)))
         }
     }
 }
@@ -105,18 +114,20 @@ enum Taken {
 
 /// Takes the next signal. A stop begins here: under the lock of the signals, so that a SIGCONT posted later ends
 /// it, and under the table's, so that a group that is being orphaned either does not stop or is found stopped.
-fn take(system: &Processes, process: &Process, mask: SigSet) -> Option<Taken> {
+fn take(system: &Processes, process: &Process, lwp: &Lwp) -> Option<Taken> {
     let pid = process.pid();
     let mut table = None;
     loop {
         let mut signals = process.signals().lock();
+        let mut own = lwp.pending().lock();
         // The table's lock comes first, and is taken only where a stop may come of it.
-        if table.is_none() && signals.pending().intersects(SigSet::STOPPING) {
-            drop(signals);
+        let pending = signals.pending().union(own.set());
+        if table.is_none() && pending.intersects(SigSet::STOPPING) {
+            drop((own, signals));
             table = Some(system.table().lock());
             continue;
         }
-        let (info, action) = signals.take(mask)?;
+        let (info, action) = signals.take(lwp.mask(), &mut own)?;
         let signal = info.signal;
         let stops = action.disposition == Disposition::Default
             && signal.default_action() == DefaultAction::Stop;

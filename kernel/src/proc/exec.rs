@@ -52,6 +52,9 @@ pub enum ExecError {
     /// Its first pages could not be brought in.
     #[error("{0}")]
     Fault(#[from] FaultError),
+    /// The process ends, by another of its threads.
+    #[error("the process is ending")]
+    Ending,
 }
 
 impl ExecError {
@@ -279,12 +282,22 @@ pub async fn exec(
         },
     )
     .await?;
+    // Nothing fails from here on, but that the process ends meanwhile.
+    let (lwp, tid) = (current.lwp().clone(), current.lwp().tid());
+    if process
+        .threads()
+        .be_alone(&lwp, process.pid())
+        .await
+        .is_err()
+    {
+        loaded.space.teardown().await;
+        return Err(ExecError::Ending);
+    }
+    system.table().lock().forget_thread(tid);
     process.files().close_on_exec();
     process.signals().lock().exec();
     process.set_name(loaded.name);
     system.table().lock().executed(process.pid());
-    if let Some(old) = current.enter(loaded.space, loaded.entry, loaded.sp) {
-        old.teardown().await;
-    }
+    current.enter(loaded.space, loaded.entry, loaded.sp).await;
     Ok(())
 }

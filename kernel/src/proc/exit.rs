@@ -1,4 +1,4 @@
-//! The end of a process, in its own thread, step by step.
+//! The end of a thread, and of a process with its last one, in the thread itself, step by step.
 //!
 //! There is no reaper thread (UVM.md 1, row 2): the dying LWP itself frees its address space while it can
 //! still await, then becomes a zombie that the parent can collect at once. What is left of it after that is
@@ -7,42 +7,78 @@
 use super::Processes;
 use super::body::Current;
 use super::job;
-use super::machine;
+use super::lwp::Lwp;
 use super::process::Process;
+use super::robust;
 use super::signal::{Detail, Disposition, SigInfo, Signal};
 use super::table::{ExitStatus, Interest, Which};
+use super::threads::Left;
 use alloc::sync::Arc;
 use linux_raw_sys::general as sys;
 
-/// Ends the process. The last act of a thread's body.
-pub(super) async fn exit(current: Current, status: ExitStatus) {
-    let (system, process) = (current.system().clone(), current.process().clone());
-    clear_tid(&current);
-    process.files().close_all();
-    process.set_cwd(None);
-    leave_space(current, &process).await;
-    process.set_lwp(None);
-    job::leave_terminal(&system, &process);
-    become_zombie(&system, &process, status);
+/// What comes to an end, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The thread alone; if it is the last one, the process with it.
+    Thread(ExitStatus),
+    /// The process with all its threads.
+    Process(ExitStatus),
 }
 
-/// Clears the word that the thread asked for. Rule 10 of awaiting: it fails rather than waits.
-fn clear_tid(current: &Current) {
-    if current.clear_tid() != 0 {
-        let _ = machine::copyout(current.clear_tid(), &0u32.to_le_bytes());
+/// The last act of a thread's body.
+pub(super) async fn exit(mut current: Current, end: End) {
+    let (system, process) = (current.system().clone(), current.process().clone());
+    let lwp = current.lwp().clone();
+    let status = match end {
+        End::Thread(status) => status,
+        End::Process(status) => process.end(status),
+    };
+    robust::let_go(&mut current).await;
+    leave_space(current);
+    match leave_threads(&system, &process, &lwp, status) {
+        Left::Others => {}
+        Left::Nobody(status) => {
+            close_files(&process);
+            free_space(&process).await;
+            job::leave_terminal(&system, &process);
+            become_zombie(&system, &process, status);
+        }
     }
 }
 
-/// Lets go of the address space, and tears it down unless it was borrowed.
-async fn leave_space(current: Current, process: &Process) {
+/// From now on no poll of this thread loads the address space; the process still has it.
+fn leave_space(current: Current) {
     let space = current.space().clone();
-    // From now on no poll of this thread loads the space.
     current.lwp().set_space(None);
     drop(current);
     space.deactivate();
-    if let Some(space) = process.replace_space(None) {
-        space.teardown().await;
+}
+
+/// Takes the thread out of its process; signals that it was told of are others' to take.
+fn leave_threads(
+    system: &Processes,
+    process: &Process,
+    lwp: &Arc<Lwp>,
+    status: ExitStatus,
+) -> Left {
+    let tid = lwp.tid();
+    if tid != process.pid() {
+        system.table().lock().forget_thread(tid);
     }
+    let left = process.threads().leave(lwp, status);
+    process.retarget(tid);
+    left
+}
+
+fn close_files(process: &Process) {
+    process.files().close_all();
+    process.set_cwd(None);
+}
+
+/// Lets go of the address space, and tears it down unless others have it: a vfork parent. Pages under way are awaited.
+async fn free_space(process: &Process) {
+    process.space_ref().leave().await;
+    process.end_vfork();
 }
 
 fn become_zombie(system: &Processes, process: &Process, status: ExitStatus) {

@@ -1,17 +1,18 @@
 //! fork, vfork, and clone as far as they make processes.
 //!
-//! A vfork child borrows the address space: the parent waits until the child has let go of it, which only
-//! exec and the exit path do (`Process::replace_space`).
+//! A vfork child shares the address space: the parent's thread waits until the child has let go of it, which only
+//! exec and the exit path do (`Process::end_vfork`).
 
 use super::body::{self, ChildRegisters, Current, Inherited};
 use super::lwp::Lwp;
 use super::process::{Parts, Process};
-use super::table::{Pid, TableError};
+use super::table::{ExitStatus, Pid, TableError};
 use crate::fs::FsError;
 use alloc::sync::Arc;
 use executor::Class;
 use uvm::VmSpace;
 use uvm::addr::VirtAddr;
+use uvm::glue::SpaceRef;
 use uvm::map::VmError;
 
 /// Whose memory the child gets.
@@ -19,8 +20,10 @@ use uvm::map::VmError;
 pub enum Memory {
     /// A copy on write.
     Copy,
-    /// The parent's own, while the parent waits (vfork).
-    Borrow,
+    /// The parent's own (`CLONE_VM`).
+    Shared,
+    /// The same, while the parent's thread waits (vfork).
+    Borrowed,
 }
 
 /// What child is wanted.
@@ -52,7 +55,7 @@ impl ForkRequest {
     };
     /// A plain vfork.
     pub const VFORK: ForkRequest = ForkRequest {
-        memory: Memory::Borrow,
+        memory: Memory::Borrowed,
         ..ForkRequest::FORK
     };
 }
@@ -69,6 +72,9 @@ pub enum ForkError {
     /// No number for it.
     #[error("no process number left")]
     NoPid,
+    /// The process is ending.
+    #[error("the process is ending")]
+    Ending,
 }
 
 impl From<VmError> for ForkError {
@@ -95,28 +101,27 @@ impl From<TableError> for ForkError {
     }
 }
 
-/// Makes a child of the running process. With borrowed memory, returns when the child has let go of it.
+/// Makes a child of the running process. With borrowed memory, returns when the child has let go of it, or the caller must end.
 ///
 /// # Errors
 /// See [`ForkError`]; nothing is left behind.
 pub async fn fork(current: &mut Current, request: ForkRequest) -> Result<Pid, ForkError> {
     let parent = current.process().clone();
-    let space = match request.memory {
-        Memory::Copy => current.space().fork().await?,
-        Memory::Borrow => current.space().clone(),
-    };
-    let child = match start(current, request, &space).await {
-        Ok(child) => child,
-        Err(error) => {
-            if request.memory == Memory::Copy {
-                space.teardown().await;
-            }
-            return Err(error);
+    let (space, holder) = match request.memory {
+        Memory::Copy => {
+            let space = current.space().fork().await?;
+            (space.clone(), SpaceRef::new(space))
+        }
+        Memory::Shared | Memory::Borrowed => {
+            let holder = SpaceRef::empty();
+            holder.share(parent.space_ref()).await;
+            (current.space().clone(), holder)
         }
     };
-    debug_assert!(!Arc::ptr_eq(&child, &parent));
-    if request.memory == Memory::Borrow {
-        child.vfork_over().await;
+    let child = start(current, request, &space, holder).await?;
+    if request.memory == Memory::Borrowed {
+        // Cut short only when there is nothing to go back to.
+        let _ = current.lwp().sleep_to_the_end(child.vfork_over()).await;
     }
     Ok(child.pid())
 }
@@ -126,6 +131,7 @@ async fn start(
     current: &mut Current,
     request: ForkRequest,
     space: &Arc<VmSpace>,
+    holder: SpaceRef,
 ) -> Result<Arc<Process>, ForkError> {
     let (system, parent) = (current.system().clone(), current.process().clone());
     let pid = system.table().lock().free_pid()?;
@@ -138,9 +144,25 @@ async fn start(
             let _ = of.write_bytes(at, &pid.0.to_le_bytes()).await;
         }
     }
-    let room = system.uvm().heap_room()?;
+    let (uarea, room) = match (system.uvm().uarea_alloc(), system.uvm().heap_room()) {
+        (Ok((uarea, _)), Ok(room)) => (uarea, room),
+        (uarea, _) => {
+            if let Ok((uarea, _)) = uarea {
+                system.uvm().uarea_free(uarea);
+            }
+            return Err(ForkError::OutOfMemory);
+        }
+    };
+    let files = match parent.files().fork() {
+        Ok(files) => files,
+        Err(error) => {
+            system.uvm().uarea_free(uarea);
+            return Err(error.into());
+        }
+    };
     let parts = Parts {
-        files: parent.files().fork()?,
+        space: holder,
+        files,
         cwd: parent.cwd(),
         umask: parent.umask(),
         signals: parent.signals().lock().fork(),
@@ -148,20 +170,13 @@ async fn start(
         limits: parent.limits(),
     };
     let child = Process::new(pid, parts, &room);
-    match request.memory {
-        Memory::Copy => {
-            child.replace_space(Some(space.clone()));
-        }
-        Memory::Borrow => child.borrow_space(space.clone()),
-    }
-    let (uarea, _) = system.uvm().uarea_alloc()?;
     let mask = current.saved_mask.unwrap_or(current.lwp().mask());
     let lwp = Lwp::new(pid, child.clone(), space.clone(), mask, &room);
-    child.set_lwp(Some(lwp.clone()));
+    child.threads().begin(lwp.clone());
     let machine = current.machine().duplicate();
     let alt_stack = match request.memory {
-        Memory::Copy => current.alt_stack(),
-        Memory::Borrow => Default::default(),
+        Memory::Shared => Default::default(),
+        Memory::Copy | Memory::Borrowed => current.alt_stack(),
     };
     let registers = Some(ChildRegisters {
         stack: request.stack,
@@ -172,7 +187,14 @@ async fn start(
         clear_tid: request.clear_tid,
         registers,
     };
-    let thread = body::thread(&system, uarea, machine, lwp, space.clone(), inherited);
+    let thread = body::thread(
+        &system,
+        uarea,
+        machine,
+        lwp.clone(),
+        space.clone(),
+        inherited,
+    );
     system
         .table()
         .lock()
@@ -183,9 +205,8 @@ async fn start(
         .is_err()
     {
         system.table().lock().forget(pid);
-        // Breaks the ring of process and thread header; gives back a borrowed space.
-        child.set_lwp(None);
-        child.replace_space(None);
+        // Breaks the ring of process and thread header.
+        let _ = child.threads().leave(&lwp, ExitStatus::Exited(0));
         return Err(ForkError::OutOfMemory);
     }
     Ok(child)

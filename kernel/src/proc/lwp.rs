@@ -4,14 +4,16 @@
 //! before it goes on, how to wake it. Everything else of a thread is [`super::body::Current`], which
 //! only the thread itself has.
 
+use super::futex::FutexSeat;
+use super::pending::Pending;
 use super::process::{Process, Times};
-use super::signal::SigSet;
+use super::signal::{SigSet, Signal};
 use super::table::Pid;
 use crate::fs::io::{Interrupted, Sleeper};
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use core::task::Poll;
 use executor::sync::{AtomicWaker, SpinLock};
 use uvm::VmSpace;
@@ -19,8 +21,15 @@ use uvm::km::HeapRoom;
 
 /// The header.
 pub struct Lwp {
-    tid: Pid,
+    /// Changed by exec alone, when no other LWP is left.
+    tid: AtomicU32,
     process: Arc<Process>,
+    /// Signals for it alone. Locked after the process's.
+    pending: SpinLock<Pending>,
+    /// Signals that it takes by waiting for them, though it holds them back.
+    awaited: AtomicU64,
+    /// Where it waits for a futex.
+    futex: FutexSeat,
     /// Signals held back. Written by the LWP itself alone.
     mask: AtomicU64,
     /// Something has been posted that the mask does not hold back: look before going on.
@@ -41,8 +50,11 @@ impl Lwp {
         _room: &HeapRoom<'_>,
     ) -> Arc<Lwp> {
         Arc::new(Lwp {
-            tid,
+            tid: AtomicU32::new(tid.0),
             process,
+            pending: SpinLock::new(Pending::new()),
+            awaited: AtomicU64::new(0),
+            futex: FutexSeat::new(),
             mask: AtomicU64::new(mask.bits()),
             attention: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -54,7 +66,36 @@ impl Lwp {
     /// Its number; the first LWP's is its process's.
     #[must_use]
     pub fn tid(&self) -> Pid {
-        self.tid
+        Pid(self.tid.load(Relaxed))
+    }
+
+    /// For the only LWP that exec has left.
+    pub(super) fn set_tid(&self, tid: Pid) {
+        self.tid.store(tid.0, Relaxed);
+    }
+
+    /// Signals that are for it alone.
+    #[must_use]
+    pub fn pending(&self) -> &SpinLock<Pending> {
+        &self.pending
+    }
+
+    /// Where it waits for a futex.
+    #[must_use]
+    pub fn futex(&self) -> &FutexSeat {
+        &self.futex
+    }
+
+    /// Says which signals, held back or not, end the wait that follows. For the LWP itself.
+    pub fn set_awaited(&self, signals: SigSet) {
+        self.awaited.store(signals.bits(), SeqCst);
+        self.attention.store(true, SeqCst);
+    }
+
+    /// Whether a signal that is sent to its process could be its.
+    pub(super) fn wants(&self, signal: Signal) -> bool {
+        let awaited = SigSet::from_bits(self.awaited.load(SeqCst));
+        !self.mask().contains(signal) || awaited.contains(signal)
     }
 
     /// Its process.
@@ -69,11 +110,19 @@ impl Lwp {
         SigSet::from_bits(self.mask.load(SeqCst))
     }
 
-    /// Changes what it holds back; pending signals that this lets through are looked at before ring 3.
-    /// For the LWP itself.
+    /// Changes what it holds back; pending signals that this lets through are looked at before ring 3, and what it would have taken may
+    /// go to another. For the LWP itself.
     pub fn set_mask(&self, mask: SigSet) {
-        self.mask
-            .store(mask.without(SigSet::UNMASKABLE).bits(), SeqCst);
+        let mask = mask.without(SigSet::UNMASKABLE);
+        let before = SigSet::from_bits(self.mask.swap(mask.bits(), SeqCst));
+        self.attention.store(true, SeqCst);
+        if !mask.without(before).is_empty() {
+            self.process.retarget(self.tid());
+        }
+    }
+
+    /// Tells the LWP to look up before it goes back to ring 3, without ending what it awaits.
+    pub(super) fn look_up(&self) {
         self.attention.store(true, SeqCst);
     }
 
@@ -95,17 +144,61 @@ impl Lwp {
         self.attention.store(false, SeqCst);
     }
 
-    /// Whether a signal is pending that is not held back.
+    /// Whether a signal is pending that it does not hold back, or awaits, or it must end.
     #[must_use]
     pub fn interrupted(&self) -> bool {
-        self.must_look()
-            && !self
-                .process
-                .signals()
-                .lock()
-                .pending()
-                .without(self.mask())
-                .is_empty()
+        if !self.must_look() {
+            return false;
+        }
+        let held_back = self
+            .mask()
+            .without(SigSet::from_bits(self.awaited.load(SeqCst)));
+        !self.all_pending().without(held_back).is_empty() || self.must_leave()
+    }
+
+    /// All signals that wait for it, or for any LWP of its process.
+    #[must_use]
+    pub fn all_pending(&self) -> SigSet {
+        let signals = self.process.signals().lock();
+        signals.pending().union(self.pending.lock().set())
+    }
+
+    /// Whether it is to end, because its process does or another LWP wants to be alone.
+    #[must_use]
+    pub fn must_leave(&self) -> bool {
+        self.process.threads().must_leave(self.tid())
+    }
+
+    /// Awaits `wait`, which only the end of the LWP breaks off.
+    ///
+    /// # Errors
+    /// [`Interrupted`]: it must leave.
+    pub(super) async fn sleep_to_the_end<T: Send>(
+        &self,
+        wait: impl Future<Output = T> + Send,
+    ) -> Result<T, Interrupted> {
+        self.sleep_unless(wait, || self.must_leave()).await
+    }
+
+    async fn sleep_unless<T: Send>(
+        &self,
+        wait: impl Future<Output = T> + Send,
+        interrupted: impl Fn() -> bool,
+    ) -> Result<T, Interrupted> {
+        let mut wait = pin!(wait);
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = wait.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            // Registered before the look: what is posted after the look wakes.
+            self.waker.register(cx.waker());
+            if interrupted() {
+                Poll::Ready(Err(Interrupted))
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
     }
 
     pub(super) fn set_space(&self, space: Option<Arc<VmSpace>>) {
@@ -142,19 +235,6 @@ impl Lwp {
 /// here. It then holds no lock, busy page or I/O, and a signal ends it.
 impl Sleeper for Lwp {
     async fn sleep<T: Send>(&self, wait: impl Future<Output = T> + Send) -> Result<T, Interrupted> {
-        let mut wait = pin!(wait);
-        poll_fn(|cx| {
-            if let Poll::Ready(value) = wait.as_mut().poll(cx) {
-                return Poll::Ready(Ok(value));
-            }
-            // Registered before the look: what is posted after the look wakes.
-            self.waker.register(cx.waker());
-            if self.interrupted() {
-                Poll::Ready(Err(Interrupted))
-            } else {
-                Poll::Pending
-            }
-        })
-        .await
+        self.sleep_unless(wait, || self.interrupted()).await
     }
 }

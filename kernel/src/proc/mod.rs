@@ -5,8 +5,9 @@
 //! | [`process`], [`table`] | what a process has; who exists, kinship, groups, zombies |
 //! | [`lwp`], `body`, `uarea` | a thread's header; its loop as a future; the memory that the future lies in |
 //! | [`elf`], [`stack`], [`exec`] | from a file to a program's first instruction |
-//! | [`fork`], `exit`, [`wait`], [`spawn`] | birth, end, collection; programs started by the kernel itself |
-//! | [`signal`], [`deliver`], [`sigframe`], `fatal` | what signals mean; handlers; frames; faults as signals |
+//! | [`fork`], [`thread`], `exit`, [`wait`], [`spawn`] | birth, end, collection; programs started by the kernel itself |
+//! | `threads`, [`futex`], `robust` | the threads of a process; what they wait for; what they owe at their end |
+//! | [`signal`], [`pending`], [`deliver`], [`sigframe`], `fatal` | what signals mean; handlers; frames; faults as signals |
 //! | [`job`], [`stop`] | terminals and the groups before them; stopping |
 //! | [`usermem`], [`machine`] | the program's memory; the machine, or its double on the host |
 //! | [`limits`], [`chunks`], [`random`] | resource limits; long byte strings; random bytes |
@@ -26,19 +27,24 @@ pub mod exec;
 mod exit;
 mod fatal;
 pub mod fork;
+pub mod futex;
 pub mod job;
 pub mod limits;
 pub mod lwp;
 pub mod machine;
 pub mod oom;
+pub mod pending;
 pub mod process;
 pub mod random;
+mod robust;
 pub mod sigframe;
 pub mod signal;
 pub mod spawn;
 pub mod stack;
 pub mod stop;
 pub mod table;
+pub mod thread;
+mod threads;
 mod uarea;
 pub mod usermem;
 pub mod wait;
@@ -47,6 +53,7 @@ pub mod wait;
 mod tests;
 
 pub use body::{Current, Restart};
+pub use exit::End;
 pub use process::Process;
 pub use spawn::{Child, Program, SpawnError};
 pub use table::{ExitStatus, Life, Pid, Row};
@@ -55,14 +62,17 @@ use crate::fs::fd::FdTable;
 use crate::fs::mount::Vfs;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use executor::sync::{KeyedWaitQueue, SpinLock, WaitQueue};
+use executor::sync::{SpinLock, WaitQueue};
 use executor::{Class, Executor};
+use futex::Futexes;
 use limits::Limits;
+use lwp::Lwp;
 use process::{Name, Parts};
 use random::Random;
 use signal::{SigInfo, Signal, SignalState};
 use table::Table;
 use uvm::Uvm;
+use uvm::glue::SpaceRef;
 use uvm::km::HeapRoom;
 
 /// What processes are made of: given once, at boot.
@@ -87,8 +97,8 @@ pub struct Processes {
     random: SpinLock<Random>,
     /// Woken when init has inherited zombies.
     orphans: WaitQueue,
-    /// Where threads wait for words of their memory, by address space and address.
-    futexes: KeyedWaitQueue,
+    /// Where threads wait for words of their memory.
+    futexes: Futexes,
     /// A bit for each unknown system call that has been logged.
     unknown: [AtomicU64; 8],
 }
@@ -99,6 +109,7 @@ impl Processes {
     pub fn new(resources: Resources) -> Arc<Processes> {
         let mut table = Table::new();
         let parts = Parts {
+            space: SpaceRef::empty(),
             files: FdTable::new(),
             cwd: None,
             umask: 0o22,
@@ -115,7 +126,7 @@ impl Processes {
             init,
             random: SpinLock::new(Random::new(seed)),
             orphans: WaitQueue::new("orphans"),
-            futexes: KeyedWaitQueue::new("futex"),
+            futexes: Futexes::default(),
             unknown: [const { AtomicU64::new(0) }; 8],
         });
         this.executor()
@@ -166,6 +177,14 @@ impl Processes {
         self.table.lock().get(pid).cloned()
     }
 
+    /// The living thread with this number, with its process.
+    #[must_use]
+    pub fn find_lwp(&self, tid: Pid) -> Option<(Arc<Process>, Arc<Lwp>)> {
+        let process = self.table.lock().process_of(tid).cloned()?;
+        let lwp = process.lwp(tid)?;
+        Some((process, lwp))
+    }
+
     /// All processes in order of their numbers, for `ps`. Takes the table's lock once per row.
     pub fn list(&self) -> impl Iterator<Item = Row> + '_ {
         let mut next = Some(Pid(0));
@@ -208,7 +227,7 @@ impl Processes {
         found
     }
 
-    pub(crate) fn futexes(&self) -> &KeyedWaitQueue {
+    pub(crate) fn futexes(&self) -> &Futexes {
         &self.futexes
     }
 

@@ -8,9 +8,11 @@
 
 use super::limits::Limits;
 use super::lwp::Lwp;
-use super::signal::{Posted, SigInfo, Signal, SignalState};
+use super::pending::Full;
+use super::signal::{Posted, SigInfo, SigSet, Signal, SignalState};
 use super::stop::{Over, Stop};
-use super::table::Pid;
+use super::table::{ExitStatus, Pid};
+use super::threads::Threads;
 use crate::fs::fd::FdTable;
 use crate::fs::mount::Location;
 use alloc::sync::Arc;
@@ -18,6 +20,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use executor::sync::{SpinLock, WaitQueue};
 use uvm::VmSpace;
+use uvm::glue::SpaceRef;
 use uvm::km::HeapRoom;
 
 /// Longest name of a process in bytes (`prctl(PR_SET_NAME)`), its NUL not counted.
@@ -110,18 +113,16 @@ pub struct Process {
     pid: Pid,
     /// A copy of what the table says, for `getppid`.
     parent: AtomicU32,
-    /// `None` before the first program and after the end.
-    space: SpinLock<Option<Arc<VmSpace>>>,
-    /// The space is a vfork parent's: this process must not tear it down.
-    borrows_space: AtomicBool,
-    /// Set when a vfork child lets go of its parent's space.
+    /// Its hold on its address space: none before the first program and after the end. A vfork child shares its parent's.
+    space: SpaceRef,
+    /// Set when a vfork child has let go of its parent's space.
     vfork_over: AtomicBool,
     vfork_queue: WaitQueue,
     files: FdTable,
     cwd: SpinLock<Option<Location>>,
     umask: AtomicU32,
     signals: SpinLock<SignalState>,
-    lwp: SpinLock<Option<Arc<Lwp>>>,
+    threads: Threads,
     name: SpinLock<Name>,
     limits: SpinLock<Limits>,
     usage: Usage,
@@ -139,6 +140,7 @@ impl fmt::Debug for Process {
 
 /// What a new process starts with.
 pub(super) struct Parts {
+    pub space: SpaceRef,
     pub files: FdTable,
     pub cwd: Option<Location>,
     pub umask: u32,
@@ -148,20 +150,19 @@ pub(super) struct Parts {
 }
 
 impl Process {
-    /// A process without address space or LWP.
+    /// A process without an LWP.
     pub(super) fn new(pid: Pid, parts: Parts, _room: &HeapRoom<'_>) -> Arc<Process> {
         Arc::new(Process {
             pid,
             parent: AtomicU32::new(0),
-            space: SpinLock::new(None),
-            borrows_space: AtomicBool::new(false),
+            space: parts.space,
             vfork_over: AtomicBool::new(false),
             vfork_queue: WaitQueue::new("vfork child"),
             files: parts.files,
             cwd: SpinLock::new(parts.cwd),
             umask: AtomicU32::new(parts.umask),
             signals: SpinLock::new(parts.signals),
-            lwp: SpinLock::new(None),
+            threads: Threads::new(),
             name: SpinLock::new(parts.name),
             limits: SpinLock::new(parts.limits),
             usage: Usage::default(),
@@ -177,6 +178,7 @@ impl Process {
         Process::new(
             pid,
             Parts {
+                space: SpaceRef::empty(),
                 files: FdTable::new(),
                 cwd: None,
                 umask: 0o22,
@@ -220,7 +222,12 @@ impl Process {
     /// Its address space, for who looks at it from outside; `None` once it has ended.
     #[must_use]
     pub fn space(&self) -> Option<Arc<VmSpace>> {
-        self.space.lock().clone()
+        self.space.space()
+    }
+
+    /// Its hold on its address space.
+    pub(super) fn space_ref(&self) -> &SpaceRef {
+        &self.space
     }
 
     /// Its open files.
@@ -292,18 +299,84 @@ impl Process {
 
     /// Sends it a signal: from any task, never from an interrupt handler.
     pub fn post(&self, info: SigInfo) {
-        let lwp = self.lwp.lock().clone();
-        let Some(lwp) = lwp else { return };
-        let posted = self.signals.lock().post(info, lwp.mask());
-        if posted == Posted::Continue {
-            self.stop.end(match info.signal {
-                Signal::KILL => Over::Killed,
-                _ => Over::Continued,
-            });
+        // What the kernel and `kill` send finds room always.
+        let _ = self.send(info, None);
+    }
+
+    /// Sends a signal to it, or to one LWP of it.
+    ///
+    /// # Errors
+    /// [`Full`]: too many real-time signals wait already.
+    pub fn send(&self, info: SigInfo, to: Option<&Arc<Lwp>>) -> Result<(), Full> {
+        let Some(main) = to.cloned().or_else(|| self.threads.first()) else {
+            return Ok(());
+        };
+        let cancelled = SignalState::cancelled_by(info.signal);
+        if !cancelled.is_empty() {
+            self.forget_signals(cancelled);
+        }
+        let posted = {
+            let mut signals = self.signals.lock();
+            match to {
+                Some(lwp) => signals.post(info, lwp.mask(), Some(&mut lwp.pending().lock()))?,
+                None => signals.post(info, main.mask(), None)?,
+            }
+        };
+        if info.signal == Signal::KILL {
+            self.end(ExitStatus::Killed(Signal::KILL));
+        } else if posted == Posted::Continue {
+            self.stop.end(Over::Continued);
         }
         if posted != Posted::Ignored {
-            lwp.notify();
+            let takes = |lwp: &Arc<Lwp>| lwp.wants(info.signal);
+            let taker = match to {
+                Some(_) => main,
+                None => self.threads.iter().find(takes).unwrap_or(main),
+            };
+            taker.notify();
         }
+        Ok(())
+    }
+
+    /// Drops signals that wait for single LWPs.
+    pub fn forget_signals(&self, which: SigSet) {
+        (self.threads.iter()).for_each(|lwp| lwp.pending().lock().drop_all(which));
+    }
+
+    /// Has others look at the signals that wait for the process, since the LWP `tid` may have been told of them and does not take them.
+    pub(super) fn retarget(&self, tid: Pid) {
+        if self.threads.len() < 2 || self.signals.lock().pending().is_empty() {
+            return;
+        }
+        (self.threads.iter().filter(|lwp| lwp.tid() != tid)).for_each(|lwp| lwp.notify());
+    }
+
+    /// Has all its LWPs end, and itself with them; returns how, which is as the first caller said. From any task.
+    pub(super) fn end(&self, status: ExitStatus) -> ExitStatus {
+        let status = self.threads.end(status);
+        self.stop.end(Over::Killed);
+        // No LWP shall wait for memory that it will not use; a vfork parent's is another's as well.
+        if let Some(space) = self.space().filter(|space| space.is_held_once()) {
+            space.doom();
+        }
+        status
+    }
+
+    /// Its LWPs.
+    pub(super) fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    /// How many LWPs live in it.
+    #[must_use]
+    pub fn lwps(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// The living LWP with this number.
+    #[must_use]
+    pub fn lwp(&self, tid: Pid) -> Option<Arc<Lwp>> {
+        self.threads.find(tid)
     }
 
     /// Whether it is stopped.
@@ -312,36 +385,13 @@ impl Process {
         &self.stop
     }
 
-    pub(super) fn set_lwp(&self, lwp: Option<Arc<Lwp>>) {
-        let _old = core::mem::replace(&mut *self.lwp.lock(), lwp);
+    /// Says that this process, a vfork child, has let go of its parent's address space.
+    pub(super) fn end_vfork(&self) {
+        self.vfork_over.store(true, Relaxed);
+        self.vfork_queue.wake_all();
     }
 
-    /// Its thread, until it has ended.
-    #[must_use]
-    pub fn lwp(&self) -> Option<Arc<Lwp>> {
-        self.lwp.lock().clone()
-    }
-
-    /// Replaces the address space; the old one is the caller's to tear down, unless it was borrowed: then
-    /// the vfork parent has it back now and there is nothing to do.
-    pub(super) fn replace_space(&self, space: Option<Arc<VmSpace>>) -> Option<Arc<VmSpace>> {
-        let old = core::mem::replace(&mut *self.space.lock(), space);
-        if self.borrows_space.swap(false, Relaxed) {
-            self.vfork_over.store(true, Relaxed);
-            self.vfork_queue.wake_all();
-            return None;
-        }
-        old
-    }
-
-    /// Makes the address space one that is borrowed from a vfork parent.
-    pub(super) fn borrow_space(&self, space: Arc<VmSpace>) {
-        *self.space.lock() = Some(space);
-        self.borrows_space.store(true, Relaxed);
-    }
-
-    /// Awaits that this vfork child has let go of the caller's address space. No signal breaks this off:
-    /// the caller could not go on while its memory is in use.
+    /// Awaits that this vfork child has let go of the caller's address space.
     pub(super) async fn vfork_over(&self) {
         self.vfork_queue
             .wait_until(|| self.vfork_over.load(Relaxed).then_some(()))

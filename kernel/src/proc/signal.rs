@@ -4,6 +4,7 @@
 //! which pending one comes next. Waking the LWP is [`super::process`]'s, running a handler is
 //! [`super::deliver`]'s. Numbers and codes are Linux's.
 
+use super::pending::{Full, Pending};
 use alloc::vec::Vec;
 use core::fmt;
 use linux_raw_sys::general as sys;
@@ -69,6 +70,12 @@ impl Signal {
     #[must_use]
     pub fn number(self) -> u8 {
         self.0
+    }
+
+    /// Whether several of it can wait.
+    #[must_use]
+    pub fn is_real_time(self) -> bool {
+        self.0 >= 32
     }
 
     /// What happens when the program has said nothing about it.
@@ -182,8 +189,14 @@ impl SigSet {
         SigSet(self.0 & !other.0)
     }
 
+    /// What is in both.
+    #[must_use]
+    pub const fn intersection(self, other: SigSet) -> SigSet {
+        SigSet(self.0 & other.0)
+    }
+
     /// The signal to deliver first: KILL, else the lowest number.
-    fn first(self) -> Option<Signal> {
+    pub(super) fn first(self) -> Option<Signal> {
         if self.contains(Signal::KILL) {
             return Some(Signal::KILL);
         }
@@ -200,6 +213,13 @@ pub enum Detail {
     Sender {
         /// The sending process, 0 for the kernel.
         pid: u32,
+    },
+    /// Who sent it, and a value along with it.
+    Value {
+        /// The sending process.
+        pid: u32,
+        /// `si_value`.
+        value: u64,
     },
     /// The child that changed.
     Child {
@@ -256,6 +276,10 @@ impl SigInfo {
         match self.detail {
             Detail::None => {}
             Detail::Sender { pid } => out[16..20].copy_from_slice(&pid.to_le_bytes()),
+            Detail::Value { pid, value } => {
+                out[16..20].copy_from_slice(&pid.to_le_bytes());
+                out[24..32].copy_from_slice(&value.to_le_bytes());
+            }
             Detail::Child { pid, status } => {
                 out[16..20].copy_from_slice(&pid.to_le_bytes());
                 out[24..28].copy_from_slice(&status.to_le_bytes());
@@ -330,14 +354,23 @@ pub enum Posted {
     Continue,
 }
 
+/// What a new answer does to signals that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Kept {
+    /// Nothing.
+    All,
+    /// They are dropped, wherever they wait.
+    Dropped(SigSet),
+}
+
 /// A process's answers and what is pending for it.
 #[derive(Debug, Default)]
 pub struct SignalState {
     /// Answers other than the default, in no order: most programs have few.
     actions: Vec<(Signal, Action)>,
-    pending: SigSet,
-    /// At most one entry per number: further ones merge, as for Linux's standard signals.
-    infos: Vec<SigInfo>,
+    /// What any LWP of the process may take.
+    pending: Pending,
 }
 
 impl SignalState {
@@ -346,8 +379,7 @@ impl SignalState {
     pub const fn new() -> SignalState {
         SignalState {
             actions: Vec::new(),
-            pending: SigSet::EMPTY,
-            infos: Vec::new(),
+            pending: Pending::new(),
         }
     }
 
@@ -381,35 +413,58 @@ impl SignalState {
             .map_or(Action::DEFAULT, |(_, a)| *a)
     }
 
-    /// Sets the answer to a signal; pending ones that are ignored from now on are dropped.
-    pub fn set_action(&mut self, signal: Signal, action: Action) {
+    /// Sets the answer to a signal; pending ones that are ignored from now on are dropped, by the caller those of single LWPs if this says so.
+    pub fn set_action(&mut self, signal: Signal, action: Action) -> Kept {
         self.actions.retain(|(s, _)| *s != signal);
         if action != Action::DEFAULT {
             self.actions.push((signal, action));
         }
-        if action.ignores(signal) {
-            self.drop_pending(SigSet::only(signal));
+        match action.ignores(signal) {
+            true => {
+                self.pending.drop_all(SigSet::only(signal));
+                Kept::Dropped(SigSet::only(signal))
+            }
+            false => Kept::All,
         }
     }
 
-    /// Makes a signal pending, unless it is ignored and not held back by `mask`.
-    pub fn post(&mut self, info: SigInfo, mask: SigSet) -> Posted {
-        let signal = info.signal;
-        if signal == Signal::CONT {
-            self.drop_pending(SigSet::STOPPING);
-        } else if SigSet::STOPPING.contains(signal) {
-            self.drop_pending(SigSet::only(Signal::CONT));
-        }
-        let ignored = !mask.contains(signal) && self.action(signal).ignores(signal);
-        if !ignored && !self.pending.contains(signal) {
-            self.pending = self.pending.union(SigSet::only(signal));
-            self.infos.push(info);
-        }
+    /// Which of the signals that wait the arrival of `signal` undoes: a stop and its end cancel each other.
+    #[must_use]
+    pub fn cancelled_by(signal: Signal) -> SigSet {
         match signal {
+            Signal::CONT => SigSet::STOPPING,
+            _ if SigSet::STOPPING.contains(signal) => SigSet::only(Signal::CONT),
+            _ => SigSet::EMPTY,
+        }
+    }
+
+    /// Whether a signal is ignored by who holds back `mask`.
+    #[must_use]
+    pub fn ignores(&self, signal: Signal, mask: SigSet) -> bool {
+        !mask.contains(signal) && self.action(signal).ignores(signal)
+    }
+
+    /// Makes a signal pending in the process, or in `own` if it is for one LWP, unless it is ignored and not held back by `mask`.
+    ///
+    /// # Errors
+    /// [`Full`]: too many wait.
+    pub fn post(
+        &mut self,
+        info: SigInfo,
+        mask: SigSet,
+        own: Option<&mut Pending>,
+    ) -> Result<Posted, Full> {
+        let signal = info.signal;
+        self.pending.drop_all(SignalState::cancelled_by(signal));
+        let ignored = self.ignores(signal, mask);
+        if !ignored {
+            own.unwrap_or(&mut self.pending).push(info)?;
+        }
+        Ok(match signal {
             Signal::CONT | Signal::KILL => Posted::Continue,
             _ if ignored => Posted::Ignored,
             _ => Posted::Pending,
-        }
+        })
     }
 
     /// A signal that the program cannot hold back or ignore, because it cannot go on (a fault): if it
@@ -423,35 +478,38 @@ impl SignalState {
         action
     }
 
-    /// What is pending.
+    /// What is pending for the process.
     #[must_use]
     pub fn pending(&self) -> SigSet {
-        self.pending
+        self.pending.set()
     }
 
-    /// Takes the next pending signal that `mask` does not hold back, with the answer to it.
-    pub fn take(&mut self, mask: SigSet) -> Option<(SigInfo, Action)> {
-        let signal = self
-            .pending
-            .without(mask.without(SigSet::UNMASKABLE))
-            .first()?;
-        let at = self.infos.iter().position(|i| i.signal == signal)?;
-        let info = self.infos.swap_remove(at);
-        self.pending = self.pending.without(SigSet::only(signal));
-        let action = self.action(signal);
-        self.reset_if_once(signal, &action);
+    /// Takes the next signal of `wanted` that is pending for the LWP that has `own`, or for the process.
+    pub fn take_info(&mut self, wanted: SigSet, own: &mut Pending) -> Option<SigInfo> {
+        // The lower number comes first; of the same one the LWP's own.
+        let first = |set: SigSet| set.intersection(wanted).first();
+        match (first(own.set()), first(self.pending.set())) {
+            (Some(mine), Some(shared)) if shared == Signal::KILL || shared < mine => {
+                self.pending.take(wanted)
+            }
+            (Some(_), _) => own.take(wanted),
+            (None, _) => self.pending.take(wanted),
+        }
+    }
+
+    /// Takes the next signal that `mask` does not hold back, with the answer to it.
+    pub fn take(&mut self, mask: SigSet, own: &mut Pending) -> Option<(SigInfo, Action)> {
+        let mask = mask.without(SigSet::UNMASKABLE);
+        let info = self.take_info(SigSet::from_bits(!mask.bits()), own)?;
+        let action = self.action(info.signal);
+        self.reset_if_once(info.signal, &action);
         Some((info, action))
     }
 
     fn reset_if_once(&mut self, signal: Signal, action: &Action) {
         if action.has(sys::SA_RESETHAND) && matches!(action.disposition, Disposition::Handler(_)) {
-            self.set_action(signal, Action::DEFAULT);
+            self.actions.retain(|(s, _)| *s != signal);
         }
-    }
-
-    fn drop_pending(&mut self, which: SigSet) {
-        self.pending = self.pending.without(which);
-        self.infos.retain(|i| !which.contains(i.signal));
     }
 }
 
@@ -459,6 +517,12 @@ impl SignalState {
 mod tests {
     use super::*;
 
+    fn post(s: &mut SignalState, info: SigInfo, mask: SigSet) -> Posted {
+        s.post(info, mask, None).expect("room for one")
+    }
+    fn take(s: &mut SignalState, mask: SigSet) -> Option<(SigInfo, Action)> {
+        s.take(mask, &mut Pending::new())
+    }
     fn handler() -> Action {
         Action {
             disposition: Disposition::Handler(0x1000),
@@ -487,15 +551,18 @@ mod tests {
     #[test]
     fn ignored_signals_vanish_unless_held_back() {
         let mut s = SignalState::new();
-        assert_eq!(s.post(info(Signal::CHLD), SigSet::EMPTY), Posted::Ignored);
+        assert_eq!(
+            post(&mut s, info(Signal::CHLD), SigSet::EMPTY),
+            Posted::Ignored
+        );
         assert!(s.pending().is_empty());
         assert_eq!(
-            s.post(info(Signal::CHLD), SigSet::only(Signal::CHLD)),
+            post(&mut s, info(Signal::CHLD), SigSet::only(Signal::CHLD)),
             Posted::Pending
         );
         assert!(s.pending().contains(Signal::CHLD));
         // Setting "ignore" drops what is pending.
-        s.set_action(
+        let _ = s.set_action(
             Signal::CHLD,
             Action {
                 disposition: Disposition::Ignore,
@@ -509,44 +576,47 @@ mod tests {
     fn kill_comes_first_and_cannot_be_masked() {
         let mut s = SignalState::new();
         let all = SigSet::from_bits(u64::MAX);
-        s.post(info(Signal::HUP), all);
-        s.post(info(Signal::KILL), all);
-        assert_eq!(s.take(all).unwrap().0.signal, Signal::KILL);
-        assert_eq!(s.take(all), None);
-        assert_eq!(s.take(SigSet::EMPTY).unwrap().0.signal, Signal::HUP);
+        post(&mut s, info(Signal::HUP), all);
+        post(&mut s, info(Signal::KILL), all);
+        assert_eq!(take(&mut s, all).unwrap().0.signal, Signal::KILL);
+        assert_eq!(take(&mut s, all), None);
+        assert_eq!(take(&mut s, SigSet::EMPTY).unwrap().0.signal, Signal::HUP);
     }
 
     #[test]
     fn the_same_signal_merges() {
         let mut s = SignalState::new();
         for _ in 0..100 {
-            s.post(info(Signal::TERM), SigSet::EMPTY);
+            post(&mut s, info(Signal::TERM), SigSet::EMPTY);
         }
-        assert!(s.take(SigSet::EMPTY).is_some());
-        assert_eq!(s.take(SigSet::EMPTY), None);
+        assert!(take(&mut s, SigSet::EMPTY).is_some());
+        assert_eq!(take(&mut s, SigSet::EMPTY), None);
     }
 
     #[test]
     fn stop_and_continue_cancel_each_other() {
         let mut s = SignalState::new();
-        s.set_action(Signal::CONT, handler());
-        s.post(info(Signal::TSTP), SigSet::EMPTY);
-        assert_eq!(s.post(info(Signal::CONT), SigSet::EMPTY), Posted::Continue);
+        let _ = s.set_action(Signal::CONT, handler());
+        post(&mut s, info(Signal::TSTP), SigSet::EMPTY);
+        assert_eq!(
+            post(&mut s, info(Signal::CONT), SigSet::EMPTY),
+            Posted::Continue
+        );
         assert!(!s.pending().contains(Signal::TSTP));
-        s.post(info(Signal::STOP), SigSet::EMPTY);
+        post(&mut s, info(Signal::STOP), SigSet::EMPTY);
         assert!(!s.pending().contains(Signal::CONT));
     }
 
     #[test]
     fn faults_cannot_be_held_back() {
         let mut s = SignalState::new();
-        s.set_action(Signal::SEGV, handler());
+        let _ = s.set_action(Signal::SEGV, handler());
         assert_eq!(s.force(info(Signal::SEGV), SigSet::EMPTY), handler());
         assert_eq!(
             s.force(info(Signal::SEGV), SigSet::only(Signal::SEGV)),
             Action::DEFAULT
         );
-        s.set_action(
+        let _ = s.set_action(
             Signal::SEGV,
             Action {
                 disposition: Disposition::Ignore,
@@ -563,8 +633,8 @@ mod tests {
             flags: u64::from(sys::SA_RESETHAND),
             ..handler()
         };
-        s.set_action(Signal::USR1, once);
-        s.set_action(
+        let _ = s.set_action(Signal::USR1, once);
+        let _ = s.set_action(
             Signal::INT,
             Action {
                 disposition: Disposition::Ignore,
@@ -572,10 +642,10 @@ mod tests {
                 ..Action::DEFAULT
             },
         );
-        s.post(info(Signal::USR1), SigSet::EMPTY);
-        assert_eq!(s.take(SigSet::EMPTY).unwrap().1, once);
+        post(&mut s, info(Signal::USR1), SigSet::EMPTY);
+        assert_eq!(take(&mut s, SigSet::EMPTY).unwrap().1, once);
         assert_eq!(s.action(Signal::USR1), Action::DEFAULT);
-        s.set_action(Signal::USR2, handler());
+        let _ = s.set_action(Signal::USR2, handler());
         let child = s.fork();
         assert_eq!(child.action(Signal::USR2), handler());
         s.exec();

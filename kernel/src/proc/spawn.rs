@@ -18,6 +18,7 @@ use crate::fs::mount::Location;
 use crate::fs::tty::Tty;
 use alloc::sync::Arc;
 use executor::Class;
+use uvm::glue::SpaceRef;
 
 /// A program to be started.
 pub struct Program<'a> {
@@ -153,7 +154,9 @@ impl Processes {
             limits: Limits::default(),
         };
         let loaded = exec::load(self, request).await?;
+        let space = loaded.space.clone();
         let parts = Parts {
+            space: SpaceRef::new(space.clone()),
             files,
             cwd: Some(program.cwd),
             umask: 0o22,
@@ -161,7 +164,6 @@ impl Processes {
             name: loaded.name,
             limits: Limits::default(),
         };
-        let space = loaded.space.clone();
         match self.start(loaded, parts, program.front) {
             Ok(process) => Ok(Child {
                 system: self.clone(),
@@ -195,16 +197,15 @@ impl Processes {
             }
         };
         let process = Process::new(pid, parts, &room);
-        process.replace_space(Some(loaded.space.clone()));
         let (own, space) = (process.clone(), loaded.space.clone());
         let lwp = Lwp::new(pid, own, space, SigSet::EMPTY, &room);
-        process.set_lwp(Some(lwp.clone()));
+        process.threads().begin(lwp.clone());
         let machine = LwpMachineState::new(loaded.entry, loaded.sp);
         let thread = body::thread(
             self,
             uarea,
             machine,
-            lwp,
+            lwp.clone(),
             loaded.space,
             Inherited::default(),
         );
@@ -224,8 +225,7 @@ impl Processes {
             .is_err()
         {
             self.table().lock().forget(pid);
-            process.set_lwp(None);
-            process.replace_space(None);
+            let _ = process.threads().leave(&lwp, ExitStatus::Exited(0));
             return Err(SpawnError::OutOfMemory);
         }
         Ok(process)

@@ -125,6 +125,8 @@ pub struct Row {
 #[derive(Default)]
 pub struct Table {
     entries: BTreeMap<Pid, Entry>,
+    /// Threads whose number is not their process's, and that.
+    threads: BTreeMap<Pid, Pid>,
     last: u32,
     /// How many are stopped: mostly none, and then nobody looks for them.
     stopped: usize,
@@ -136,6 +138,7 @@ impl Table {
     pub const fn new() -> Table {
         Table {
             entries: BTreeMap::new(),
+            threads: BTreeMap::new(),
             last: 0,
             stopped: 0,
         }
@@ -153,7 +156,10 @@ impl Table {
                 self.last + 1
             };
             let pid = Pid(self.last);
-            if !self.entries.contains_key(&pid) && !self.in_use_as_group(pid) {
+            if !self.entries.contains_key(&pid)
+                && !self.threads.contains_key(&pid)
+                && !self.in_use_as_group(pid)
+            {
                 return Ok(pid);
             }
         }
@@ -197,6 +203,22 @@ impl Table {
         if let Some(parent) = parent {
             self.link(pid, parent);
         }
+    }
+
+    /// Enters a thread of a process; its number comes from [`free_pid`](Table::free_pid).
+    pub fn insert_thread(&mut self, tid: Pid, pid: Pid, _room: &HeapRoom<'_>) {
+        self.threads.insert(tid, pid);
+    }
+
+    /// Removes a thread.
+    pub fn forget_thread(&mut self, tid: Pid) {
+        self.threads.remove(&tid);
+    }
+
+    /// The process of the thread with this number.
+    #[must_use]
+    pub fn process_of(&self, tid: Pid) -> Option<&Arc<Process>> {
+        self.get(self.threads.get(&tid).copied().unwrap_or(tid))
     }
 
     /// Removes a process that never came to life.

@@ -154,6 +154,7 @@ impl From<ExecError> for SysError {
             ExecError::Memory(error) => error.into(),
             ExecError::Fault(FaultError::OutOfMemory) => Errno::ENOMEM.into(),
             ExecError::Fault(_) => Errno::EIO.into(),
+            ExecError::Ending => Errno::EINTR.into(),
         }
     }
 }
@@ -163,7 +164,7 @@ impl From<ForkError> for SysError {
         match error {
             ForkError::OutOfMemory => SysError::Shortage,
             ForkError::TooLarge => Errno::ENOMEM.into(),
-            ForkError::NoPid => Errno::EAGAIN.into(),
+            ForkError::NoPid | ForkError::Ending => Errno::EAGAIN.into(),
         }
     }
 }

@@ -113,13 +113,31 @@ pub(super) fn set_tid_address(current: &mut Current, [at, ..]: Args) -> SysResul
     Ok(current.lwp().tid().0.into())
 }
 
-/// Robust futexes matter to threads that share memory; a process's only thread has nobody to tell.
-pub(super) fn set_robust_list(_: &mut Current, [_, len, ..]: Args) -> SysResult {
-    if len == 24 {
-        Ok(0)
-    } else {
-        Err(Errno::EINVAL.into())
+/// Bytes of a `struct robust_list_head`.
+const ROBUST_LIST_HEAD: u64 = 24;
+
+pub(super) fn set_robust_list(current: &mut Current, [head, len, ..]: Args) -> SysResult {
+    if len != ROBUST_LIST_HEAD {
+        return Err(Errno::EINVAL.into());
     }
+    current.set_robust_list(head);
+    Ok(0)
+}
+
+/// Of the caller; what another thread said is in that thread's own memory.
+pub(super) async fn get_robust_list(
+    current: &mut Current,
+    [tid, head, len, ..]: Args,
+) -> SysResult {
+    let own = current.lwp().tid();
+    match tid as u32 {
+        tid if tid != 0 && tid != own.0 => return Err(Errno::EPERM.into()),
+        _ => {}
+    }
+    let list = current.robust_list();
+    out(current, head, &list.to_le_bytes()).await?;
+    out(current, len, &ROBUST_LIST_HEAD.to_le_bytes()).await?;
+    Ok(0)
 }
 
 pub(super) async fn arch_prctl(current: &mut Current, [command, argument, ..]: Args) -> SysResult {

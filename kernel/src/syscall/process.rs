@@ -3,13 +3,12 @@
 use super::Args;
 use super::abi::{out, path, words};
 use super::errno::{Errno, SysResult};
-use crate::proc::fork::{self, ForkRequest, Memory};
-use crate::proc::machine::USER_END;
+use crate::proc::fork::{self, ForkRequest};
 use crate::proc::process::{NAME_MAX, Name};
 use crate::proc::stack::{Strings, StringsError};
 use crate::proc::usermem::{self, BadAddress};
-use crate::proc::{Current, ExitStatus, exec};
-use linux_raw_sys::{general as sys, prctl as pr};
+use crate::proc::{Current, End, ExitStatus, exec};
+use linux_raw_sys::prctl as pr;
 
 pub(super) async fn fork(current: &mut Current, _: Args) -> SysResult {
     Ok(fork::fork(current, ForkRequest::FORK).await?.0.into())
@@ -17,45 +16,6 @@ pub(super) async fn fork(current: &mut Current, _: Args) -> SysResult {
 
 pub(super) async fn vfork(current: &mut Current, _: Args) -> SysResult {
     Ok(fork::fork(current, ForkRequest::VFORK).await?.0.into())
-}
-
-/// `clone` where it makes a process: like fork, or like vfork with both flags of that. Threads and shared
-/// parts are refused.
-pub(super) async fn clone(
-    current: &mut Current,
-    [flags, stack, parent_tid, child_tid, tls, _]: Args,
-) -> SysResult {
-    let signal = flags & u64::from(sys::CSIGNAL);
-    let flags = (flags & !u64::from(sys::CSIGNAL)) as u32;
-    let known = sys::CLONE_VM
-        | sys::CLONE_VFORK
-        | sys::CLONE_PARENT_SETTID
-        | sys::CLONE_CHILD_SETTID
-        | sys::CLONE_CHILD_CLEARTID
-        | sys::CLONE_SETTLS
-        | sys::CLONE_DETACHED
-        | sys::CLONE_UNTRACED;
-    if flags & !known != 0 || signal != u64::from(sys::SIGCHLD) {
-        return Err(Errno::EINVAL.into());
-    }
-    let memory = match (flags & sys::CLONE_VM != 0, flags & sys::CLONE_VFORK != 0) {
-        (false, false) => Memory::Copy,
-        (true, true) => Memory::Borrow,
-        _ => return Err(Errno::EINVAL.into()),
-    };
-    if flags & sys::CLONE_SETTLS != 0 && tls >= USER_END {
-        return Err(Errno::EPERM.into());
-    }
-    let given = |flag: u32, value: u64| (flags & flag != 0).then_some(value);
-    let request = ForkRequest {
-        memory,
-        stack: (stack != 0).then_some(stack),
-        tls: given(sys::CLONE_SETTLS, tls),
-        parent_tid: given(sys::CLONE_PARENT_SETTID, parent_tid),
-        child_tid: given(sys::CLONE_CHILD_SETTID, child_tid),
-        clear_tid: given(sys::CLONE_CHILD_CLEARTID, child_tid).unwrap_or(0),
-    };
-    Ok(fork::fork(current, request).await?.0.into())
 }
 
 /// Why a program's argument vector could not be taken.
@@ -101,7 +61,12 @@ pub(super) async fn execve(current: &mut Current, [at, argv, envp, ..]: Args) ->
 }
 
 pub(super) async fn exit(current: &mut Current, [code, ..]: Args) -> SysResult {
-    current.exit(ExitStatus::Exited(code as u8));
+    current.end(End::Thread(ExitStatus::Exited(code as u8)));
+    Ok(0)
+}
+
+pub(super) async fn exit_group(current: &mut Current, [code, ..]: Args) -> SysResult {
+    current.end(End::Process(ExitStatus::Exited(code as u8)));
     Ok(0)
 }
 

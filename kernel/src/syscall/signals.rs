@@ -1,13 +1,18 @@
 //! Signals: answers, masks, sending, waiting, the way back from a handler.
 
 use super::Args;
-use super::abi::{out_words, words};
+use super::abi::{out, out_words, words};
 use super::errno::{Errno, SysError, SysResult};
+use super::time::{Moment, timeout_at};
 use crate::fs::io::Sleeper;
 use crate::proc::deliver::{self, shown_flags};
+use crate::proc::pending::Full;
 use crate::proc::sigframe::AltStack;
-use crate::proc::signal::{Action, Disposition, SigInfo, SigSet, Signal};
-use crate::proc::{Current, ExitStatus, Pid, Restart};
+use crate::proc::signal::{
+    Action, Detail, Disposition, Kept, SIGINFO_LEN, SigInfo, SigSet, Signal,
+};
+use crate::proc::usermem;
+use crate::proc::{Current, End, ExitStatus, Pid, Restart};
 use linux_raw_sys::general as sys;
 
 /// Bytes of a `sigset_t`.
@@ -47,11 +52,11 @@ pub(super) async fn rt_sigaction(
             restorer,
             mask: SigSet::mask_from_bits(mask),
         };
-        current
-            .process()
-            .signals()
-            .lock()
-            .set_action(signal, action);
+        let process = current.process();
+        let kept = process.signals().lock().set_action(signal, action);
+        if let Kept::Dropped(which) = kept {
+            process.forget_signals(which);
+        }
     }
     if old != 0 {
         let handler = match before.disposition {
@@ -94,7 +99,8 @@ pub(super) async fn rt_sigprocmask(
 
 pub(super) async fn rt_sigpending(current: &mut Current, [to, len, ..]: Args) -> SysResult {
     set_len(len)?;
-    let pending = current.process().signals().lock().pending();
+    let held_back = current.lwp().mask();
+    let pending = current.lwp().all_pending().intersection(held_back);
     out_words(current, to, [pending.bits()]).await?;
     Ok(0)
 }
@@ -118,12 +124,114 @@ pub(super) async fn rt_sigsuspend(current: &mut Current, [mask, len, ..]: Args) 
     until_signal(current).await
 }
 
+/// Takes a signal of a set as soon as one is there, whatever is held back; `SI_*` and all else as a handler would get it.
+pub(super) async fn rt_sigtimedwait(
+    current: &mut Current,
+    [set, to, timeout, len, ..]: Args,
+) -> SysResult {
+    set_len(len)?;
+    let [bits] = words(current, set).await?;
+    let wanted = SigSet::mask_from_bits(bits);
+    let deadline = timeout_at(current, timeout).await?;
+    let lwp = current.lwp().clone();
+    lwp.set_awaited(wanted);
+    let taken = until_taken(current, wanted, deadline).await;
+    lwp.set_awaited(SigSet::EMPTY);
+    let info = taken?;
+    if to != 0 {
+        out(current, to, &info.to_bytes()).await?;
+    }
+    Ok(info.signal.number().into())
+}
+
+async fn until_taken(
+    current: &Current,
+    wanted: SigSet,
+    deadline: Moment,
+) -> Result<SigInfo, SysError> {
+    let lwp = current.lwp();
+    let take = || {
+        let mut signals = current.process().signals().lock();
+        signals.take_info(wanted, &mut lwp.pending().lock())
+    };
+    if let Some(info) = take() {
+        return Ok(info);
+    }
+    let executor = current.system().executor();
+    let waited = match deadline {
+        Moment::Now => Ok(()),
+        Moment::Never => lwp.sleep(core::future::pending()).await,
+        Moment::At(ns) => lwp.sleep(executor.sleep_until(ns)).await,
+    };
+    match (take(), waited) {
+        (Some(info), _) => Ok(info),
+        (None, Ok(())) => Err(Errno::EAGAIN.into()),
+        // Never started over.
+        (None, Err(_)) => Err(Errno::EINTR.into()),
+    }
+}
+
+/// A `siginfo_t` of a program's own making, for a process or one thread of it.
+async fn queued(current: &Current, number: u64, at: u64) -> Result<Option<SigInfo>, SysError> {
+    let mut bytes = [0; SIGINFO_LEN];
+    usermem::copy_in(current.space(), &mut bytes, at).await?;
+    let word = |at: usize| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&bytes[at..at + 4]);
+        u32::from_le_bytes(word)
+    };
+    let code = word(8) as i32;
+    // What the kernel itself says is not for programs to say.
+    if code >= 0 || code == sys::SI_TKILL {
+        return Err(Errno::EPERM.into());
+    }
+    let value = u64::from(word(24)) | u64::from(word(28)) << 32;
+    let detail = Detail::Value {
+        pid: word(16),
+        value,
+    };
+    Ok(signal(number)?.map(|signal| SigInfo {
+        signal,
+        code,
+        detail,
+    }))
+}
+
+pub(super) async fn rt_sigqueueinfo(
+    current: &mut Current,
+    [pid, number, at, ..]: Args,
+) -> SysResult {
+    let info = queued(current, number, at).await?;
+    let process = current.system().find(Pid(pid as u32)).ok_or(Errno::ESRCH)?;
+    if let Some(info) = info.filter(|_| process.pid() != Pid::INIT) {
+        process.send(info, None).map_err(|Full| Errno::EAGAIN)?;
+    }
+    Ok(0)
+}
+
+pub(super) async fn rt_tgsigqueueinfo(
+    current: &mut Current,
+    [group, tid, number, at, ..]: Args,
+) -> SysResult {
+    let info = queued(current, number, at).await?;
+    let found = current.system().find_lwp(Pid(tid as u32));
+    let (process, lwp) = found
+        .filter(|(process, _)| process.pid() == Pid(group as u32))
+        .ok_or(Errno::ESRCH)?;
+    if let Some(info) = info {
+        process
+            .send(info, Some(&lwp))
+            .map_err(|Full| Errno::EAGAIN)?;
+    }
+    Ok(0)
+}
+
 pub(super) async fn rt_sigreturn(current: &mut Current, _: Args) -> SysResult {
     match deliver::sigreturn(current).await {
         Ok(()) => Ok(current.frame().rax),
         Err(_) => {
             // The frame is gone: there is nothing to go back to.
-            current.exit(ExitStatus::Killed(Signal::SEGV));
+            current.end(End::Process(ExitStatus::Killed(Signal::SEGV)));
             Ok(0)
         }
     }
@@ -223,27 +331,33 @@ fn send_group(current: &Current, group: Pid, signal: Option<Signal>) -> usize {
 }
 
 pub(super) fn tkill(current: &mut Current, [tid, number, ..]: Args) -> SysResult {
+    send_thread(current, None, tid, number)
+}
+
+pub(super) fn tgkill(current: &mut Current, [group, tid, number, ..]: Args) -> SysResult {
+    if group as i32 <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    send_thread(current, Some(Pid(group as u32)), tid, number)
+}
+
+fn send_thread(current: &Current, of: Option<Pid>, tid: u64, number: u64) -> SysResult {
     if tid as i32 <= 0 {
         return Err(Errno::EINVAL.into());
     }
     let signal = signal(number)?;
-    let Some(process) = current.system().find(Pid(tid as u32)) else {
-        return Err(Errno::ESRCH.into());
-    };
-    if let Some(signal) = signal.filter(|_| process.pid() != Pid::INIT) {
-        let code = sys::SI_TKILL;
-        process.post(SigInfo {
-            code,
+    let found = current.system().find_lwp(Pid(tid as u32));
+    let (process, lwp) = found
+        .filter(|(process, _)| of.is_none_or(|pid| pid == process.pid()))
+        .ok_or(Errno::ESRCH)?;
+    if let Some(signal) = signal {
+        let info = SigInfo {
+            code: sys::SI_TKILL,
             ..SigInfo::from_process(signal, current.process().pid().0)
-        });
+        };
+        process
+            .send(info, Some(&lwp))
+            .map_err(|Full| Errno::EAGAIN)?;
     }
     Ok(0)
-}
-
-pub(super) fn tgkill(current: &mut Current, [group, tid, number, ..]: Args) -> SysResult {
-    // A process has one thread, whose number is its own.
-    if group as u32 != tid as u32 {
-        return Err(Errno::ESRCH.into());
-    }
-    tkill(current, [tid, number, 0, 0, 0, 0])
 }

@@ -177,6 +177,20 @@ pub(super) async fn timeout_at(current: &Current, at: u64) -> Result<Moment, Sys
     }
 }
 
+/// The program's copy of a moment on `clock`.
+pub(super) async fn clock_moment(
+    current: &Current,
+    clock: u32,
+    at: u64,
+) -> Result<Moment, SysError> {
+    if at == 0 {
+        return Ok(Moment::Never);
+    }
+    let moment = timespec(words(current, at).await?)?;
+    let shown = read(current, clock.into())?;
+    Ok(deadline_after(current, moment.saturating_sub(shown)))
+}
+
 /// Two times as `struct rusage` begins.
 pub(super) async fn times_out(current: &Current, to: u64, times: Times) -> Result<(), SysError> {
     let ([us, uu], [ss, su]) = (to_timeval(times.user), to_timeval(times.system));

@@ -130,6 +130,12 @@ impl Drop for SpaceRef {
 }
 
 impl VmSpace {
+    /// Whether one holder alone has it.
+    #[must_use]
+    pub fn is_held_once(&self) -> bool {
+        self.holders.load(Relaxed) == 1
+    }
+
     /// Counts one holder less; whether that was the last.
     fn let_go(&self) -> bool {
         let last = self.holders.fetch_sub(1, AcqRel) == 1;

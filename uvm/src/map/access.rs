@@ -1,10 +1,10 @@
-//! Reading and writing a space's memory from outside: for exec, debuggers, tests.
+//! A space's memory from outside: reading and writing it, for exec, debuggers, tests; and where a word of it lies, for futexes.
 //!
 //! Owns nothing. A page is faulted in like any program does it, held, and looked up once more under the map lock.
 
-use crate::addr::{PAGE_SIZE, VirtAddr};
+use crate::addr::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use crate::fault::FaultError;
-use crate::map::VmSpace;
+use crate::map::{MapEntry, VmSpace};
 use crate::object::PageHold;
 use crate::page::PageAttrs;
 use crate::prot::Access;
@@ -98,5 +98,47 @@ impl VmSpace {
             }
             self.fault(va, access).await?;
         }
+    }
+}
+
+/// Where a word lies, the same for all who see the same one: what a futex is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WordHome {
+    /// What holds it, by its address: an object, an amap that is shared, or the address space that alone has it.
+    holder: usize,
+    /// Byte in that.
+    at: u64,
+}
+
+impl VmSpace {
+    /// Where the word at `va` lies, for those who share this address space alone.
+    #[must_use]
+    pub fn own_word(&self, va: VirtAddr) -> WordHome {
+        WordHome {
+            holder: core::ptr::from_ref(self).addr(),
+            at: va.as_u64(),
+        }
+    }
+
+    /// Where the word at `va` lies, if it has been touched: the same in all address spaces that share the memory. It means something as long
+    /// as the memory stays mapped in one of them.
+    #[must_use]
+    pub fn shared_word(&self, va: VirtAddr) -> WordHome {
+        let at = va.as_u64();
+        let inner = self.map.read();
+        let shared = (self.map.lookup(&inner, at)).filter(|entry| !entry.copy_on_write);
+        let within = |entry: &MapEntry, first: u64| (first << PAGE_SHIFT) + (at - entry.start);
+        let found = shared.and_then(|entry| match (&entry.object, &entry.amap) {
+            (Some(object), _) => Some(WordHome {
+                holder: core::ptr::from_ref(&**object).addr(),
+                at: within(entry, entry.offset.0),
+            }),
+            (None, Some(amap)) => Some(WordHome {
+                holder: core::ptr::from_ref(&**amap).addr(),
+                at: within(entry, entry.slot),
+            }),
+            (None, None) => None,
+        });
+        found.unwrap_or_else(|| self.own_word(va))
     }
 }

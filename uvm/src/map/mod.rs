@@ -43,6 +43,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
 use executor::sync::{Mutex, MutexGuard};
 
+pub use access::WordHome;
 pub use entry::{Advice, Inherit, MapEntry};
 pub use extract::Extract;
 pub use mremap::Mremap;

@@ -243,3 +243,12 @@ pub fn load_user_u32(va: u64) -> Result<u32, Fault> {
     copyin(&mut word, va)?;
     Ok(u32::from_le_bytes(word))
 }
+
+/// Replaces a word of user memory by `new` if it is `old`; gives what it was.
+pub fn compare_exchange_user_u32(va: u64, old: u32, new: u32) -> Result<u32, Fault> {
+    let found = load_user_u32(va)?;
+    // It must be writable even if nothing is written, as for the instruction.
+    let written = if found == old { new } else { found };
+    copyout(va, &written.to_le_bytes())?;
+    Ok(found)
+}

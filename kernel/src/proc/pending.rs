@@ -1,0 +1,121 @@
+//! Signals that wait to be delivered: to a process, or to one LWP of it.
+//!
+//! Standard signals (1 to 31) merge: one of each waits, the first. Real-time signals queue, each with what is told about it, and come in the
+//! order in which they were sent. Plain data: the owner's lock.
+
+use super::signal::{SigInfo, SigSet};
+use alloc::collections::VecDeque;
+use linux_raw_sys::general as sys;
+
+/// Most signals that wait in one queue, as Linux's `RLIMIT_SIGPENDING` bounds them: what they take stays below a page.
+pub const MOST: usize = 96;
+
+/// There is no room for one more real-time signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many signals wait")]
+pub struct Full;
+
+/// Signals that wait.
+#[derive(Debug, Default)]
+pub struct Pending {
+    set: SigSet,
+    infos: VecDeque<SigInfo>,
+}
+
+impl Pending {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Pending {
+        Pending {
+            set: SigSet::EMPTY,
+            infos: VecDeque::new(),
+        }
+    }
+
+    /// Which wait.
+    #[must_use]
+    pub fn set(&self) -> SigSet {
+        self.set
+    }
+
+    /// Adds one. A standard signal, or one that `kill` sends, is never lost: without room for what is told about it, it comes without.
+    ///
+    /// # Errors
+    /// [`Full`]: a real-time signal for which there is no room.
+    pub fn push(&mut self, info: SigInfo) -> Result<(), Full> {
+        let signal = info.signal;
+        if !signal.is_real_time() && self.set.contains(signal) {
+            return Ok(());
+        }
+        let room = self.infos.len() < MOST && self.infos.try_reserve(1).is_ok();
+        if room {
+            self.infos.push_back(info);
+        } else if signal.is_real_time() && info.code != sys::SI_USER as i32 {
+            return Err(Full);
+        }
+        self.set = self.set.union(SigSet::only(signal));
+        Ok(())
+    }
+
+    /// Takes the first that is in `wanted`: KILL, else the lowest number, of those the oldest.
+    pub fn take(&mut self, wanted: SigSet) -> Option<SigInfo> {
+        let signal = self.set.intersection(wanted).first()?;
+        let mut of = (self.infos.iter().enumerate()).filter(|(_, info)| info.signal == signal);
+        let (at, more) = (of.next().map(|(at, _)| at), of.next().is_some());
+        if !more {
+            self.set = self.set.without(SigSet::only(signal));
+        }
+        let info = at.and_then(|at| self.infos.remove(at));
+        Some(info.unwrap_or_else(|| SigInfo::from_process(signal, 0)))
+    }
+
+    /// Drops those in `which`.
+    pub fn drop_all(&mut self, which: SigSet) {
+        self.set = self.set.without(which);
+        self.infos.retain(|info| !which.contains(info.signal));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proc::signal::Signal;
+
+    fn info(number: u64, pid: u32) -> SigInfo {
+        SigInfo::from_process(Signal::new(number).expect("1 to 64"), pid)
+    }
+
+    #[test]
+    fn standard_signals_merge_and_real_time_signals_queue() {
+        let mut pending = Pending::new();
+        for pid in 1..4 {
+            pending.push(info(15, pid)).unwrap();
+            pending.push(info(40, pid)).unwrap();
+            pending.push(info(34, pid)).unwrap();
+        }
+        let all = SigSet::from_bits(u64::MAX);
+        let order: std::vec::Vec<_> = core::iter::from_fn(|| pending.take(all)).collect();
+        let expected = [15, 34, 34, 34, 40, 40, 40]
+            .into_iter()
+            .zip([1, 1, 2, 3, 1, 2, 3]);
+        assert!(order.into_iter().eq(expected.map(|(n, pid)| info(n, pid))));
+        assert!(pending.set().is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_refuses_real_time_signals_alone() {
+        let mut pending = Pending::new();
+        (0..MOST as u32).for_each(|pid| pending.push(info(50, pid)).unwrap());
+        let queued = SigInfo {
+            code: sys::SI_QUEUE,
+            ..info(50, 0)
+        };
+        assert_eq!(pending.push(queued), Err(Full));
+        assert_eq!(pending.push(info(50, 0)), Ok(()));
+        assert_eq!(pending.push(info(9, 7)), Ok(()));
+        let all = SigSet::from_bits(u64::MAX);
+        assert_eq!(pending.take(all), Some(info(9, 0)));
+        pending.drop_all(all);
+        assert_eq!(pending.take(all), None);
+    }
+}
