@@ -29,7 +29,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "ps",
         usage: "",
         summary: "list processes",
-        details: "TIME is processor time in seconds, RSS resident memory in KiB. STATE: A alive, T stopped, Z ended and not waited for.",
+        details: "TIME is processor time in seconds, RSS resident memory in KiB. LWPS counts its threads. STATE: A alive, T stopped, Z ended and not waited for.",
         run: run!(ps),
     },
     Command {
@@ -199,8 +199,8 @@ async fn ps(shell: Context, args: Vec<String>) -> Status {
         return usage(&shell, "ps", format_args!("takes no arguments"));
     }
     shell.say(format_args!(
-        "{:>7}{:>7}{:>7} STATE{:>10}{:>11} COMMAND",
-        "PID", "PPID", "PGID", "RSS", "TIME"
+        "{:>7}{:>7}{:>7}{:>6} STATE{:>10}{:>11} COMMAND",
+        "PID", "PPID", "PGID", "LWPS", "RSS", "TIME"
     ));
     let page = uvm::PAGE_SIZE as u64 / 1024;
     for row in shell.system().processes.list() {
@@ -216,10 +216,11 @@ async fn ps(shell: Context, args: Vec<String>) -> Status {
             Life::Zombie(_) => 'Z',
         };
         shell.say(format_args!(
-            "{:>7}{:>7}{:>7} {state:<5}{resident:>10}{:>7}.{:03} {}",
+            "{:>7}{:>7}{:>7}{:>6} {state:<5}{resident:>10}{:>7}.{:03} {}",
             row.process.pid().0,
             row.parent.0,
             row.group.0,
+            row.process.lwps(),
             time / 1_000_000_000,
             time / 1_000_000 % 1000,
             row.process.name(),
