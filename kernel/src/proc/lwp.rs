@@ -5,8 +5,10 @@
 //! only the thread itself has.
 
 use super::futex::FutexSeat;
+use super::machine;
 use super::pending::Pending;
 use super::process::{Process, Times};
+use super::resident::Resident;
 use super::signal::{SigSet, Signal};
 use super::table::Pid;
 use crate::fs::io::{Interrupted, Sleeper};
@@ -18,6 +20,9 @@ use core::task::Poll;
 use executor::sync::{AtomicWaker, SpinLock};
 use uvm::VmSpace;
 use uvm::km::HeapRoom;
+
+/// When the sleep of one began that does not sleep.
+const AWAKE: u64 = 0;
 
 /// The header.
 pub struct Lwp {
@@ -37,6 +42,8 @@ pub struct Lwp {
     waker: AtomicWaker,
     /// What each poll makes the CPU's address space; `None` once the LWP has let go of it.
     space: SpinLock<Option<Arc<VmSpace>>>,
+    /// When its sleep began, or [`AWAKE`].
+    asleep_since: AtomicU64,
     /// Time in ring 3 since the executor was told last, in nanoseconds. Written by the LWP itself alone.
     user_time: AtomicU64,
 }
@@ -59,6 +66,7 @@ impl Lwp {
             attention: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             space: SpinLock::new(Some(space)),
+            asleep_since: AtomicU64::new(AWAKE),
             user_time: AtomicU64::new(0),
         })
     }
@@ -185,8 +193,10 @@ impl Lwp {
         wait: impl Future<Output = T> + Send,
         interrupted: impl Fn() -> bool,
     ) -> Result<T, Interrupted> {
-        let mut wait = pin!(wait);
+        // What others reach meanwhile lies in no u-area.
+        let mut wait = pin!(Resident::new(wait));
         poll_fn(|cx| {
+            self.asleep_since.store(AWAKE, Relaxed);
             if let Poll::Ready(value) = wait.as_mut().poll(cx) {
                 return Poll::Ready(Ok(value));
             }
@@ -195,10 +205,18 @@ impl Lwp {
             if interrupted() {
                 Poll::Ready(Err(Interrupted))
             } else {
+                let now = machine::now().max(AWAKE + 1);
+                self.asleep_since.store(now, Relaxed);
                 Poll::Pending
             }
         })
         .await
+    }
+
+    /// Since when it sleeps, as the machine's clock has it in nanoseconds; `None` while it runs, could run, or waits for memory or a disk.
+    #[must_use]
+    pub fn asleep_since(&self) -> Option<u64> {
+        Some(self.asleep_since.load(Relaxed)).filter(|&since| since != AWAKE)
     }
 
     pub(super) fn set_space(&self, space: Option<Arc<VmSpace>>) {

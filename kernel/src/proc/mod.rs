@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`process`], [`table`] | what a process has; who exists, kinship, groups, zombies |
-//! | [`lwp`], `body`, `uarea` | a thread's header; its loop as a future; the memory that the future lies in |
+//! | [`lwp`], `body`, `uarea`, `resident` | a thread's header; its loop as a future; the memory that the future lies in; what lies elsewhere while it sleeps |
 //! | [`elf`], [`stack`], [`exec`] | from a file to a program's first instruction |
 //! | [`fork`], [`thread`], `exit`, [`wait`], [`spawn`] | birth, end, collection; programs started by the kernel itself |
 //! | `threads`, [`futex`], `robust` | the threads of a process; what they wait for; what they owe at their end |
@@ -36,6 +36,7 @@ pub mod oom;
 pub mod pending;
 pub mod process;
 pub mod random;
+mod resident;
 mod robust;
 pub mod sigframe;
 pub mod signal;

@@ -367,6 +367,12 @@ impl Process {
         &self.threads
     }
 
+    /// Whether all its LWPs sleep.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.threads.iter().all(|lwp| lwp.asleep_since().is_some())
+    }
+
     /// How many LWPs live in it.
     #[must_use]
     pub fn lwps(&self) -> usize {

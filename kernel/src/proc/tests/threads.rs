@@ -165,6 +165,7 @@ fn row_01_a_vfork_parent_may_die_before_its_child() {
     let child = Pid(parent.pid().0 + 1);
     let space = parent.process().space().expect("its memory");
     assert!(!space.is_held_once());
+    assert!(parent.process().is_asleep());
     assert!(world.processes.kill(parent.pid(), Signal::KILL));
     let status = world.driver.run_until(parent.wait());
     assert_eq!(status, ExitStatus::Killed(Signal::KILL));

@@ -29,7 +29,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "ps",
         usage: "",
         summary: "list processes",
-        details: "TIME is processor time in seconds, RSS resident memory in KiB. LWPS counts its threads. STATE: A alive, T stopped, Z ended and not waited for.",
+        details: "TIME is processor time in seconds, RSS resident memory in KiB. LWPS counts its threads. STATE: R runs, could run, or waits for memory or a disk; S asleep, T stopped, Z ended and not waited for.",
         run: run!(ps),
     },
     Command {
@@ -211,7 +211,8 @@ async fn ps(shell: Context, args: Vec<String>) -> Status {
             .space()
             .map_or(0, |space| space.resident_pages() as u64 * page);
         let state = match row.life {
-            Life::Alive => 'A',
+            Life::Alive if row.process.is_asleep() => 'S',
+            Life::Alive => 'R',
             Life::Stopped(_) => 'T',
             Life::Zombie(_) => 'Z',
         };
