@@ -7,6 +7,7 @@
 //! under way; owning *less* is an error at any time.
 
 mod frames;
+mod uareas;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -217,6 +218,7 @@ impl Uvm {
         checker.all_tables();
         checker.pages();
         checker.queues();
+        checker.uareas();
         checker.swap();
         checker.report.spaces = spaces;
         let Checker {
@@ -405,7 +407,7 @@ impl Checker<'_> {
         self.shown = shown;
     }
 
-    /// A page of anonymous memory that has, or has not, a swap slot: nobody else has that one.
+    /// A page of anonymous memory, or of a u-area, that has, or has not, a swap slot: nobody else has that one.
     fn slot(&mut self, slot: Option<SwapSlot>, frame: Option<Frame>) {
         let Some(slot) = slot else { return };
         let new = self.slots.insert(slot);

@@ -102,6 +102,7 @@ impl Shared {
                 },
                 tlb: plan.tlb,
                 seed: run.seed,
+                kva_pages: 0,
             },
             run.seed ^ 0xace,
         );
