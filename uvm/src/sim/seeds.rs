@@ -26,6 +26,8 @@ fn seeds(mode: Mode) {
                 sum.swap_errors += outcome.swap_errors;
                 sum.kills += outcome.kills;
                 sum.discarded += outcome.discarded;
+                sum.outs += outcome.outs;
+                sum.stays += outcome.stays;
             }
             Err(error) => panic!("{error}"),
         }
@@ -37,6 +39,7 @@ fn seeds(mode: Mode) {
     assert_eq!(sum.out_of_memory > seeds, mode == Mode::Starved, "{sum:?}");
     assert_eq!(sum.io_errors > seeds, mode == Mode::Faulty, "{sum:?}");
     assert!(sum.swapoffs >= seeds, "{sum:?}");
+    assert!(sum.outs > seeds && sum.stays > seeds, "{sum:?}");
     let bad_disk = mode == Mode::Faulty;
     let refused = bad_disk || mode == Mode::Starved;
     assert_eq!(sum.kept_swaps > seeds / 16, refused, "{sum:?}");

@@ -3,12 +3,17 @@
 //! Owns what is under way: between Leaving and Out, and between Coming and what comes of it, nobody else changes the state.
 
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::{ComesNot, Owner, Residence, State, StaysIn, Then};
+use crate::map::VmSpace;
 use crate::meter::{Counter, Gauge};
 use crate::page::freelist::AllocFor;
 use crate::swap::uarea::{BadSlots, UareaSlots};
 use crate::uarea::{UAREA_PAGES, Uarea};
+
+/// Between two attempts to come in where nothing can be freed.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Residence {
     /// Puts the u-area on its way out, if nothing uses it. Never waits and allocates nothing. A page-out worker does the rest.
@@ -136,6 +141,31 @@ impl Residence {
             self.come(who).await?;
         }
         Ok(())
+    }
+
+    /// The same for an LWP in `space`, however long it takes: where there is no memory it waits for some, and when the space is doomed the kernel's reserve
+    /// will do. Awaits the device and frames; the caller holds nothing. To be run to its end.
+    ///
+    /// # Errors
+    /// [`ComesNot::Io`], [`ComesNot::Freed`].
+    pub async fn bring_in_for(&self, space: &VmSpace) -> Result<(), ComesNot> {
+        let uvm = &self.uvm;
+        loop {
+            let who = match space.is_doomed() {
+                true => AllocFor::Kernel,
+                false => AllocFor::User,
+            };
+            match self.bring_in(who).await {
+                Err(ComesNot::OutOfMemory) => {}
+                result => return result,
+            }
+            let doomed = || space.is_doomed();
+            let waited = uvm.wait_for_memory_unless(UAREA_PAGES, doomed).await;
+            if waited.is_err() && who == AllocFor::Kernel || waited.is_err() && !doomed() {
+                // No hope, at the moment. It holds nothing that others wait for.
+                uvm.executor().sleep(PAUSE).await;
+            }
+        }
     }
 
     /// Brings the u-area in, unless it is in memory; there it is as at rest as it was. Awaits the device, or who brings it or unmaps it already. To be run to
