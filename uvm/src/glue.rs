@@ -9,6 +9,7 @@
 
 mod share;
 pub mod swapout;
+mod tables;
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;

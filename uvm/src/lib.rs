@@ -176,7 +176,7 @@ pub use addr::{Frame, PAGE_SIZE, PageIndex, Pages, PhysAddr, PhysRange, VaRange,
 pub use machine::{Config, CpuSet, Machine};
 pub use page::freelist::{AllocFor, Zero};
 pub use page::{Page, PageFlags};
-pub use pmap::{EnterFlags, Mapping, Pmap};
+pub use pmap::{EnterFlags, Mapping, Pmap, TablesStay};
 pub use pool::OutOfMemory;
 pub use prot::{Access, Prot};
 

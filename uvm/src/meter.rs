@@ -162,6 +162,8 @@ named! {
     PmapTableAllocs = "pmap_tableallocs",
     /// address spaces switched to
     PmapActivate = "pmap_activate",
+    /// address spaces whose page tables were put away
+    PmapsAway = "pmapsaway",
     /// address spaces switched away from
     PmapDeactivate = "pmap_deactivate",
     /// TLB flushes of single pages (calls)

@@ -12,6 +12,7 @@ use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::glue::swapout::{Candidate, Doing, Keeps};
 use crate::km::HeapRoom;
 use crate::pdaemon::lwps::{LwpSwapper, Need};
+use crate::pmap::TablesStay;
 use crate::sim::lwp::Lwp;
 use crate::sim::random::Random;
 use crate::sim::run::Mode;
@@ -118,9 +119,10 @@ impl Lwp {
         let Some(residence) = self.bed() else {
             return executor.sleep(Duration::from_micros(micros)).await;
         };
-        let (seed, goes, long) = self.bed.with(|bed| {
+        let (seed, goes, long, last) = self.bed.with(|bed| {
             let random = &mut bed.random;
-            (random.draw(), random.percent(50), random.percent(25))
+            let percent = [50, 25, 20].map(|n| random.percent(n));
+            (random.draw(), percent[0], percent[1], percent[2])
         });
         self.make_bed(&residence, seed);
         residence.rest();
@@ -128,6 +130,9 @@ impl Lwp {
         if goes {
             // Somebody else may have been faster, or there is no room.
             let _ = residence.send_out();
+        }
+        if last {
+            self.put_tables_away().await;
         }
         let micros = if long { 30 * micros } else { micros };
         executor.sleep(Duration::from_micros(micros)).await;
@@ -141,6 +146,15 @@ impl Lwp {
                 self.bed.with(|bed| bed.residence = None);
             }
             Err(error) => self.fail(format_args!("a u-area does not come in: {error}")),
+        }
+    }
+
+    /// As if all who run in the space were out. There may be others that are not.
+    async fn put_tables_away(&self) {
+        let space = &self.process.space;
+        match space.put_tables_away().await {
+            Ok(()) => self.shared.note(|o| o.without_tables += 1),
+            Err(TablesStay::Wired | TablesStay::Loaded | TablesStay::InUse) => {}
         }
     }
 

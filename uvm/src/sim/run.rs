@@ -159,6 +159,8 @@ pub struct Outcome {
     pub outs: u64,
     /// u-areas that stayed, though they were about to be put out.
     pub stays: u64,
+    /// Address spaces whose page tables were put away.
+    pub without_tables: u64,
 }
 
 /// Does a run.

@@ -143,8 +143,8 @@ impl Residence {
         Ok(())
     }
 
-    /// The same for an LWP in `space`, however long it takes: where there is no memory it waits for some, and when the space is doomed the kernel's reserve
-    /// will do. Awaits the device and frames; the caller holds nothing. To be run to its end.
+    /// The same for an LWP in `space`, whose page tables are made again if they are put away, however long it takes: where there is no memory it waits for
+    /// some, and when the space is doomed the kernel's reserve will do. Awaits the device and frames; the caller holds nothing. To be run to its end.
     ///
     /// # Errors
     /// [`ComesNot::Io`], [`ComesNot::Freed`].
@@ -157,6 +157,7 @@ impl Residence {
             };
             match self.bring_in(who).await {
                 Err(ComesNot::OutOfMemory) => {}
+                Ok(()) if space.make_tables(who).is_err() => {}
                 result => return result,
             }
             let doomed = || space.is_doomed();
