@@ -109,11 +109,9 @@ impl Pmap {
         if self.deferred.load(Relaxed) == 0 {
             return;
         }
-        let root = self.root();
-        debug_assert!(root.is_some() || self.cpus().is_empty());
         // Without tables no CPU has any translation.
-        let (cpus, root) = (self.cpus(), root.unwrap_or(uvm.kernel_root));
-        inner.pending.flush(uvm, cpus, Some(root));
+        let root = self.root().unwrap_or(uvm.kernel_root);
+        inner.pending.flush(uvm, self.cpus(), Some(root));
         inner.pending.free_tables(uvm);
         self.deferred.store(0, Relaxed);
         uvm.flushes_pending.fetch_sub(1, SeqCst);
