@@ -15,7 +15,7 @@
 //! three kinds, and its type says which:
 //!
 //! - *fallible*: UVM's own structures live in typed pools ([`crate::pool`]), whose `alloc` says
-//!   [`OutOfMemory`]; collections whose size ring 3 decides use `try_reserve`.
+//!   [`OutOfMemory`](crate::OutOfMemory); collections whose size ring 3 decides use `try_reserve`.
 //! - *reserved*: frames are kept back for the heap from the moment that it is attached, which no program gets. Who makes
 //!   small infallible blocks for ring 3 shows a [`HeapRoom`]: that all of that reserve was there a moment ago, with nothing awaited
 //!   since. Who waits for frames waits until the reserve is whole again.

@@ -7,7 +7,7 @@
 //!
 //! # Reserves
 //! One frame is for the pagedaemon alone and five more for the kernel (UVM's numbers), and on top of
-//! these what the heap's growth is promised ([`Uvm::set_heap_reserve`]). Magazines
+//! these what the heap's growth is promised (`Uvm::set_heap_reserve`). Magazines
 //! must not blur that: when the global lists fall to [`SCARCE`] frames and the heap's a machine-wide *scarce* mode
 //! begins: all magazines are emptied into the lists, and until there is twice as much again every
 //! allocation and every free goes through the lock, one frame at a time, where the count is exact.

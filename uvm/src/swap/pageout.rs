@@ -4,7 +4,7 @@
 //! were. All its memory is reserved at boot: clusters lie in fixed places, request slots are kept for it, and nothing on the way
 //! out asks for a frame (rule 5 of awaiting).
 //!
-//! The workers write u-areas as well ([`super::uarea`]).
+//! The workers write u-areas as well (`swap::uarea`).
 //!
 //! # The way of a page
 //! 1. The pagedaemon, under the owner's lock: no translation is left, BUSY and PAGEOUT are set, it is on no queue, and its slot is the next of

@@ -131,7 +131,7 @@ impl Residence {
         self.changed.wake_all();
     }
 
-    /// Brings the u-area in, unless it is in memory, and claims it. For its owner, who has found it [`NotIn`]. Frames are taken on behalf of `who`:
+    /// Brings the u-area in, unless it is in memory, and claims it. For its owner, who has found it [`super::NotIn`]. Frames are taken on behalf of `who`:
     /// [`AllocFor::User`], or [`AllocFor::Kernel`] for one who is being killed. Awaits the device, never a frame. To be run to its end.
     ///
     /// # Errors
