@@ -162,7 +162,7 @@ impl Residence {
             }
             let doomed = || space.is_doomed();
             let waited = uvm.wait_for_memory_unless(UAREA_PAGES, doomed).await;
-            if waited.is_err() && who == AllocFor::Kernel || waited.is_err() && !doomed() {
+            if waited.is_err() && (who == AllocFor::Kernel || !doomed()) {
                 // No hope, at the moment. It holds nothing that others wait for.
                 uvm.executor().sleep(PAUSE).await;
             }
