@@ -1,4 +1,4 @@
-//! What processes do with whole address spaces: fork, share and exit.
+//! What processes do with whole address spaces: fork, share and exit. And which of their LWPs are put out of memory: [`swapout`].
 //!
 //! # What this owns
 //! Nothing: [`VmSpace`]s are their holders' ([`SpaceRef`]). Operations on single mappings stand in [`crate::map`].
@@ -8,6 +8,8 @@
 //! lock, or several where wired pages are copied. Plain insertions get between: the child has what was there when it got there. Exit has the space to itself.
 
 mod share;
+pub mod swapout;
+mod tables;
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;

@@ -20,6 +20,7 @@
 //! 5. [`map`], [`amap`], [`anon`], [`object`]: what a program's memory is made of.
 //! 6. [`fault`]: where all of it meets. [`pdaemon`], [`policy`], [`swap`], [`io`]: the way out, and back. [`loan`]: pages
 //!    that others read without a copy. [`glue`]: fork, exec, exit.
+//! 7. [`uarea::Residence`], [`glue::swapout`], `pmap::away`: whole LWPs go out of memory, and come back.
 //!
 //! # Lock order
 //! Spin locks, none of them ever held across an await:
@@ -123,6 +124,11 @@
 //! **T** stands in no row of its own: in its source it is a **K**, or a **U** if it moves, and in its target a **U** that needs no token
 //! there, as making a mapping does not.
 //!
+//! **Tables put away** ([`VmSpace::put_tables_away`]): towards the others a **U** that needs no busy token, since it leaves the entries as they are. Who maps
+//! something meanwhile keeps the tables.
+//!
+//! **u-areas** meet none of these: nobody but their owner has them, and whether that one does is told by [`uarea::Residence`].
+//!
 //! Within a row that names several, all are needed. Different address spaces meet at amaps, objects and anons alone; no operation
 //! ever has two maps locked or two busy tokens. Check (**Z**) is serialised with nothing: what it reads one by one fits together only
 //! between two polls of a single CPU, while nothing else runs.
@@ -176,7 +182,7 @@ pub use addr::{Frame, PAGE_SIZE, PageIndex, Pages, PhysAddr, PhysRange, VaRange,
 pub use machine::{Config, CpuSet, Machine};
 pub use page::freelist::{AllocFor, Zero};
 pub use page::{Page, PageFlags};
-pub use pmap::{EnterFlags, Mapping, Pmap};
+pub use pmap::{EnterFlags, Mapping, Pmap, TablesStay};
 pub use pool::OutOfMemory;
 pub use prot::{Access, Prot};
 
@@ -188,6 +194,7 @@ pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, Sync, Vm
 pub use object::UvmObject;
 pub use object::vnode::VnodeObject;
 pub use pdaemon::demand::Patience;
+pub use pdaemon::lwps::{LwpSwapper, Need};
 pub use pdaemon::pagedaemon;
 pub use pdaemon::victim::{Gain, Killer};
 pub use swap::discard::{Pace, discard_worker};

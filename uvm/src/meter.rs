@@ -162,6 +162,8 @@ named! {
     PmapTableAllocs = "pmap_tableallocs",
     /// address spaces switched to
     PmapActivate = "pmap_activate",
+    /// address spaces whose page tables were put away
+    PmapsAway = "pmapsaway",
     /// address spaces switched away from
     PmapDeactivate = "pmap_deactivate",
     /// TLB flushes of single pages (calls)
@@ -178,6 +180,12 @@ named! {
     UareaFrees = "uareafrees",
     /// u-areas released by drain
     UareaDrained = "uareadrained",
+    /// u-areas put out to swap
+    UareaPuts = "uareaputs",
+    /// u-areas that stayed in memory, though they were about to be put out
+    UareaStays = "uareastays",
+    /// u-areas brought in from swap
+    UareaBrings = "uareabrings",
 }
 
 named! {
@@ -213,6 +221,8 @@ named! {
     Filepages = "filepages",
     /// pages in page tables of address spaces
     PmapTables = "pmap_tables",
+    /// u-areas on swap only
+    UareasOut = "uareasout",
 }
 
 const COUNTERS: usize = Counter::ALL.len();

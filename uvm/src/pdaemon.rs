@@ -5,6 +5,8 @@
 //! Dirty pages of files stay: nothing writes them back yet.
 //!
 //! # A pass
+//! 0. Where less is free than should be, and there is swap, have LWPs put out that have slept for long, or, where there is hardly anything left, some other one
+//!    (`lwps`). Their u-areas are written while the pass goes on.
 //! 1. Scan the inactive queues, oldest first, until four times the free target is free. Which sort of memory gives the next few pages
 //!    is the policy's choice (`policy::balance`). What becomes of a page is told in `evict`: one that was used since it became inactive is
 //!    active again; busy, held and wired ones are skipped; all others lose their translations. A clean
@@ -27,6 +29,7 @@
 mod cool;
 pub(crate) mod demand;
 mod evict;
+pub(crate) mod lwps;
 pub(crate) mod turn;
 pub(crate) mod victim;
 
@@ -118,6 +121,7 @@ impl Uvm {
     async fn page_daemon_pass(&self, cluster: &mut Cluster) -> Pass {
         self.count(Counter::Pdrevs);
         let mut pass = Pass::default();
+        self.put_out_lwps();
         self.scan_inactive(cluster, &mut pass, self.eviction_weights())
             .await;
         self.refill_inactive().await;

@@ -18,7 +18,7 @@ use std::thread_local;
 
 use executor::Executor;
 
-use crate::addr::{Frame, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};
+use crate::addr::{Frame, PAGE_SIZE, PhysAddr, PhysRange, VaRange, VirtAddr};
 use crate::machine::{Config, CpuSet, Machine};
 use crate::phys::PhysMem;
 use crate::pmap::walk::Pte;
@@ -30,6 +30,9 @@ mod tlb;
 
 pub use audit::{Stale, Why};
 use tlb::{Cached, Tlb};
+
+/// Where kernel addresses for u-areas begin.
+pub const KVA: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
 
 /// What fresh RAM is full of.
 pub const GARBAGE: u8 = 0xa5;
@@ -58,6 +61,8 @@ pub struct HostConfig {
     pub tlb: usize,
     /// See `tlb`.
     pub seed: u64,
+    /// Pages of kernel addresses for u-areas, at [`KVA`]. None: these lie in the direct map.
+    pub kva_pages: usize,
 }
 
 impl Default for HostConfig {
@@ -69,6 +74,7 @@ impl Default for HostConfig {
             torture_evict: false,
             tlb: usize::MAX,
             seed: 0,
+            kva_pages: 0,
         }
     }
 }
@@ -128,7 +134,7 @@ impl Host {
                 direct_map_base: VirtAddr::from_ptr(machine.ram.start.as_ptr()),
                 ram: if config.hole > 0 { &ram } else { &whole },
                 kernel_root: page(KERNEL_ROOT),
-                kva: None,
+                kva: (config.kva_pages > 0).then(|| VaRange::of_pages(KVA, config.kva_pages)),
                 cpus: config.cpus,
                 machine: machine.clone(),
                 executor,
@@ -353,6 +359,21 @@ impl HostMachine {
     pub fn store(&self, va: VirtAddr, byte: u8) -> Result<(), PageFault> {
         let at = self.translate(va, Access::Write, true)?;
         // SAFETY: a byte of our RAM that a table lets ring 3 write.
+        unsafe { at.write_volatile(byte) };
+        Ok(())
+    }
+
+    /// Loads a byte as the kernel does.
+    pub fn load_kernel(&self, va: VirtAddr) -> Result<u8, PageFault> {
+        let at = self.translate(va, Access::Read, false)?;
+        // SAFETY: as for `load`.
+        Ok(unsafe { at.read_volatile() })
+    }
+
+    /// Stores a byte as the kernel does.
+    pub fn store_kernel(&self, va: VirtAddr, byte: u8) -> Result<(), PageFault> {
+        let at = self.translate(va, Access::Write, false)?;
+        // SAFETY: a byte of our RAM that a table lets the kernel write.
         unsafe { at.write_volatile(byte) };
         Ok(())
     }

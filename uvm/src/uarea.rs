@@ -7,23 +7,37 @@
 //!
 //! # What this owns
 //! The address range [`crate::Config::kva`], cut into slots, and the cached u-areas, linked through
-//! their own first bytes. Where nothing translates kernel addresses (host) a u-area is two
+//! their own first bytes, as the direct map has them. Where nothing translates kernel addresses (host, unless told) a u-area is two
 //! contiguous frames in the direct map instead.
+//!
+//! A u-area that nothing uses for now can be put out to swap. Its slot of addresses stays its own meanwhile. Who has it, and whether it is in memory, is
+//! told by a [`Residence`].
 //!
 //! # How it synchronises
 //! One spin lock, held for a few instructions. [`Uvm::uarea_free`] never waits and never fails, so
 //! that exit can call it last; the excess is released by [`Uvm::uarea_drain`], by whoever can await
 //! (the parent in wait4, the pagedaemon).
 
+mod list;
+mod out;
+mod residence;
+
 use alloc::boxed::Box;
 use alloc::vec;
 use core::ptr::{self, NonNull};
+
+pub(crate) use list::{Listed, Residences};
+pub(crate) use residence::Where;
+pub use residence::{ComesNot, NotIn, Residence, StaysIn};
+
+use arrayvec::ArrayVec;
 
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, VaRange, VirtAddr};
 use crate::lock::{LEAF, SpinLock};
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
+use crate::page::fresh::Fresh;
 use crate::pool::OutOfMemory;
 use crate::prot::Prot;
 
@@ -51,6 +65,7 @@ pub enum Source {
 #[must_use = "give it back by uarea_free"]
 pub struct Uarea {
     base: NonNull<u8>,
+    frames: [Frame; UAREA_PAGES],
 }
 
 impl Uarea {
@@ -58,6 +73,11 @@ impl Uarea {
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// Its frames, in the order of their addresses.
+    pub(crate) const fn frames(&self) -> [Frame; UAREA_PAGES] {
+        self.frames
     }
 }
 
@@ -80,19 +100,20 @@ struct State {
     slots: Box<[u64]>,
 }
 
-/// What stands in a cached u-area.
+/// What stands in a cached u-area: itself.
 struct Cached {
     next: *mut Cached,
+    uarea: Uarea,
 }
 
 // SAFETY: the cached u-areas belong to the cache, whichever thread looks.
 unsafe impl Send for State {}
 
 impl Uareas {
-    /// For `frames` frames of memory in all.
+    /// For `frames` frames of memory in all. There are slots for more u-areas than fit into memory, since some may be out.
     pub(crate) fn new(kva: Option<VaRange>, frames: usize) -> Self {
         let slots = kva.map_or(0, |r| {
-            (r.pages().saturating_sub(1) / SLOT_PAGES).min(frames / UAREA_PAGES)
+            (r.pages().saturating_sub(1) / SLOT_PAGES).min(frames)
         });
         let mut used = vec![0_u64; slots.div_ceil(64)].into_boxed_slice();
         if let Some(last) = used.last_mut().filter(|_| !slots.is_multiple_of(64)) {
@@ -111,18 +132,25 @@ impl Uareas {
 
 impl State {
     fn pop(&mut self) -> Option<Uarea> {
-        let base = NonNull::new(self.head)?;
-        // SAFETY: cached u-areas are mapped, ours, and begin with their link.
-        self.head = unsafe { base.as_ref() }.next;
+        let head = NonNull::new(self.head)?;
+        // SAFETY: cached u-areas are in memory, ours, and begin with what `push` wrote, which is read once.
+        let Cached { next, uarea } = unsafe { head.read() };
+        self.head = next;
         self.cached -= 1;
-        Some(Uarea { base: base.cast() })
+        Some(uarea)
     }
 
-    fn push(&mut self, uarea: Uarea) {
-        let cached = uarea.base.cast::<Cached>();
-        // SAFETY: mapped, aligned, and ours from now on.
-        unsafe { cached.write(Cached { next: self.head }) };
-        self.head = cached.as_ptr();
+    /// `at`: where the direct map has the u-area's first page.
+    fn push(&mut self, uarea: Uarea, at: *mut u8) {
+        let cached = at.cast::<Cached>();
+        // SAFETY: a page of RAM, aligned, and ours from now on.
+        unsafe {
+            cached.write(Cached {
+                next: self.head,
+                uarea,
+            });
+        }
+        self.head = cached;
         self.cached += 1;
     }
 
@@ -157,7 +185,8 @@ impl Uvm {
     /// Puts a u-area, which nothing uses any more, into the cache. Never waits, never fails.
     pub fn uarea_free(&self, uarea: Uarea) {
         self.count(Counter::UareaFrees);
-        self.uareas.state.lock().push(uarea);
+        let at = self.phys().ptr(uarea.frames[0]);
+        self.uareas.state.lock().push(uarea, at);
     }
 
     /// Releases u-areas until no more than `keep` are cached: [`UAREA_KEEP`] normally, 0 when
@@ -179,14 +208,7 @@ impl Uvm {
         };
         let Some(uarea) = excess else { return false };
         self.count(Counter::UareaDrained);
-        match self.uareas.kva {
-            Some(kva) => self.unmake_mapped(kva, uarea),
-            None => {
-                let first = self.phys().frame_of(uarea.base.as_ptr());
-                // SAFETY: made so by `make_direct`, and nobody has it.
-                unsafe { self.free_contiguous(first, UAREA_PAGES) };
-            }
-        }
+        self.unmake(uarea);
         true
     }
 
@@ -196,6 +218,12 @@ impl Uvm {
         self.uareas.state.lock().cached
     }
 
+    /// Whether u-areas have addresses of their own, and so can be put out.
+    #[must_use]
+    pub fn uareas_have_addresses(&self) -> bool {
+        self.uareas.kva.is_some()
+    }
+
     fn make_direct(&self) -> Result<Uarea, OutOfMemory> {
         if !self.can_allocate(AllocFor::User, UAREA_PAGES) {
             return Err(OutOfMemory);
@@ -203,50 +231,90 @@ impl Uvm {
         let first = self.alloc_contiguous(UAREA_PAGES).ok_or(OutOfMemory)?;
         Ok(Uarea {
             base: NonNull::new(self.phys().ptr(first)).ok_or(OutOfMemory)?,
+            frames: core::array::from_fn(|i| first.offset(i as u32)),
         })
     }
 
     fn make_mapped(&self, kva: VaRange) -> Result<Uarea, OutOfMemory> {
         let slot = self.uareas.state.lock().take_slot().ok_or(OutOfMemory)?;
-        let range = slot_range(kva, slot);
-        for i in 0..UAREA_PAGES {
+        let made = NonNull::new(slot_range(kva, slot).start().as_mut_ptr())
+            .ok_or(OutOfMemory)
+            .and_then(|base| {
+                let frames = self.uarea_frames(AllocFor::User)?;
+                self.map_uarea(base, frames)
+            });
+        made.inspect_err(|_| self.uareas.state.lock().free_slot(slot))
+    }
+
+    /// Frames for a u-area's pages, not the kernel's yet.
+    fn uarea_frames(&self, who: AllocFor) -> Result<[Frame; UAREA_PAGES], OutOfMemory> {
+        let mut frames = ArrayVec::<Fresh<'_>, UAREA_PAGES>::new();
+        while !frames.is_full() {
+            let frame = self.alloc_frame(who, Zero::No).ok_or(OutOfMemory)?;
+            frames.push(Fresh::new(self, frame));
+        }
+        let numbers = core::array::from_fn(|i| frames[i].frame());
+        frames.into_iter().for_each(Fresh::keep);
+        Ok(numbers)
+    }
+
+    /// Maps frames at the addresses of a slot, where nothing is mapped. On failure they are free.
+    fn map_uarea(
+        &self,
+        base: NonNull<u8>,
+        frames: [Frame; UAREA_PAGES],
+    ) -> Result<Uarea, OutOfMemory> {
+        let range = uarea_range(base);
+        for frame in frames {
+            self.claim_for_kernel(frame);
+        }
+        let mapped = frames.iter().enumerate().try_for_each(|(i, &frame)| {
             let va = range.start() + (i * PAGE_SIZE) as u64;
-            let mapped = self
-                .alloc_frame(AllocFor::User, Zero::No)
-                .ok_or(OutOfMemory)
-                .and_then(|frame| {
-                    self.claim_for_kernel(frame);
-                    self.kenter(va, frame, Prot::RW)
-                        .inspect_err(|_| self.free_kernel_frame(frame))
-                });
-            if let Err(e) = mapped {
-                self.unmap_slot(kva, slot);
-                return Err(e);
+            self.kenter(va, frame, Prot::RW)
+        });
+        let uarea = Uarea { base, frames };
+        match mapped {
+            Ok(()) => Ok(uarea),
+            Err(error) => {
+                self.unmap_uarea(uarea);
+                Err(error)
             }
         }
-        let base = NonNull::new(range.start().as_mut_ptr()).ok_or(OutOfMemory)?;
-        Ok(Uarea { base })
     }
 
-    fn unmake_mapped(&self, kva: VaRange, uarea: Uarea) {
-        let offset = VirtAddr::from_ptr(uarea.base.as_ptr()) - kva.start();
-        self.unmap_slot(kva, offset as usize / (SLOT_PAGES * PAGE_SIZE));
-    }
-
-    /// Unmaps what is mapped in a slot, frees the frames, and then the slot.
-    fn unmap_slot(&self, kva: VaRange, slot: usize) {
-        let range = slot_range(kva, slot);
-        let frames: [Option<Frame>; UAREA_PAGES] = core::array::from_fn(|i| {
-            self.kextract(range.start() + (i * PAGE_SIZE) as u64)
-                .map(|m| m.frame)
-        });
-        self.kremove(range);
+    /// Unmaps a u-area that has a slot of addresses, which it keeps, and frees its frames.
+    fn unmap_uarea(&self, uarea: Uarea) {
+        self.kremove(uarea_range(uarea.base));
         self.kernel_update();
-        for frame in frames.into_iter().flatten() {
+        for frame in uarea.frames {
             self.free_kernel_frame(frame);
         }
+    }
+
+    /// Frees a u-area's memory, and its slot of addresses if it has one.
+    fn unmake(&self, uarea: Uarea) {
+        let base = uarea.base;
+        if self.uareas.kva.is_some() {
+            self.unmap_uarea(uarea);
+            self.free_uarea_addresses(base);
+        } else {
+            // SAFETY: made so by `make_direct`, and nobody has it.
+            unsafe { self.free_contiguous(uarea.frames[0], UAREA_PAGES) };
+        }
+    }
+
+    /// Frees the slot of a u-area that is not mapped.
+    fn free_uarea_addresses(&self, base: NonNull<u8>) {
+        let Some(kva) = self.uareas.kva else { return };
+        let offset = VirtAddr::from_ptr(base.as_ptr()) - kva.start();
+        let slot = offset as usize / (SLOT_PAGES * PAGE_SIZE);
         self.uareas.state.lock().free_slot(slot);
     }
+}
+
+/// The pages of the u-area at `base`.
+fn uarea_range(base: NonNull<u8>) -> VaRange {
+    VaRange::of_pages(VirtAddr::from_ptr(base.as_ptr()), UAREA_PAGES)
 }
 
 /// The pages of a slot's u-area. The first page of the range is never mapped, nor the one behind

@@ -17,11 +17,13 @@ use crate::map::tree::{Node, Span, Tree};
 use crate::object::aobj::{Anonymous, ListedObject};
 use crate::object::{PageNodes, SwapNodes, UvmObject};
 use crate::pdaemon::demand::Hope;
+use crate::pdaemon::lwps::Lwps;
 use crate::pdaemon::turn::Turns;
 use crate::pdaemon::victim::Victims;
 use crate::policy::{self, Settings};
 use crate::pool::{OutOfMemory, Pool};
 use crate::swap::Swap;
+use crate::uarea::{Listed as ListedUarea, Residences};
 
 /// The upper half's state.
 pub(crate) struct Upper {
@@ -36,6 +38,7 @@ pub(crate) struct Upper {
     pub(crate) hope: Hope,
     pub(crate) turns: Turns,
     pub(crate) victims: Victims,
+    pub(crate) lwps: Lwps,
     pub(crate) swap: Swap,
     pub(crate) settings: Settings,
     pub(crate) memory: policy::Memory,
@@ -45,6 +48,8 @@ pub(crate) struct Upper {
     /// All anonymous objects, for swapoff.
     pub(crate) anonymous: SpinLock<Anonymous, LEAF>,
     pub(crate) spaces: SpinLock<Spaces, LEAF>,
+    pub(crate) listed_uareas: Pool<Node<ListedUarea>>,
+    pub(crate) residences: SpinLock<Residences, LEAF>,
 }
 
 impl Upper {
@@ -61,6 +66,7 @@ impl Upper {
             hope: Hope::new(),
             turns: Turns::new(),
             victims: Victims::new(),
+            lwps: Lwps::new(),
             swap: Swap::new(managed),
             settings: Settings::new(),
             memory: policy::Memory::new(managed),
@@ -69,6 +75,8 @@ impl Upper {
             listed_objects: Pool::new("listed objects", cpus),
             anonymous: SpinLock::new(Anonymous::new()),
             spaces: SpinLock::new(Spaces(Tree::new())),
+            listed_uareas: Pool::new("listed u-areas", cpus),
+            residences: SpinLock::new(Residences::new()),
         }
     }
 }
@@ -97,7 +105,7 @@ impl PoolUse {
 impl Uvm {
     /// What each pool holds now.
     #[must_use]
-    pub fn pools(&self) -> [PoolUse; 12] {
+    pub fn pools(&self) -> [PoolUse; 13] {
         let upper = &self.upper;
         [
             PoolUse::of(&self.pmap_pool),
@@ -112,6 +120,7 @@ impl Uvm {
             PoolUse::of(&upper.swap_nodes),
             PoolUse::of(&upper.listed),
             PoolUse::of(&upper.listed_objects),
+            PoolUse::of(&upper.listed_uareas),
         ]
     }
 }
@@ -197,5 +206,6 @@ impl Uvm {
             + u.swap_nodes.reclaim(self)
             + u.listed.reclaim(self)
             + u.listed_objects.reclaim(self)
+            + u.listed_uareas.reclaim(self)
     }
 }

@@ -109,7 +109,9 @@ impl Pmap {
         if self.deferred.load(Relaxed) == 0 {
             return;
         }
-        inner.pending.flush(uvm, self.cpus(), Some(self.root));
+        // Without tables no CPU has any translation.
+        let root = self.root().unwrap_or(uvm.kernel_root);
+        inner.pending.flush(uvm, self.cpus(), Some(root));
         inner.pending.free_tables(uvm);
         self.deferred.store(0, Relaxed);
         uvm.flushes_pending.fetch_sub(1, SeqCst);

@@ -24,6 +24,7 @@
 //! frames that were mapped must not be freed and rights must not be relied on. Operations on a page
 //! flush before they return, those on a batch of pages when it has been gone through.
 
+mod away;
 pub mod flush;
 pub mod kernel;
 pub mod page_ops;
@@ -40,6 +41,7 @@ use core::sync::atomic::{
 
 use bitflags::bitflags;
 
+use self::away::{free_root, new_root};
 use self::flush::Pending;
 use self::walk::{Pte, ROOT_LEVEL, Walk, change, index, walk, walk_making};
 use crate::Uvm;
@@ -52,7 +54,11 @@ use crate::phys::Table;
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
 use crate::prot::Prot;
 
+pub use self::away::TablesStay;
 pub(crate) use self::space::CpuSpace;
+
+/// No root table.
+const AWAY: u32 = u32::MAX;
 
 bitflags! {
     /// How to enter a translation.
@@ -89,14 +95,15 @@ pub struct PmapStats {
     pub resident: usize,
     /// Of those, wired.
     pub wired: usize,
-    /// Frames in page tables, the root included.
+    /// Frames in page tables, the root included. None if they are put away.
     pub tables: usize,
 }
 
-/// An address space's page tables. Freed, with all that is left in it, with its last [`Ref`].
+/// An address space's page tables, or none while they are put away (`away`). Freed, with all that is left in it, with its last [`Ref`].
 pub struct Pmap {
     count: RefCount,
-    root: Frame,
+    /// Number of the root's frame, or [`AWAY`]. Changed under the lock.
+    root: AtomicU32,
     /// CPUs that have it loaded, bit by bit.
     active: AtomicU64,
     /// CPUs that have put something in `inner.pending` since it was last flushed, bit by bit.
@@ -153,12 +160,12 @@ unsafe impl Counted for Pmap {
             PmapStats {
                 resident: 0,
                 wired: 0,
-                tables: 1
+                tables: usize::from(self.has_tables())
             }
         );
-        uvm.meter().lower(Gauge::PmapTables, 1);
-        uvm.page(self.root).clear_owner();
-        uvm.free_kernel_frame(self.root);
+        if let Some(root) = self.root() {
+            free_root(uvm, root);
+        }
     }
 }
 
@@ -175,18 +182,10 @@ unsafe impl PageOwner for Pmap {
 impl Pmap {
     /// An empty address space with the kernel's half in it.
     pub fn new(uvm: &Uvm) -> Result<Ref<Self>, OutOfMemory> {
-        let root = uvm
-            .alloc_frame(AllocFor::User, Zero::Yes)
-            .ok_or(OutOfMemory)?;
-        assert!(
-            root.number() < pv::ROOT_LIMIT,
-            "too much RAM for reverse maps"
-        );
-        uvm.claim_table(root);
-        uvm.copy_kernel_half(root);
+        let root = new_root(uvm, AllocFor::User)?;
         let pmap = Self {
             count: RefCount::new(),
-            root,
+            root: AtomicU32::new(root.number()),
             active: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
             has_empty: AtomicBool::new(false),
@@ -203,21 +202,36 @@ impl Pmap {
             Ok(pmap) => {
                 // SAFETY: `finalize` clears the owner again.
                 unsafe { uvm.page(root).set_owner(Ref::as_ptr(&pmap), PageIndex(0)) };
-                uvm.meter().raise(Gauge::PmapTables, 1);
                 Ok(pmap)
             }
             Err(e) => {
-                uvm.free_kernel_frame(root);
+                free_root(uvm, root);
                 Err(e)
             }
         }
     }
 
-    /// The frame of the root table.
+    /// The frame of the root table, unless that is put away.
     #[inline]
     #[must_use]
-    pub fn root(&self) -> Frame {
-        self.root
+    pub fn root(&self) -> Option<Frame> {
+        let root = self.root.load(Relaxed);
+        (root != AWAY).then(|| Frame::new(root))
+    }
+
+    /// The same where something is mapped, so that there is one.
+    #[inline]
+    fn listed_root(&self) -> Frame {
+        Frame::new(self.root.load(Relaxed))
+    }
+
+    /// Walks to the leaf table for a page; the lock is held.
+    fn walk<'a>(&self, uvm: &'a Uvm, vpn: Vpn) -> Walk<'a> {
+        match self.root() {
+            // SAFETY: our root, whose tables are freed only under the lock.
+            Some(root) => unsafe { walk(uvm.phys(), root, vpn) },
+            None => Walk::Hole(Vpn::containing(VirtAddr::new_truncate(USER_END))),
+        }
     }
 
     /// Sizes as of now.
@@ -255,7 +269,7 @@ impl Pmap {
             // lock is held.
             let (table, used) = unsafe { (&*inner.hint.table, &*inner.hint.page) };
             let slot = &table.0[index(vpn, 0)];
-            if slot.load(Relaxed) == 0 && page.pv_insert_first(self.root, vpn) {
+            if slot.load(Relaxed) == 0 && page.pv_insert_first(self.listed_root(), vpn) {
                 self.add(slot, used, new);
                 return Ok(());
             }
@@ -281,7 +295,7 @@ impl Pmap {
             return self.enter_again(uvm, &mut inner, slot, vpn, new);
         }
         if let Some(page) = uvm.pages().get(new.frame()) {
-            page.pv_insert(uvm, self.root, vpn)?;
+            page.pv_insert(uvm, self.listed_root(), vpn)?;
         }
         self.add(slot, used, new);
         if new.is_wired() {
@@ -303,6 +317,7 @@ impl Pmap {
         if inner.hint.tag == vpn.number() >> 9 {
             return Ok(inner.hint);
         }
+        let root = self.root_or_make(uvm, AllocFor::User)?;
         let make = || {
             let frame = uvm.alloc_frame(AllocFor::User, Zero::Yes)?;
             uvm.count(Counter::PmapTableAllocs);
@@ -313,7 +328,7 @@ impl Pmap {
         };
         // SAFETY: our root, and the lock is held. Upper tables made before a failure stay, empty,
         // until `collect` or the end.
-        let made = unsafe { walk_making(uvm, self.root, vpn, true, make) };
+        let made = unsafe { walk_making(uvm, root, vpn, true, make) };
         let Some((table, frame)) = made else {
             self.note_empty();
             return Err(OutOfMemory);
@@ -348,7 +363,7 @@ impl Pmap {
             }
             None => {
                 if let Some(page) = uvm.pages().get(frame) {
-                    page.pv_insert(uvm, self.root, vpn)?;
+                    page.pv_insert(uvm, self.listed_root(), vpn)?;
                 }
                 let old = Pte(slot.swap(new.0, AcqRel));
                 if old.0 == 0 {
@@ -370,8 +385,7 @@ impl Pmap {
     }
 
     fn count_up(&self, uvm: &Uvm, vpn: Vpn) {
-        // SAFETY: our root; the lock is held.
-        if let Walk::Leaf(_, table) = unsafe { walk(uvm.phys(), self.root, vpn) } {
+        if let Walk::Leaf(_, table) = self.walk(uvm, vpn) {
             uvm.page(table).prev.fetch_add(1, Relaxed);
         }
         self.resident.fetch_add(1, Relaxed);
@@ -391,7 +405,7 @@ impl Pmap {
         if let Some(page) = uvm.pages().get(old.frame()) {
             // In this order: who finds the page unmapped must find it modified, too.
             page.note_attrs(old.attrs());
-            page.pv_remove(self.root, vpn);
+            page.pv_remove(self.listed_root(), vpn);
         }
     }
 
@@ -405,8 +419,7 @@ impl Pmap {
     pub fn extract(&self, uvm: &Uvm, va: VirtAddr) -> Option<Mapping> {
         let _inner = self.inner.lock();
         let vpn = Vpn::containing(va);
-        // SAFETY: our root; the lock is held.
-        let Walk::Leaf(table, _) = (unsafe { walk(uvm.phys(), self.root, vpn) }) else {
+        let Walk::Leaf(table, _) = self.walk(uvm, vpn) else {
             return None;
         };
         let entry = Pte(table.0[index(vpn, 0)].load(Relaxed));
@@ -417,8 +430,7 @@ impl Pmap {
     pub fn unwire(&self, uvm: &Uvm, va: VirtAddr) {
         let _inner = self.inner.lock();
         let vpn = Vpn::containing(va);
-        // SAFETY: our root; the lock is held.
-        let Walk::Leaf(table, _) = (unsafe { walk(uvm.phys(), self.root, vpn) }) else {
+        let Walk::Leaf(table, _) = self.walk(uvm, vpn) else {
             return;
         };
         let unwired = |old: Pte| (old.0 != 0 && old.is_wired()).then(|| old.unwired());

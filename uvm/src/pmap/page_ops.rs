@@ -341,11 +341,12 @@ impl Uvm {
 
     fn flush_mapping(&self, pmap: &Pmap, vpn: Vpn) {
         let cpus = pmap.cpus();
-        if !cpus.is_empty() {
+        if let Some(root) = pmap.root()
+            && !cpus.is_empty()
+        {
             self.count(Counter::TlbFlush);
             self.count(Counter::TlbFlushPages);
-            self.machine()
-                .invalidate(cpus, Some(pmap.root()), &[vpn.addr()]);
+            self.machine().invalidate(cpus, Some(root), &[vpn.addr()]);
         }
     }
 

@@ -6,7 +6,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Relaxed, Release},
 };
 
-use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span, walk};
+use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span};
 use super::{Inner, Leaf, Mapping, Pmap};
 use crate::Uvm;
 use crate::addr::{Frame, USER_END, VaRange, VirtAddr, Vpn};
@@ -110,7 +110,8 @@ impl Pmap {
             self.has_empty.store(false, Relaxed);
         }
         let mut pass = Collect { from, budget };
-        let end = self.collect_below(uvm, inner, self.root, ROOT_LEVEL, Vpn::new(0), &mut pass);
+        let root = self.root()?;
+        let end = self.collect_below(uvm, inner, root, ROOT_LEVEL, Vpn::new(0), &mut pass);
         end.break_value()
     }
 
@@ -160,7 +161,9 @@ impl Pmap {
     /// frame, what it counts, what it has. For `check`.
     pub(crate) fn count_tables(&self, uvm: &Uvm, mut wrong: impl FnMut(Frame, u32, u32)) -> usize {
         let _inner = self.inner.lock();
-        Self::count_below(uvm, self.root, ROOT_LEVEL, &mut wrong)
+        self.root().map_or(0, |root| {
+            Self::count_below(uvm, root, ROOT_LEVEL, &mut wrong)
+        })
     }
 
     fn count_below(
@@ -206,8 +209,7 @@ impl Pmap {
         let end = Vpn::new(vpn.number() + range.pages() as u64);
         debug_assert!(range.end().as_u64() <= USER_END);
         while vpn < end {
-            // SAFETY: our root; the lock is held (`inner`).
-            match unsafe { walk(uvm.phys(), self.root, vpn) } {
+            match self.walk(uvm, vpn) {
                 Walk::Hole(next) => vpn = next,
                 Walk::Large => unreachable!("large page in the user half"),
                 Walk::Leaf(table, frame) => {
@@ -224,7 +226,7 @@ impl Pmap {
     /// Unlinks the empty table of `level` that maps `vpn`, and those above that become empty by it.
     fn unlink_table(&self, uvm: &Uvm, inner: &mut Inner, vpn: Vpn, level: u32) {
         let above = level + 1;
-        let mut frame = self.root;
+        let mut frame = self.listed_root();
         for l in (above + 1..=ROOT_LEVEL).rev() {
             // SAFETY: tables on the way to one that is linked in; the lock is held.
             let table = unsafe { uvm.phys().table(frame) };

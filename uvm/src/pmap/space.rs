@@ -8,10 +8,12 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use super::Pmap;
+use super::{AWAY, Pmap};
 use crate::Uvm;
+use crate::addr::Frame;
 use crate::lock::{LEAF, SpinLock};
 use crate::meter::Counter;
+use crate::page::freelist::AllocFor;
 use crate::pool::Ref;
 
 /// One CPU's address space.
@@ -30,7 +32,7 @@ impl Uvm {
     #[inline]
     pub fn pmap_activate(&self, pmap: &Ref<Pmap>) {
         let cpu = self.cpu();
-        if self.spaces.get(cpu).root.load(Relaxed) != pmap.root().number() {
+        if self.spaces.get(cpu).root.load(Relaxed) != pmap.root.load(Relaxed) {
             self.switch_to(cpu, Some(pmap.clone()));
         }
     }
@@ -38,7 +40,7 @@ impl Uvm {
     /// Whether this CPU has it loaded.
     #[must_use]
     pub fn pmap_is_active(&self, pmap: &Pmap) -> bool {
-        self.spaces.get(self.cpu()).root.load(Relaxed) == pmap.root().number()
+        self.spaces.get(self.cpu()).root.load(Relaxed) == pmap.root.load(Relaxed)
     }
 
     /// Leaves `pmap` if this CPU is in it, for the kernel's own root table. Exit does so before the
@@ -54,14 +56,22 @@ impl Uvm {
     fn switch_to(&self, cpu: usize, pmap: Option<Ref<Pmap>>) {
         let space = self.spaces.get(cpu);
         let bit = 1 << cpu;
-        let (number, root) = match &pmap {
-            Some(pmap) => {
-                // Before the load: whoever changes an entry from here on flushes this CPU.
-                pmap.active.fetch_or(bit, SeqCst);
-                self.count(Counter::PmapActivate);
-                (pmap.root().number(), pmap.root().addr())
+        let loaded = pmap.and_then(|pmap| {
+            // Who lets somebody run in a space has made its tables before; where there is no memory for them he faults, and awaits some.
+            let _ = pmap.make_tables(self, AllocFor::User);
+            // Before the load: whoever changes an entry from here on flushes this CPU. And before the look at the root, see `away`.
+            pmap.active.fetch_or(bit, SeqCst);
+            let root = pmap.root.load(SeqCst);
+            if root == AWAY {
+                pmap.active.fetch_and(!bit, SeqCst);
+                return None;
             }
-            None => (0, self.kernel_root.addr()),
+            self.count(Counter::PmapActivate);
+            Some((pmap, Frame::new(root)))
+        });
+        let (pmap, number, root) = match loaded {
+            Some((pmap, root)) => (Some(pmap), root.number(), root.addr()),
+            None => (None, 0, self.kernel_root.addr()),
         };
         self.machine().load_root(root);
         space.root.store(number, Relaxed);

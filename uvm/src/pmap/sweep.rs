@@ -166,7 +166,7 @@ impl<'a> Sweep<'a> {
     fn is_at(&self, root: Frame, vpn: Vpn) -> bool {
         self.leaf.tag == vpn.number() >> 9
             && self.spaces.get(self.space).is_some_and(|pmap| {
-                pmap.root() == root && pmap.tables_gone.load(Acquire) == self.tables_gone
+                pmap.root() == Some(root) && pmap.tables_gone.load(Acquire) == self.tables_gone
             })
     }
 
@@ -174,7 +174,10 @@ impl<'a> Sweep<'a> {
     #[inline(never)]
     fn look_up(&mut self, identity: &Identity<'_>, root: Frame, vpn: Vpn) -> bool {
         self.leaf = Leaf::NONE;
-        let known = self.spaces.iter().position(|pmap| pmap.root() == root);
+        let known = self
+            .spaces
+            .iter()
+            .position(|pmap| pmap.root() == Some(root));
         let Some(space) = known.or_else(|| {
             // Room was made before the page was locked, but a page may be looked at twice, and another CPU have mapped it elsewhere meanwhile. A
             // reference that finds no place could not be dropped here.
@@ -230,7 +233,7 @@ impl<'a> Sweep<'a> {
             self.uvm.count_n(Counter::TlbFlushPages, pages.len());
             self.uvm
                 .machine()
-                .invalidate(cpus, Some(pmap.root()), &pages);
+                .invalidate(cpus, pmap.root().or(Some(self.uvm.kernel_root)), &pages);
         }
         self.pending.clear();
     }

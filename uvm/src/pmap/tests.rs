@@ -37,7 +37,7 @@ fn check_reverse_maps(host: &Host, pmaps: &[&Ref<Pmap>]) {
         let mut resident = 0;
         let mut wired = 0;
         pmap.for_each(&host.uvm, |va, mapping| {
-            forward.push((mapping.frame, pmap.root(), va));
+            forward.push((mapping.frame, pmap.root().unwrap(), va));
             resident += 1;
             wired += usize::from(mapping.wired);
         });
@@ -321,10 +321,10 @@ fn switching_keeps_the_pmap_until_the_next_switch() {
     let pmap = Pmap::new(&host.uvm).unwrap();
     host.uvm.pmap_activate(&pmap);
     host.uvm.pmap_activate(&pmap);
-    assert_eq!(host.machine.loaded_root(), pmap.root().addr());
+    assert_eq!(host.machine.loaded_root(), pmap.root().unwrap().addr());
     assert_eq!(Ref::count(&pmap), 2);
     host.uvm.pmap_deactivate(&pmap);
-    assert_ne!(host.machine.loaded_root(), pmap.root().addr());
+    assert_ne!(host.machine.loaded_root(), pmap.root().unwrap().addr());
     assert_eq!(Ref::count(&pmap), 1);
     assert_eq!(host.uvm.meter().get(Counter::PmapActivate), 1);
     assert_eq!(host.uvm.meter().get(Counter::PmapDeactivate), 1);
@@ -672,11 +672,11 @@ fn a_walk_stops_at_a_large_page() {
     enter(&host, &pmap, 0, f, Prot::RW);
     let vpn = Vpn::containing(va(0));
     // SAFETY: the root of a pmap that lives, and nobody else uses it.
-    let slot = unsafe { &host.uvm.phys().table(pmap.root()).0[walk::index(vpn, 3)] };
+    let slot = unsafe { &host.uvm.phys().table(pmap.root().unwrap()).0[walk::index(vpn, 3)] };
     let old = slot.load(Relaxed);
     slot.store(old | 1 << 7, Relaxed);
     // SAFETY: as above.
-    let met = unsafe { walk::walk(host.uvm.phys(), pmap.root(), vpn) };
+    let met = unsafe { walk::walk(host.uvm.phys(), pmap.root().unwrap(), vpn) };
     assert!(matches!(met, walk::Walk::Large));
     slot.store(old, Relaxed);
     pmap.remove(&host.uvm, range(0, 1));

@@ -12,6 +12,9 @@ use crate::meter::Gauge;
 /// All the minima together leave so much of memory, in percent, to whoever needs it.
 const MINIMA_MOST: u64 = 95;
 
+/// Longest sleep that can be asked for, in seconds: a year.
+const MAXSLP_MOST: u64 = 31_536_000;
+
 /// Something that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -36,10 +39,15 @@ pub enum Setting {
     Freetarg,
     /// Most pages that may be wired.
     Wiredmax,
+    /// Whether LWPs are put out of memory.
+    Swapout,
+    /// An LWP that has slept so long, in seconds, may be.
+    Maxslp,
 }
 
 use Setting::{
-    Anonmax, Anonmin, Execmax, Execmin, Filemax, Filemin, Freemin, Freetarg, Inactivepct, Wiredmax,
+    Anonmax, Anonmin, Execmax, Execmin, Filemax, Filemin, Freemin, Freetarg, Inactivepct, Maxslp,
+    Swapout, Wiredmax,
 };
 
 /// Why a value was not taken; nothing has changed.
@@ -78,6 +86,8 @@ impl Setting {
         Freemin,
         Freetarg,
         Wiredmax,
+        Swapout,
+        Maxslp,
     ];
 
     /// Its name, with the prefix that `sysctl` has.
@@ -94,6 +104,8 @@ impl Setting {
             Freemin => "vm.freemin",
             Freetarg => "vm.freetarg",
             Wiredmax => "vm.wiredmax",
+            Swapout => "vm.swapout",
+            Maxslp => "vm.maxslp",
         }
     }
 
@@ -123,6 +135,8 @@ impl Setting {
             Freemin => "free pages below which the pagedaemon wakes",
             Freetarg => "a quarter of the free pages that the pagedaemon works for",
             Wiredmax => "pages that may be wired, at most",
+            Swapout => "1: threads are put out to swap when memory is short; 0: they stay",
+            Maxslp => "seconds that a thread has slept after which it goes before others",
         }
     }
 
@@ -151,6 +165,8 @@ impl Settings {
             (Execmin, 5),
             (Execmax, 30),
             (Inactivepct, 33),
+            (Swapout, 1),
+            (Maxslp, 20),
         ];
         let mut values = values;
         let mut i = 0;
@@ -218,6 +234,8 @@ impl Uvm {
                 (managed / 16).max(self.setting(Freetarg)),
             ),
             Wiredmax => (0, managed),
+            Swapout => (0, 1),
+            Maxslp => (1, MAXSLP_MOST),
         }
     }
 }

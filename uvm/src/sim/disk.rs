@@ -19,9 +19,10 @@ use arrayvec::ArrayVec;
 use executor::{Class, Executor};
 
 use crate::Uvm;
-use crate::addr::{PAGE_SIZE, PageIndex};
+use crate::addr::{Frame, PAGE_SIZE, PageIndex};
 use crate::io::{BlockDevice, Discards, IoError, Op, PageIo, Request};
 use crate::object::vnode::{Extent, FileMap};
+use crate::page::PageFlags;
 use crate::sim::random::Random;
 use crate::swap;
 
@@ -333,7 +334,7 @@ impl SimDisk {
         }
         let mut at = request.offset;
         for segment in &request.segments {
-            let (bytes, first) = (uvm.bytes(segment.frame), segment.offset as usize);
+            let first = segment.offset as usize;
             let page = at / PAGE_SIZE as u64;
             let data = match (request.op, written.get(&page)) {
                 (Op::Read, Some(page)) => {
@@ -342,13 +343,14 @@ impl SimDisk {
                 (Op::Read, None) => (at..at + u64::from(segment.len)).map(byte_at).collect(),
                 _ => {
                     // Whole pages: nobody else writes.
-                    let mut data = alloc::vec![0; PAGE_SIZE];
-                    bytes.read(0, &mut data);
-                    written.insert(page, data);
+                    written.insert(page, page_of(&uvm, segment.frame));
                     Vec::new()
                 }
             };
-            bytes.write(first, &data[..data.len().min(segment.len as usize)]);
+            if request.op == Op::Read {
+                let bytes = uvm.bytes(segment.frame);
+                bytes.write(first, &data[..data.len().min(segment.len as usize)]);
+            }
             at += u64::from(segment.len);
         }
         drop(written);
@@ -356,6 +358,18 @@ impl SimDisk {
             .fetch_add(usize::from(request.op == Op::Write), Relaxed);
         io.complete(Ok(()));
     }
+}
+
+/// The bytes of a page that is written: data, or what an LWP keeps in its u-area.
+fn page_of(uvm: &Uvm, frame: Frame) -> Vec<u8> {
+    assert!(
+        !uvm.page(frame).has(PageFlags::FREE),
+        "{frame:?} is written and free"
+    );
+    let mut data = alloc::vec![0; PAGE_SIZE];
+    // SAFETY: RAM of the simulated machine, which is read byte by byte as a device does, whatever it holds.
+    unsafe { uvm.phys().bytes(frame) }.read(0, &mut data);
+    data
 }
 
 /// A [`SimDisk`] as uvm sees it.

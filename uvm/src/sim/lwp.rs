@@ -4,7 +4,6 @@ use alloc::sync::Arc;
 use core::future::poll_fn;
 use core::pin::pin;
 use core::sync::atomic::Ordering::Relaxed;
-use core::time::Duration;
 
 use executor::yield_now;
 
@@ -16,6 +15,7 @@ use crate::meter::Counter;
 use crate::prot::{Access, Prot};
 use crate::sim::Program;
 use crate::sim::model::{SAMPLES, Verdict};
+use crate::sim::napping::Bed;
 use crate::sim::op::{Op, Spot, Then};
 use crate::sim::process::{Process, Turn};
 use crate::sim::run::Mode;
@@ -27,6 +27,7 @@ pub(super) struct Lwp {
     pub(super) process: Arc<Process>,
     pub(super) program: Program,
     pub(super) holder: Arc<SpaceRef>,
+    pub(super) bed: Bed,
 }
 
 impl Lwp {
@@ -78,10 +79,7 @@ impl Lwp {
             match then {
                 Then::GoOn => {}
                 Then::Yield => yield_now().await,
-                Then::Sleep(micros) => {
-                    let executor = &self.shared.world.executor;
-                    executor.sleep(Duration::from_micros(micros)).await;
-                }
+                Then::Sleep(micros) => self.nap(micros).await,
             }
         }
         None

@@ -5,7 +5,7 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
 //! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
-//! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces`, `swapping`, `killing` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
+//! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces`, `swapping`, `napping`, `killing` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 mod advice;
 mod content;
@@ -20,6 +20,7 @@ mod lwp;
 mod mapping;
 pub mod model;
 mod moving;
+mod napping;
 pub mod op;
 pub mod plan;
 mod process;

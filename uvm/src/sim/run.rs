@@ -9,9 +9,12 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 use core::panic::AssertUnwindSafe;
+use core::pin::pin;
 use core::sync::atomic::Ordering::Relaxed;
+use core::task::{Context, Waker};
 use std::panic::catch_unwind;
 
+use crate::Uvm;
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::io::IO_SLOTS;
 use crate::map::{Limits, MapRequest, Placement};
@@ -152,6 +155,12 @@ pub struct Outcome {
     pub swap_errors: u64,
     /// Processes killed for memory.
     pub kills: u64,
+    /// u-areas put out.
+    pub outs: u64,
+    /// u-areas that stayed, though they were about to be put out.
+    pub stays: u64,
+    /// Address spaces whose page tables were put away.
+    pub without_tables: u64,
 }
 
 /// Does a run.
@@ -195,9 +204,11 @@ pub fn run(run: &Run<'_>) -> Result<Outcome, String> {
         drive(&shared)?;
         shared.check()?;
         shared.world.check_quiet();
-        let discarded = shared.world.uvm.meter().get(Counter::Swdiscards);
-        let swap_errors = shared.swap_errors();
+        let count = |counter| shared.world.uvm.meter().get(counter);
+        let (outs, stays) = (count(Counter::UareaPuts), count(Counter::UareaStays));
+        let (swap_errors, discarded) = (shared.swap_errors(), count(Counter::Swdiscards));
         shared.note(|o| (o.swap_errors, o.discarded) = (swap_errors, discarded));
+        shared.note(|o| (o.outs, o.stays) = (outs, stays));
         let outcome = shared.done();
         drop(keep);
         finish(shared)?;
@@ -225,6 +236,7 @@ fn finish(shared: Arc<Shared>) -> Result<(), String> {
         written,
         device,
         plan,
+        kernel_pages,
         ..
     }) = Arc::try_unwrap(shared).map_err(drop)
     else {
@@ -240,6 +252,7 @@ fn finish(shared: Arc<Shared>) -> Result<(), String> {
     }
     on_cpu(0);
     let uvm = &world.uvm;
+    drain(uvm);
     let report = world.check_quiet();
     let upper = &uvm.upper;
     let left = [
@@ -269,11 +282,16 @@ fn finish(shared: Arc<Shared>) -> Result<(), String> {
             "pages on their way out",
             uvm.meter().gauge(Gauge::Paging) as usize,
         ),
+        ("listed u-areas", upper.listed_uareas.in_use()),
+        (
+            "u-areas that are out",
+            uvm.meter().gauge(Gauge::UareasOut) as usize,
+        ),
         ("deferred flushes", uvm.deferred_flushes()),
         ("I/O slots", IO_SLOTS - uvm.io().free()),
         (
             "kernel pages beside slabs",
-            report.kernel - uvm.slab_pages(),
+            report.kernel - uvm.slab_pages() - kernel_pages,
         ),
         ("wired pages", uvm.meter().gauge(Gauge::Wired) as usize),
     ];
@@ -281,6 +299,13 @@ fn finish(shared: Arc<Shared>) -> Result<(), String> {
         None => Ok(()),
         Some((what, count)) => Err(format!("{count} {what} are left: {report:?}")),
     }
+}
+
+/// Releases all cached u-areas, while no task runs.
+fn drain(uvm: &Uvm) {
+    let mut drain = pin!(uvm.uarea_drain(0));
+    let mut cx = Context::from_waker(Waker::noop());
+    while drain.as_mut().poll(&mut cx).is_pending() {}
 }
 
 #[cfg(test)]

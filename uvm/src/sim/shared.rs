@@ -5,7 +5,7 @@
 use alloc::string::{String, ToString};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::eprintln;
 use std::sync::Mutex;
 
@@ -23,6 +23,7 @@ use crate::sim::holes::SparseFile;
 use crate::sim::killing::Axe;
 use crate::sim::lwp::Lwp;
 use crate::sim::model::{Content, Model, Risk};
+use crate::sim::napping::{Bed, Beds, Swapper};
 use crate::sim::op::{FILES, OBJECT_PAGES, OBJECTS, Op, Then};
 use crate::sim::plan::Plan;
 use crate::sim::process::Process;
@@ -30,6 +31,18 @@ use crate::sim::random::Random;
 use crate::sim::run::{Mode, Outcome, Run, Trace};
 use crate::sim::swapping::SwapDisk;
 use crate::testing::{DEVICE_PAGES, HostConfig};
+
+/// Kernel addresses for as many u-areas as there ever are programs.
+const KVA_PAGES: usize = 3 * 64 + 1;
+
+/// Has the tables for these addresses made, which stay; how many pages the kernel has then, besides its slabs.
+fn with_kernel_tables(world: &World) -> usize {
+    let (uarea, _) = world.uvm.uarea_alloc().expect("memory at the start");
+    world.uvm.uarea_free(uarea);
+    let uvm = world.uvm.clone();
+    world.run(async move { uvm.uarea_drain(0).await });
+    world.check().kernel - world.uvm.slab_pages()
+}
 
 /// A file of the simulated world.
 pub(super) struct File {
@@ -71,6 +84,11 @@ pub(super) struct Shared {
     pub(super) programs: AtomicUsize,
     disks: Vec<Arc<SimDisk>>,
     pub(super) swaps: Vec<SwapDisk>,
+    /// Where programs sleep, and the seed of the next one's.
+    pub(super) beds: Beds,
+    next_bed: AtomicU64,
+    /// Pages of the kernel that are there from the start to the end.
+    pub(super) kernel_pages: usize,
     trace: Trace,
     /// How many operations there are, and which of them are done, in order; all if not given.
     ops: u32,
@@ -86,7 +104,7 @@ impl Shared {
     pub(super) fn new(run: &Run<'_>) -> Arc<Self> {
         let plan = Plan::of(run.seed);
         let frames = match run.mode {
-            Mode::Starved => 110 + 24 * plan.cpus + plan.spare,
+            Mode::Starved => 120 + 24 * plan.cpus + plan.spare,
             _ => 1600,
         };
         let world = World::with(
@@ -102,6 +120,7 @@ impl Shared {
                 },
                 tlb: plan.tlb,
                 seed: run.seed,
+                kva_pages: KVA_PAGES,
             },
             run.seed ^ 0xace,
         );
@@ -110,6 +129,7 @@ impl Shared {
                 .uvm
                 .keep_for_the_modest(4 + run.seed as usize % 3 * 10);
         }
+        let kernel_pages = with_kernel_tables(&world);
         let mut random = Random::new(run.seed ^ 2);
         let faulty = run.mode == Mode::Faulty;
         let failing = if faulty {
@@ -183,6 +203,9 @@ impl Shared {
             programs: AtomicUsize::new(0),
             disks,
             swaps,
+            beds: Beds::default(),
+            next_bed: AtomicU64::new(run.seed << 20),
+            kernel_pages,
             trace: run.trace,
             ops: match run.keep {
                 Some(keep) => keep.last().map_or(0, |&last| last + 1),
@@ -194,6 +217,7 @@ impl Shared {
             plan,
             world,
         });
+        shared.world.uvm.set_lwp_swapper(Swapper::new(&shared));
         if shared.mode == Mode::Starved && shared.plan.kills {
             shared.world.uvm.set_killer(Axe::new(&shared));
         }
@@ -214,6 +238,7 @@ impl Shared {
                 process: process.clone(),
                 shared: self.clone(),
                 holder,
+                bed: Bed::new(self.next_bed.fetch_add(1, Relaxed)),
             };
             let executor = &self.world.executor;
             executor.spawn(Class::User, "program", lwp.live());

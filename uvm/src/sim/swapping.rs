@@ -107,7 +107,7 @@ impl SwapDisk {
     }
 
     /// Whether it is this disk's, and the page in `slot` could not be read when it was tried last.
-    fn lost(&self, uvm: &Uvm, slot: SwapSlot) -> bool {
+    pub(super) fn lost(&self, uvm: &Uvm, slot: SwapSlot) -> bool {
         let place = uvm.swap().place(slot);
         place.is_some_and(|(device, _)| Arc::ptr_eq(&device, &self.device))
             && self.disk.has_failed(slot.page() as u64)
@@ -153,7 +153,8 @@ impl Lwp {
     pub(super) async fn swapoff(&self, which: usize) {
         let Some(swap) = self.swap(which) else { return };
         let before = swap.state();
-        let errors = swap.disk.read_errors();
+        // A u-area may lie on two devices.
+        let errors = self.shared.swap_errors();
         if let State::On(_) = before {
             swap.set(State::Leaving);
         }
@@ -176,7 +177,7 @@ impl Lwp {
                 swap.set(before);
                 let right = match error {
                     SwapError::OutOfMemory => self.shared.mode == Mode::Starved,
-                    SwapError::Io(_) => swap.disk.read_errors() > errors,
+                    SwapError::Io(_) => self.shared.swap_errors() > errors,
                     _ => false,
                 };
                 if !right {

@@ -1,8 +1,8 @@
 //! Swap: where anonymous memory goes when it does not fit into RAM.
 //!
 //! # What this owns
-//! The swap devices and their slots (`slots`). A slot holds one page of one anon, or of one anonymous object, which notes it; while the
-//! page is in memory as well and nobody has written to it, its frame can be had back without a write.
+//! The swap devices and their slots (`slots`). A slot holds one page of one anon, or of one anonymous object, which notes it, or of a u-area that is out
+//! (`uarea`); while the page is in memory as well and nobody has written to it, its frame can be had back without a write.
 //!
 //! | a page of anonymous memory has | it is |
 //! |---|---|
@@ -31,6 +31,7 @@ pub mod raw;
 mod slots;
 #[cfg(test)]
 mod tests;
+pub(crate) mod uarea;
 
 use alloc::sync::Arc;
 use core::num::NonZeroU32;

@@ -1,6 +1,6 @@
 //! Taking a swap device away: everything on it comes into memory first, or it stays as it was.
 //!
-//! Owns nothing. From the start nothing new goes to the device. Then all address spaces are gone through, and all anonymous objects, those
+//! Owns nothing. From the start nothing new goes to the device. Then all address spaces are gone through, all u-areas, and all anonymous objects, those
 //! that nobody maps at the moment among them, again and again, until no slot of it is in use: what moves meanwhile from one space to
 //! another is found the next time, and a page that is being read or written is awaited.
 //!
@@ -21,7 +21,9 @@ use crate::io::IoError;
 use crate::map::{Advice, VmSpace};
 use crate::meter::Gauge;
 use crate::object::{PageHold, Settled, UvmObject};
+use crate::page::freelist::AllocFor;
 use crate::pool::{OutOfMemory, Ref};
+use crate::uarea::{ComesNot, Residence};
 
 /// Rounds in which nothing was found although slots are in use, after which whatever they are of is taken to be out of reach; and looks
 /// for a frame, after which there is taken to be none.
@@ -82,6 +84,10 @@ impl Uvm {
             while let Some(object) = self.next_anonymous(&mut at) {
                 found += self.empty_object(&object, number).await?;
             }
+            let mut at = 0;
+            while let Some(residence) = self.next_residence(&mut at) {
+                found += self.empty_uarea(&residence, number).await?;
+            }
             idle = if found > 0 { 0 } else { idle + 1 };
             if idle > PATIENCE {
                 return Err(SwapError::Busy);
@@ -133,6 +139,36 @@ impl Uvm {
         }
     }
 
+    /// The same of a u-area, which is then in memory.
+    async fn empty_uarea(
+        self: &Arc<Self>,
+        residence: &Residence,
+        number: usize,
+    ) -> Result<usize, SwapError> {
+        let mut patience = PATIENCE;
+        let mut found = 0;
+        while residence.has_slot_on(number) {
+            found = 1;
+            self.swap().left_on(number)?;
+            match residence.come(AllocFor::User).await {
+                Ok(()) => {}
+                Err(ComesNot::OutOfMemory) => self.wait_a_little(&mut patience).await?,
+                Err(ComesNot::Io(error)) => return Err(error.into()),
+                Err(ComesNot::Freed) => break,
+            }
+        }
+        self.executor().reschedule_if_asked().await;
+        Ok(found)
+    }
+
+    /// There is no frame. Not among those who wait for frames: for their sake processes are killed.
+    async fn wait_a_little(&self, patience: &mut u32) -> Result<(), OutOfMemory> {
+        *patience = patience.checked_sub(1).ok_or(OutOfMemory)?;
+        self.wake_pagedaemon();
+        self.executor().sleep(PAUSE).await;
+        Ok(())
+    }
+
     /// Brings a page in, with those around it if it can, and gives its slot up, if that is on the device.
     async fn bring_back(
         self: &Arc<Self>,
@@ -169,10 +205,7 @@ impl Uvm {
                     Ok(Some(hold)) => hold,
                     Ok(None) => continue,
                     Err(OutOfMemory) => {
-                        // Not among those who wait for frames: for their sake processes are killed.
-                        patience = patience.checked_sub(1).ok_or(OutOfMemory)?;
-                        self.wake_pagedaemon();
-                        self.executor().sleep(PAUSE).await;
+                        self.wait_a_little(&mut patience).await?;
                         continue;
                     }
                 },
@@ -217,6 +250,14 @@ impl Swap {
             self.room.fetch_add(device.map.free(), Relaxed);
         }
         leaving
+    }
+}
+
+impl Residence {
+    /// Whether it has a page on a device, or is about to.
+    fn has_slot_on(&self, device: usize) -> bool {
+        let slots = self.slots();
+        slots.is_some_and(|(slots, _)| slots.iter().any(|slot| slot.device() == device))
     }
 }
 

@@ -4,6 +4,8 @@
 //! were. All its memory is reserved at boot: clusters lie in fixed places, request slots are kept for it, and nothing on the way
 //! out asks for a frame (rule 5 of awaiting).
 //!
+//! The workers write u-areas as well (`swap::uarea`).
+//!
 //! # The way of a page
 //! 1. The pagedaemon, under the owner's lock: no translation is left, BUSY and PAGEOUT are set, it is on no queue, and its slot is the next of
 //!    a run that was taken for the cluster. The slot of before is given up.
@@ -19,6 +21,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use executor::sync::WaitQueue;
 
+use super::uarea::LeavingUareas;
 use super::{Owner, SwapSlot};
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE};
@@ -27,6 +30,7 @@ use crate::lock::{LEAF, SpinLock};
 use crate::meter::{Counter, Gauge};
 use crate::object::vnode::CLUSTER;
 use crate::page::{Page, PageAttrs, PageFlags};
+use crate::uarea::Residence;
 
 /// Worker tasks, and so clusters in flight at once, at most.
 pub const WORKERS: usize = 32;
@@ -108,6 +112,7 @@ pub(crate) struct Pageout {
     /// Empty ones: each worker brings one.
     spare: SpinLock<ArrayVec<Pages, WORKERS>, LEAF>,
     work: WaitQueue,
+    pub(super) uareas: LeavingUareas,
     /// Clusters handed over and not finished, and how many there may be.
     under_way: AtomicUsize,
     limit: usize,
@@ -132,6 +137,7 @@ impl Pageout {
             ready: SpinLock::new(ArrayVec::new_const()),
             spare: SpinLock::new(ArrayVec::new_const()),
             work: WaitQueue::new("pages to write"),
+            uareas: LeavingUareas::new(),
             under_way: AtomicUsize::new(0),
             limit,
             finished: WaitQueue::new("page-out"),
@@ -139,17 +145,48 @@ impl Pageout {
         }
     }
 
-    /// Clusters finished since boot.
+    /// Clusters and u-areas finished since boot.
     pub(crate) fn finished(&self) -> usize {
         self.count.load(Relaxed)
     }
 
-    /// Awaits that more clusters than `before` are finished, or none is under way.
+    /// Awaits that more than `before` are finished, or none is under way.
     pub(crate) async fn wait_finished(&self, before: usize) {
-        let done =
-            || (self.finished() != before || self.under_way.load(Relaxed) == 0).then_some(());
+        let none = || self.under_way.load(Relaxed) + self.uareas.under_way() == 0;
+        let done = || (self.finished() != before || none()).then_some(());
         self.finished.wait_until(done).await;
     }
+
+    /// There is something for a worker.
+    pub(super) fn has_work(&self) {
+        self.work.wake_one();
+    }
+
+    /// What is there for a worker.
+    fn next(&self) -> Option<Work> {
+        let cluster = {
+            let mut ready = self.ready.lock();
+            (!ready.is_empty()).then(|| ready.remove(0))
+        };
+        match cluster {
+            Some((pages, first)) => Some(Work::Cluster(pages, first)),
+            None => self.uareas.next().map(Work::Uarea),
+        }
+    }
+
+    /// A worker is through with something.
+    fn has_finished(&self) {
+        self.count.fetch_add(1, Relaxed);
+        self.finished.wake_all();
+    }
+}
+
+/// What a worker writes.
+enum Work {
+    /// Pages, to the slots from this one on.
+    Cluster(Pages, SwapSlot),
+    /// A u-area.
+    Uarea(Arc<Residence>),
 }
 
 /// A task that writes what the pagedaemon has chosen, for ever: [`WORKERS`] of them are spawned at boot, in class Daemon.
@@ -158,16 +195,19 @@ pub async fn pageout_worker(uvm: Arc<Uvm>) {
     out.spare.lock().push(Pages::default());
     out.finished.wake_all();
     loop {
-        let next = || {
-            let mut ready = out.ready.lock();
-            (!ready.is_empty()).then(|| ready.remove(0))
-        };
-        let (mut pages, first) = out.work.wait_until(next).await;
-        uvm.write_cluster(&mut pages, first).await;
-        out.spare.lock().push(pages);
-        out.count.fetch_add(1, Relaxed);
-        out.under_way.fetch_sub(1, Relaxed);
-        out.finished.wake_all();
+        match out.work.wait_until(|| out.next()).await {
+            Work::Cluster(mut pages, first) => {
+                uvm.write_cluster(&mut pages, first).await;
+                out.spare.lock().push(pages);
+                out.under_way.fetch_sub(1, Relaxed);
+            }
+            Work::Uarea(residence) => {
+                residence.leave().await;
+                drop(residence);
+                out.uareas.finished();
+            }
+        }
+        out.has_finished();
     }
 }
 
@@ -201,7 +241,7 @@ impl Uvm {
         out.under_way.fetch_add(1, Relaxed);
         let pages = core::mem::replace(&mut cluster.pages, spare);
         out.ready.lock().push((pages, first));
-        out.work.wake_one();
+        out.has_work();
     }
 
     async fn write_cluster(self: &Arc<Self>, pages: &mut Pages, first: SwapSlot) {

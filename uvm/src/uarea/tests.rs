@@ -3,7 +3,16 @@
 use std::vec::Vec;
 
 use super::*;
-use crate::testing::Host;
+use crate::testing::{Host, HostConfig, KVA};
+
+/// A machine whose u-areas have addresses of their own.
+fn mapped() -> Host {
+    Host::with(&HostConfig {
+        frames: 512,
+        kva_pages: 64,
+        ..HostConfig::default()
+    })
+}
 
 #[test]
 fn cached_after_the_first() {
@@ -48,9 +57,7 @@ fn no_memory_is_an_error() {
 
 #[test]
 fn slots_keep_a_guard_page_between() {
-    let host = Host::new(512);
-    let kva = VaRange::of_pages(VirtAddr::new(0xffff_c000_0000_0000), 20);
-    let before = host.uvm.free_frames();
+    let kva = VaRange::of_pages(KVA, 20);
     let slots = (0..6).map(|i| slot_range(kva, i));
     for (i, slot) in slots.clone().enumerate() {
         assert_eq!((slot.start() - kva.start()) as usize / PAGE_SIZE, 3 * i + 1);
@@ -62,23 +69,17 @@ fn slots_keep_a_guard_page_between() {
     assert_eq!(taken, [0, 1, 2, 3, 4, 5]);
     state.lock().free_slot(3);
     assert_eq!(state.lock().take_slot(), Some(3));
-    assert_eq!(host.uvm.free_frames(), before);
 }
 
 #[test]
 fn mapped_u_areas_map_and_unmap() {
-    let host = Host::new(512);
-    let kva = VaRange::of_pages(VirtAddr::new(0xffff_c000_0000_0000), 64);
-    let tables = {
-        let before = host.uvm.free_frames();
-        host.uvm.prepare_kernel_range(kva).unwrap();
-        before - host.uvm.free_frames()
-    };
-    assert_eq!(tables, 3);
-    let before = host.uvm.free_frames();
+    let host = mapped();
     let uvm = &host.uvm;
-    uvm.uareas.state.lock().slots = Uareas::new(Some(kva), 512).state.into_inner().slots;
-    let uarea = uvm.make_mapped(kva).unwrap();
+    // The first brings the tables.
+    let (uarea, _) = uvm.uarea_alloc().unwrap();
+    uvm.unmake(uarea);
+    let before = uvm.free_frames();
+    let (uarea, _) = uvm.uarea_alloc().unwrap();
     let base = VirtAddr::from_ptr(uarea.base().as_ptr());
     for page in 0..UAREA_PAGES as u64 {
         assert!(uvm.kextract(base + page * 4096).is_some());
@@ -89,7 +90,7 @@ fn mapped_u_areas_map_and_unmap() {
     host.machine
         .translate(base, crate::prot::Access::Write, false)
         .unwrap();
-    uvm.unmake_mapped(kva, uarea);
+    uvm.unmake(uarea);
     assert!(
         host.machine
             .translate(base, crate::prot::Access::Write, false)
@@ -113,12 +114,9 @@ fn drain_awaits_only_to_let_others_run() {
 /// UVM.md, row 21.
 #[test]
 fn row_21_kernel_wired_memory_has_no_object() {
-    let host = Host::new(512);
+    let host = mapped();
     let uvm = &host.uvm;
-    let kva = VaRange::of_pages(VirtAddr::new(0xffff_c000_0000_0000), 64);
-    uvm.prepare_kernel_range(kva).unwrap();
-    uvm.uareas.state.lock().slots = Uareas::new(Some(kva), 512).state.into_inner().slots;
-    let uarea = uvm.make_mapped(kva).unwrap();
+    let (uarea, _) = uvm.uarea_alloc().unwrap();
     let base = VirtAddr::from_ptr(uarea.base().as_ptr());
     let queued = uvm.queue_counts();
     for page in 0..UAREA_PAGES as u64 {
@@ -134,8 +132,10 @@ fn row_21_kernel_wired_memory_has_no_object() {
     assert_eq!(uvm.queue_counts(), queued);
     assert_eq!(uvm.meter().gauge(crate::meter::Gauge::Anonpages), 0);
     assert_eq!(uvm.upper.objects.in_use(), 0, "no kernel object at all");
-    uvm.unmake_mapped(kva, uarea);
+    uvm.unmake(uarea);
     // Elsewhere it is the direct map that leads there.
+    let host = Host::new(512);
+    let uvm = &host.uvm;
     let (uarea, _) = uvm.uarea_alloc().unwrap();
     let frame = uvm.phys().frame_of(uarea.base().as_ptr());
     assert!(uvm.page(frame).has(crate::PageFlags::KERNEL));
