@@ -18,7 +18,7 @@ use std::thread_local;
 
 use executor::Executor;
 
-use crate::addr::{Frame, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};
+use crate::addr::{Frame, PAGE_SIZE, PhysAddr, PhysRange, VaRange, VirtAddr};
 use crate::machine::{Config, CpuSet, Machine};
 use crate::phys::PhysMem;
 use crate::pmap::walk::Pte;
@@ -153,6 +153,8 @@ pub struct HostMachine {
     device: PhysAddr,
     cpus: Vec<Mutex<Cpu>>,
     executor: Arc<Executor>,
+    /// What [`Machine::uarea_wired`] was told.
+    uareas: Mutex<Vec<VaRange>>,
 }
 
 struct Ram {
@@ -223,6 +225,7 @@ impl HostMachine {
             device: PhysAddr::new((end * PAGE_SIZE) as u64),
             cpus: (0..config.cpus).map(cpu).collect(),
             executor,
+            uareas: Mutex::default(),
         }
     }
 
@@ -366,6 +369,18 @@ impl HostMachine {
             .is_some()
     }
 
+    /// The u-areas of which it was told that they are newly wired ([`Machine::uarea_wired`]), in that order.
+    #[must_use]
+    pub fn uareas_wired(&self) -> Vec<VaRange> {
+        self.uareas_told().clone()
+    }
+
+    fn uareas_told(&self) -> std::sync::MutexGuard<'_, Vec<VaRange>> {
+        self.uareas
+            .lock()
+            .expect("no test panicked inside the machine")
+    }
+
     /// The root table that this CPU has loaded.
     #[must_use]
     pub fn loaded_root(&self) -> PhysAddr {
@@ -406,5 +421,9 @@ impl Machine for HostMachine {
         let mut cpu = self.cpu_state(CPU.get());
         cpu.root = root;
         cpu.tlb.clear();
+    }
+
+    fn uarea_wired(&self, pages: VaRange) {
+        self.uareas_told().push(pages);
     }
 }

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::Uvm;
 use crate::meter::Gauge;
+use crate::uarea::{UAREA_KEEP, UAREA_PAGES};
 
 /// All the minima together leave so much of memory, in percent, to whoever needs it.
 const MINIMA_MOST: u64 = 95;
@@ -36,10 +37,13 @@ pub enum Setting {
     Freetarg,
     /// Most pages that may be wired.
     Wiredmax,
+    /// u-areas that are kept for the next threads.
+    Uareakeep,
 }
 
 use Setting::{
-    Anonmax, Anonmin, Execmax, Execmin, Filemax, Filemin, Freemin, Freetarg, Inactivepct, Wiredmax,
+    Anonmax, Anonmin, Execmax, Execmin, Filemax, Filemin, Freemin, Freetarg, Inactivepct,
+    Uareakeep, Wiredmax,
 };
 
 /// Why a value was not taken; nothing has changed.
@@ -78,6 +82,7 @@ impl Setting {
         Freemin,
         Freetarg,
         Wiredmax,
+        Uareakeep,
     ];
 
     /// Its name, with the prefix that `sysctl` has.
@@ -94,6 +99,7 @@ impl Setting {
             Freemin => "vm.freemin",
             Freetarg => "vm.freetarg",
             Wiredmax => "vm.wiredmax",
+            Uareakeep => "vm.uareakeep",
         }
     }
 
@@ -123,6 +129,9 @@ impl Setting {
             Freemin => "free pages below which the pagedaemon wakes",
             Freetarg => "a quarter of the free pages that the pagedaemon works for",
             Wiredmax => "pages that may be wired, at most",
+            Uareakeep => {
+                "u-areas kept, wired, for the next threads, while memory is not short; 0: each is made anew"
+            }
         }
     }
 
@@ -151,6 +160,7 @@ impl Settings {
             (Execmin, 5),
             (Execmax, 30),
             (Inactivepct, 33),
+            (Uareakeep, UAREA_KEEP as u64),
         ];
         let mut values = values;
         let mut i = 0;
@@ -218,6 +228,7 @@ impl Uvm {
                 (managed / 16).max(self.setting(Freetarg)),
             ),
             Wiredmax => (0, managed),
+            Uareakeep => (0, managed / UAREA_PAGES as u64),
         }
     }
 }
