@@ -187,6 +187,9 @@ fn life(what: &str, cases: &[LifeCase]) -> Vec<(&'static str, u64)> {
                 ["before", "after"].map(|when| figure(line, &format!("{what}_{when}")));
             assert_eq!(after, before, "{what}: {line}");
         }
+        let [before, after] =
+            ["before", "after"].map(|when| figure(line, &format!("pool_pages_{when}")));
+        assert!(after <= before + 16, "{line}");
         println!("{name}: {order:?}, {hit} hit, {made} made");
         (name, order[1])
     };

@@ -209,10 +209,7 @@ fn short_of_memory() -> (Auvm, &'static str) {
     let machine = Auvm::new()
         .option("--memory", "64M")
         .option("--swap", "256M");
-    (
-        machine,
-        "/bin/hog --procs 4 --size 32M --rounds 4 --verify",
-    )
+    (machine, "/bin/hog --procs 4 --size 32M --rounds 4 --verify")
 }
 
 #[test]

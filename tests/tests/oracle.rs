@@ -135,7 +135,10 @@ fn a_program_that_fails_says_so() {
 fn every_program_has_a_test() {
     let tested = |name: &str| {
         SIMPLE.contains(&name)
-            || ["args", "files", "coldread", "cost", "life", "hog", "terminal"].contains(&name)
+            || [
+                "args", "files", "coldread", "cost", "life", "hog", "terminal",
+            ]
+            .contains(&name)
     };
     let forgotten: Vec<_> = programs()
         .iter()

@@ -107,6 +107,8 @@ impl Listener {
             ("uareas_released", after.released - before.released),
             ("frames_before", before.frames),
             ("frames_after", after.frames),
+            ("pool_pages_before", before.pool_pages),
+            ("pool_pages_after", after.pool_pages),
             ("tasks_before", before.tasks),
             ("tasks_after", after.tasks),
         ];

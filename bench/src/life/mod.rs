@@ -192,8 +192,10 @@ pub struct Reading {
     pub made: u64,
     /// See `hits`.
     pub released: u64,
-    /// Frames in use; not counted are cached pages of files and cached u-areas.
+    /// Frames in use; not counted are cached pages of files, cached u-areas, and what pools and heap hold.
     pub frames: u64,
+    /// Frames that pools and heap hold, free objects and all.
+    pub pool_pages: u64,
     /// Tasks of the executor.
     pub tasks: u64,
 }
@@ -202,7 +204,8 @@ impl Reading {
     /// As of now.
     pub fn take(uvm: &Uvm, executor: &Executor) -> Self {
         let now = uvm.uvmexp();
-        let kept = now.gauge(Gauge::Filepages) + now.uarea_cached * UAREA_PAGES as u64;
+        let uareas = now.uarea_cached * UAREA_PAGES as u64;
+        let kept = now.gauge(Gauge::Filepages) + uareas + now.pool_pages;
         let mut tasks = 0;
         executor.for_each_task(|_| tasks += 1);
         Self {
@@ -210,6 +213,7 @@ impl Reading {
             made: now.get(Counter::UareaFresh),
             released: now.get(Counter::UareaDrained),
             frames: (now.npages - now.free).saturating_sub(kept),
+            pool_pages: now.pool_pages,
             tasks,
         }
     }

@@ -27,6 +27,7 @@ fn samples_become_cases_and_readings_their_figures() {
         made: 7,
         released: 7,
         frames: 50,
+        pool_pages: 20,
         tasks: 9,
     };
     let after = Reading { made: 10, ..before };

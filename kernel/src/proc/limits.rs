@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(data.soft, (host.uvm.pages().managed() * PAGE_SIZE) as u64);
         assert_eq!(data.hard, INFINITY);
         let resident = limits.get(sys::RLIMIT_RSS.into()).unwrap().soft;
-        assert!((1..data.soft).contains(&resident), "{resident}");
+        assert!((1..=data.soft).contains(&resident), "{resident}");
     }
 
     #[test]

@@ -148,9 +148,8 @@ fn a_setting_says_how_many_are_kept_and_none_turns_the_cache_off() {
 fn row_06_the_machine_is_told_of_newly_wired_uareas_alone() {
     let host = Host::new(512);
     let first: Vec<_> = (0..5).map(|_| host.uvm.uarea_alloc().unwrap().0).collect();
-    let range = |uarea: &Uarea| {
-        VaRange::of_pages(VirtAddr::from_ptr(uarea.base().as_ptr()), UAREA_PAGES)
-    };
+    let range =
+        |uarea: &Uarea| VaRange::of_pages(VirtAddr::from_ptr(uarea.base().as_ptr()), UAREA_PAGES);
     let made: Vec<_> = first.iter().map(range).collect();
     assert_eq!(host.machine.uareas_wired(), made);
     // From the cache: not told again.

@@ -130,6 +130,9 @@ fn tasks(world: &World) -> Vec<u64> {
 fn row_02_an_exit_makes_no_task() {
     let mut world = World::new(3);
     program(0, |_, frame| exit(frame, 0));
+    // Its pages are read once.
+    drop(world.spawn(0).expect("the program starts"));
+    world.driver.run_until_stalled();
     let before = tasks(&world);
     let marker = |world: &World| {
         let mut id = 0;

@@ -80,7 +80,8 @@ fn run(
         .ok_or(format!("there is no kind `{kind}`"))?;
     let rounds = number(rounds)?;
     let directory = own.rsplit_once('/').map_or(".", |(directory, _)| directory);
-    let nothing = CString::new(format!("{directory}/nothing")).map_err(|error| error.to_string())?;
+    let nothing =
+        CString::new(format!("{directory}/nothing")).map_err(|error| error.to_string())?;
     let shared = libc::MAP_SHARED;
     let mut all = Rounds {
         nothing,

@@ -53,20 +53,28 @@ async fn measure(shell: &Context, run: Run, count: usize) -> Result<Vec<Case>, S
     let _cache = Kept::like(uvm, run.cache);
     let rounds = run.kind.rounds(count);
     // Once for nothing: then the program's pages are in memory, the pools have their slabs, and the cache is filled, or empty.
-    listen(shell, run, 1).await?;
+    listen(shell, run, 1, listener(run, 1)?).await?;
     uvm.uarea_drain_excess().await;
+    let listener = listener(run, rounds)?;
     let before = Reading::take(uvm, executor);
-    let listener = listen(shell, run, rounds).await?;
+    let listener = listen(shell, run, rounds, listener).await?;
     let after = Reading::take(uvm, executor);
     listener
         .cases(&before, &after)
         .map_err(|trouble| format!("{trouble}"))
 }
 
+fn listener(run: Run, rounds: usize) -> Result<Listener, String> {
+    Listener::new(run, rounds).map_err(|_| String::from("no memory for the samples"))
+}
+
 /// Runs the program, and hears what it says.
-async fn listen(shell: &Context, run: Run, rounds: usize) -> Result<Listener, String> {
-    let mut listener =
-        Listener::new(run, rounds).map_err(|_| String::from("no memory for the samples"))?;
+async fn listen(
+    shell: &Context,
+    run: Run,
+    rounds: usize,
+    mut listener: Listener,
+) -> Result<Listener, String> {
     let words = run.words(rounds);
     let path = words[0].clone();
     let ended = piped::run(shell, words, |bytes| listener.hear(bytes)).await;
