@@ -145,7 +145,7 @@ impl Uvm {
     /// # Errors
     /// [`OutOfMemory`]: there is none in the cache, and no frames or addresses for another.
     pub fn uarea_alloc(&self) -> Result<(Uarea, Source), OutOfMemory> {
-        if let Some(uarea) = self.from_cache() {
+        if let Some(uarea) = self.take_cached() {
             self.count(Counter::UareaHits);
             return Ok((uarea, Source::Cached));
         }
@@ -160,7 +160,7 @@ impl Uvm {
         Ok((uarea, Source::Fresh))
     }
 
-    fn from_cache(&self) -> Option<Uarea> {
+    fn take_cached(&self) -> Option<Uarea> {
         // None are kept: what is there only waits for who may release it.
         if self.setting(Setting::Uareakeep) == 0 {
             return None;

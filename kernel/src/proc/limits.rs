@@ -60,7 +60,7 @@ impl Limits {
     /// memory, and no more than [`STACK_SIZE`]; what `brk` gives, all of it; what is free may be resident.
     fn of_memory(memory: u64, free: u64) -> Limits {
         let mut limits = Limits::default();
-        let quarter = memory / 4 & !(PAGE_SIZE as u64 - 1);
+        let quarter = (memory / 4) & !(PAGE_SIZE as u64 - 1);
         limits.0[sys::RLIMIT_STACK as usize].soft = STACK_SIZE.min(quarter);
         limits.0[sys::RLIMIT_DATA as usize].soft = memory;
         limits.0[sys::RLIMIT_RSS as usize].soft = free;
