@@ -6,6 +6,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod fault;
+pub mod life;
 pub mod report;
 pub mod running;
 pub mod samples;

@@ -70,6 +70,16 @@ fn ctrl_c_ends_a_case_and_leaves_nothing() {
     assert_eq!(auvm.power_off().code(), Some(0));
 }
 
+/// The first number of this name in a line of JSON.
+#[track_caller]
+fn figure(line: &str, name: &str) -> u64 {
+    let value = line
+        .split_once(&format!("\"{name}\":"))
+        .map(|(_, value)| value.split([',', '}']).next().unwrap_or_default());
+    let number = value.and_then(|value| value.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {line}"))
+}
+
 /// Overlap: most of what a device with a millisecond of latency can do reaches those who page.
 #[test]
 fn paging_uses_most_of_what_the_swap_device_can_do() {
@@ -82,13 +92,6 @@ fn paging_uses_most_of_what_the_swap_device_can_do() {
     let lines: Vec<&str> = text.lines().collect();
     let [write, out, read, back, large, check, swap] = lines[..] else {
         panic!("seven lines were expected in\n{text}")
-    };
-    let figure = |line: &str, name: &str| -> u64 {
-        let value = line
-            .split_once(&format!("\"{name}\":"))
-            .map(|(_, value)| value.split([',', '}']).next().unwrap_or_default());
-        let number = value.and_then(|value| value.parse().ok());
-        number.unwrap_or_else(|| panic!("no {name} in {line}"))
     };
     // The raw ones are what they are said to be: nearly always so many at once.
     for (line, case, depth) in [(write, "raw-write", 16), (read, "raw-read", 64)] {
@@ -129,4 +132,99 @@ fn without_enough_swap_it_is_not_measured() {
             "{outcome}"
         );
     }
+}
+
+/// A case of `bench fork` or `bench exec`, how many samples it has for 40 asked for, and how many u-areas a sample takes.
+type LifeCase = (&'static str, u64, u64);
+
+const FORK: [LifeCase; 7] = [
+    ("fork", 40, 1),
+    ("fork-exit-wait", 40, 1),
+    ("fork-cold", 40, 1),
+    ("fork-exit-wait-cold", 40, 1),
+    ("thread-create-join", 40, 1),
+    ("thread-create-join-cold", 40, 1),
+    ("exit-64-mib", 2, 1),
+];
+const EXEC: [LifeCase; 4] = [
+    ("vfork-exec-wait", 40, 1),
+    ("vfork-exec-wait-cold", 40, 1),
+    ("fork-exec-wait", 40, 1),
+    ("fork-exec-wait-cold", 40, 1),
+];
+
+/// Runs a benchmark with 40 samples; its lines, by name, and the median of each.
+fn life(what: &str, cases: &[LifeCase]) -> Vec<(&'static str, u64)> {
+    let text = Auvm::new()
+        .flag("--icount")
+        .exec(&format!(
+            "bench {what} --count 40 --json; sysctl vm.uareakeep vm.heaplarge; check"
+        ))
+        .success();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), cases.len() + 3, "{text}");
+    let rest = &lines[cases.len()..];
+    assert_eq!(rest[..2], ["vm.uareakeep = 16", "vm.heaplarge = 0"]);
+    assert!(rest[2].starts_with("all is well"), "{text}");
+    let median = |(line, &(name, count, uareas)): (&&str, &LifeCase)| {
+        assert!(
+            line.starts_with(&format!("{{\"case\":\"{name}\",\"unit\":\"ns\"")),
+            "{line}"
+        );
+        assert_eq!(figure(line, "count"), count, "{line}");
+        let order = ["min", "p50", "p90", "p99", "max"].map(|key| figure(line, key));
+        assert!(order.is_sorted() && order[0] > 1000, "{line}");
+        // Of the program's own, and of its rounds before the first, there are some more.
+        let [hit, made] = ["uareas_hit", "uareas_made"].map(|key| figure(line, key));
+        let wanted = uareas * count..=uareas * count + 10;
+        let (many, none) = match name.ends_with("-cold") {
+            true => (made, hit),
+            false => (hit, made),
+        };
+        assert!(wanted.contains(&many) && none == 0, "{line}");
+        for what in ["frames", "tasks"] {
+            let [before, after] =
+                ["before", "after"].map(|when| figure(line, &format!("{what}_{when}")));
+            assert_eq!(after, before, "{what}: {line}");
+        }
+        let [before, after] =
+            ["before", "after"].map(|when| figure(line, &format!("pool_pages_{when}")));
+        assert!(after <= before + 16, "{line}");
+        println!("{name}: {order:?}, {hit} hit, {made} made");
+        (name, order[1])
+    };
+    lines.iter().zip(cases).map(median).collect()
+}
+
+/// UVM.md, row 5: a u-area whose pages are wired already makes a birth cheaper.
+#[test]
+fn row_05_births_and_deaths_are_measured_and_cost_less_with_cached_uareas() {
+    let mut medians = life("fork", &FORK);
+    medians.extend(life("exec", &EXEC));
+    let median = |name: &str| {
+        let found = medians.iter().find(|(own, _)| *own == name);
+        found.expect("it was measured").1
+    };
+    for name in ["fork", "fork-exit-wait", "thread-create-join"] {
+        let (warm, cold) = (median(name), median(&format!("{name}-cold")));
+        println!(
+            "{name}: {warm} with cached u-areas, {cold} without: {:.1}% more",
+            (cold as f64 / warm as f64 - 1.0) * 100.0
+        );
+        assert!(warm < cold, "{name}: {warm} warm, {cold} cold");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_program_and_the_cache_is_as_it_was() {
+    let mut auvm = Auvm::new().session();
+    auvm.keys("sysctl vm.uareakeep=5; bench fork --count 200000\r");
+    auvm.wait_until("the benchmark", |screen| screen.line().is_empty());
+    auvm.keys("\x03");
+    auvm.wait_until("the prompt after Ctrl-C", |screen| {
+        screen.line() == session::PROMPT
+    });
+    assert_eq!(auvm.command("sysctl vm.uareakeep"), ["vm.uareakeep = 5"]);
+    while auvm.command("ps").iter().any(|line| line.contains("life")) {}
+    assert_eq!(auvm.power_off().code(), Some(0));
 }

@@ -33,6 +33,8 @@ programs! {
     waits [];
     groups [];
     threads [];
+    nothing [];
+    orphans ["300"];
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn every_program_has_a_test() {
     let tested = |name: &str| {
         SIMPLE.contains(&name)
             || [
-                "args", "files", "coldread", "cost", "hog", "storm", "terminal",
+                "args", "files", "coldread", "cost", "life", "hog", "storm", "terminal",
             ]
             .contains(&name)
     };

@@ -69,6 +69,12 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Loads the root table at `root` (cr3) on this CPU, which drops its user translations.
     fn load_root(&self, root: PhysAddr);
+
+    /// A u-area at these kernel addresses was made and wired; one that comes from the cache is not told again. For a machine that has
+    /// to prepare such memory, say to keep it in its caches: after `PMAP_UAREA`. No lock is held. Nothing, unless it says otherwise.
+    fn uarea_wired(&self, pages: VaRange) {
+        let _ = pages;
+    }
 }
 
 /// Everything that [`crate::Uvm::new`] must be told.

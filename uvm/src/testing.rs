@@ -159,6 +159,8 @@ pub struct HostMachine {
     device: PhysAddr,
     cpus: Vec<Mutex<Cpu>>,
     executor: Arc<Executor>,
+    /// What [`Machine::uarea_wired`] was told.
+    uareas: Mutex<Vec<VaRange>>,
 }
 
 struct Ram {
@@ -229,6 +231,7 @@ impl HostMachine {
             device: PhysAddr::new((end * PAGE_SIZE) as u64),
             cpus: (0..config.cpus).map(cpu).collect(),
             executor,
+            uareas: Mutex::default(),
         }
     }
 
@@ -387,6 +390,18 @@ impl HostMachine {
             .is_some()
     }
 
+    /// The u-areas of which it was told that they are newly wired ([`Machine::uarea_wired`]), in that order.
+    #[must_use]
+    pub fn uareas_wired(&self) -> Vec<VaRange> {
+        self.uareas_told().clone()
+    }
+
+    fn uareas_told(&self) -> std::sync::MutexGuard<'_, Vec<VaRange>> {
+        self.uareas
+            .lock()
+            .expect("no test panicked inside the machine")
+    }
+
     /// The root table that this CPU has loaded.
     #[must_use]
     pub fn loaded_root(&self) -> PhysAddr {
@@ -427,5 +442,9 @@ impl Machine for HostMachine {
         let mut cpu = self.cpu_state(CPU.get());
         cpu.root = root;
         cpu.tlb.clear();
+    }
+
+    fn uarea_wired(&self, pages: VaRange) {
+        self.uareas_told().push(pages);
     }
 }

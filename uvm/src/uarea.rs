@@ -16,7 +16,7 @@
 //! # How it synchronises
 //! One spin lock, held for a few instructions. [`Uvm::uarea_free`] never waits and never fails, so
 //! that exit can call it last; the excess is released by [`Uvm::uarea_drain`], by whoever can await
-//! (the parent in wait4, the pagedaemon).
+//! (the parent in wait4, a thread that leaves others behind, the pagedaemon).
 
 mod list;
 mod out;
@@ -38,6 +38,7 @@ use crate::lock::{LEAF, SpinLock};
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::fresh::Fresh;
+use crate::policy::Setting;
 use crate::pool::OutOfMemory;
 use crate::prot::Prot;
 
@@ -45,7 +46,7 @@ use crate::prot::Prot;
 pub const UAREA_PAGES: usize = 2;
 /// Bytes in a u-area.
 pub const UAREA_SIZE: usize = UAREA_PAGES * PAGE_SIZE;
-/// u-areas that [`Uvm::uarea_drain`] is asked to keep while memory is not short.
+/// u-areas that are kept while memory is not short, unless told ([`Setting::Uareakeep`]).
 pub const UAREA_KEEP: usize = 16;
 /// A slot of addresses: the u-area and a page that is never mapped.
 const SLOT_PAGES: usize = UAREA_PAGES + 1;
@@ -168,9 +169,11 @@ impl State {
 
 impl Uvm {
     /// Takes a u-area from the cache, or makes one. Never waits.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]: there is none in the cache, and no frames or addresses for another.
     pub fn uarea_alloc(&self) -> Result<(Uarea, Source), OutOfMemory> {
-        let cached = self.uareas.state.lock().pop();
-        if let Some(uarea) = cached {
+        if let Some(uarea) = self.take_cached() {
             self.count(Counter::UareaHits);
             return Ok((uarea, Source::Cached));
         }
@@ -179,7 +182,18 @@ impl Uvm {
             None => self.make_direct()?,
         };
         self.count(Counter::UareaFresh);
+        let base = VirtAddr::from_ptr(uarea.base.as_ptr());
+        self.machine()
+            .uarea_wired(VaRange::of_pages(base, UAREA_PAGES));
         Ok((uarea, Source::Fresh))
+    }
+
+    fn take_cached(&self) -> Option<Uarea> {
+        // None are kept: what is there only waits for who may release it.
+        if self.setting(Setting::Uareakeep) == 0 {
+            return None;
+        }
+        self.uareas.state.lock().pop()
     }
 
     /// Puts a u-area, which nothing uses any more, into the cache. Never waits, never fails.
@@ -189,8 +203,15 @@ impl Uvm {
         self.uareas.state.lock().push(uarea, at);
     }
 
-    /// Releases u-areas until no more than `keep` are cached: [`UAREA_KEEP`] normally, 0 when
-    /// memory is short. Awaits only to let others run.
+    /// Releases what is cached beyond [`Setting::Uareakeep`]. Awaits only to let others run.
+    pub async fn uarea_drain_excess(&self) {
+        let keep = self.setting(Setting::Uareakeep);
+        self.uarea_drain(usize::try_from(keep).unwrap_or(usize::MAX))
+            .await;
+    }
+
+    /// Releases u-areas until no more than `keep` are cached: 0 when memory is short. Awaits only to
+    /// let others run.
     pub async fn uarea_drain(&self, keep: usize) {
         while self.release_one(keep) {
             executor::yield_now().await;

@@ -36,7 +36,8 @@ pub(super) async fn exit(mut current: Current, end: End) {
     robust::let_go(&mut current).await;
     leave_space(current);
     match leave_threads(&system, &process, &lwp, status) {
-        Left::Others => {}
+        // Nobody waits for a thread: what those before it have left behind goes here.
+        Left::Others => system.uvm().uarea_drain_excess().await,
         Left::Nobody(status) => {
             close_files(&process);
             free_space(&process).await;

@@ -1,8 +1,10 @@
-//! Resource limits (`getrlimit`): kept, inherited and reported; UVM and the descriptor table enforce theirs.
+//! Resource limits (`getrlimit`): kept, inherited and reported; UVM and the descriptor table enforce theirs. That of the resident set
+//! binds nobody: what is resident is the pagedaemon's to say.
 
 use super::stack::STACK_SIZE;
 use crate::fs::fd::MAX_FILES;
 use linux_raw_sys::general as sys;
+use uvm::{PAGE_SIZE, Uvm};
 
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;
@@ -44,6 +46,27 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What programs start with on this machine as it is now, at boot: after `uvm_init_limits`.
+    #[must_use]
+    pub fn of_machine(uvm: &Uvm) -> Limits {
+        let pages = |pages: usize| (pages * PAGE_SIZE) as u64;
+        Limits::of_memory(
+            pages(uvm.pages().managed()),
+            pages(uvm.free_counts().total()),
+        )
+    }
+
+    /// For so many bytes of memory in all and free ones. Soft limits alone: who needs more may have it. The stack may fill a quarter of
+    /// memory, and no more than [`STACK_SIZE`]; what `brk` gives, all of it; what is free may be resident.
+    fn of_memory(memory: u64, free: u64) -> Limits {
+        let mut limits = Limits::default();
+        let quarter = (memory / 4) & !(PAGE_SIZE as u64 - 1);
+        limits.0[sys::RLIMIT_STACK as usize].soft = STACK_SIZE.min(quarter);
+        limits.0[sys::RLIMIT_DATA as usize].soft = memory;
+        limits.0[sys::RLIMIT_RSS as usize].soft = free;
+        limits
+    }
+
     /// The limit of one kind; `None` if there is no such kind.
     #[must_use]
     pub fn get(&self, kind: u64) -> Option<Limit> {
@@ -81,6 +104,27 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// UVM.md, row 26.
+    #[test]
+    fn row_26_stack_data_and_resident_set_follow_memory() {
+        let soft = |memory, free| {
+            let limits = Limits::of_memory(memory, free);
+            [sys::RLIMIT_STACK, sys::RLIMIT_DATA, sys::RLIMIT_RSS]
+                .map(|kind| limits.get(kind.into()).unwrap().soft)
+        };
+        const MIB: u64 = 1 << 20;
+        assert_eq!(soft(64 * MIB, 60 * MIB), [8 * MIB, 64 * MIB, 60 * MIB]);
+        let small = 16 * MIB - 4096;
+        assert_eq!(soft(small, MIB), [4 * MIB - 4096, small, MIB]);
+        let host = uvm::testing::Host::new(1024);
+        let limits = Limits::of_machine(&host.uvm);
+        let data = limits.get(sys::RLIMIT_DATA.into()).unwrap();
+        assert_eq!(data.soft, (host.uvm.pages().managed() * PAGE_SIZE) as u64);
+        assert_eq!(data.hard, INFINITY);
+        let resident = limits.get(sys::RLIMIT_RSS.into()).unwrap().soft;
+        assert!((1..=data.soft).contains(&resident), "{resident}");
+    }
 
     #[test]
     fn bounds() {

@@ -98,6 +98,8 @@ pub struct Processes {
     random: SpinLock<Random>,
     /// Woken when init has inherited zombies.
     orphans: WaitQueue,
+    /// What the kernel's own process has, and what it starts.
+    limits: Limits,
     /// Where threads wait for words of their memory.
     futexes: Futexes,
     /// A bit for each unknown system call that has been logged.
@@ -109,6 +111,7 @@ impl Processes {
     #[must_use]
     pub fn new(resources: Resources) -> Arc<Processes> {
         let mut table = Table::new();
+        let limits = Limits::of_machine(&resources.uvm);
         let parts = Parts {
             space: SpaceRef::empty(),
             files: FdTable::new(),
@@ -116,7 +119,7 @@ impl Processes {
             umask: 0o22,
             signals: SignalState::new(),
             name: Name::new(b"init"),
-            limits: Limits::default(),
+            limits,
         };
         let init = Process::new(Pid::INIT, parts, &HeapRoom::at_boot());
         table.insert(init.clone(), None, &HeapRoom::at_boot());
@@ -127,6 +130,7 @@ impl Processes {
             init,
             random: SpinLock::new(Random::new(seed)),
             orphans: WaitQueue::new("orphans"),
+            limits,
             futexes: Futexes::default(),
             unknown: [const { AtomicU64::new(0) }; 8],
         });
@@ -226,6 +230,11 @@ impl Processes {
             found += 1;
         }
         found
+    }
+
+    /// The limits of programs that nobody else has given any.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     pub(crate) fn futexes(&self) -> &Futexes {

@@ -3,7 +3,6 @@
 use super::Processes;
 use super::body::{self, Inherited};
 use super::exec::{self, ExecError, Request};
-use super::limits::Limits;
 use super::lwp::Lwp;
 use super::machine::LwpMachineState;
 use super::process::{Parts, Process};
@@ -151,7 +150,7 @@ impl Processes {
             path: program.path,
             argv,
             envp,
-            limits: Limits::default(),
+            limits: self.limits(),
         };
         let loaded = exec::load(self, request).await?;
         let space = loaded.space.clone();
@@ -162,7 +161,7 @@ impl Processes {
             umask: 0o22,
             signals: SignalState::new(),
             name: loaded.name,
-            limits: Limits::default(),
+            limits: self.limits(),
         };
         match self.start(loaded, parts, program.front) {
             Ok(process) => Ok(Child {

@@ -3,6 +3,7 @@
 
 mod jobs;
 mod life;
+mod rows;
 mod signals;
 mod threads;
 

@@ -6,7 +6,6 @@ use super::process::Process;
 use super::table::{Change, Interest, Pid, TableError, Taking, Which};
 use crate::fs::io::{Interrupted, Sleeper};
 use alloc::sync::Arc;
-use uvm::uarea::UAREA_KEEP;
 
 /// Whether to wait at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +70,8 @@ pub async fn wait(
         && interest.taking == Taking::Take
     {
         account(parent, child);
-        drain(system).await;
+        // The dead leave u-areas behind: what is too much goes here, where one may wait.
+        system.uvm().uarea_drain_excess().await;
     }
     Ok(news)
 }
@@ -94,7 +94,7 @@ pub(super) async fn for_init(system: &Processes, pid: Pid, interest: Interest) -
     let (child, change) = system.init().children().wait_until(look).await.ok()?;
     if let Change::Ended(_) = change {
         account(system.init(), &child);
-        drain(system).await;
+        system.uvm().uarea_drain_excess().await;
     }
     Some(change)
 }
@@ -106,13 +106,6 @@ pub(super) async fn reap_orphans(system: Arc<Processes>) {
         let child = system.orphans.wait_until(look).await;
         account(system.init(), &child);
         drop(child);
-        drain(&system).await;
-    }
-}
-
-/// The dead leave u-areas behind: what is beyond the cache's size goes here, where one may wait.
-async fn drain(system: &Processes) {
-    if system.uvm().uarea_cached() > UAREA_KEEP {
-        system.uvm().uarea_drain(UAREA_KEEP).await;
+        system.uvm().uarea_drain_excess().await;
     }
 }

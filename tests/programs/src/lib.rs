@@ -7,6 +7,7 @@ use std::ffi::c_int;
 use std::io::{self, Write};
 use std::ptr::NonNull;
 
+pub mod borrowed;
 pub mod gate;
 pub mod pattern;
 pub mod size;

@@ -55,6 +55,24 @@ fn it_rests_while_memory_is_short_and_nothing_can_go() {
     free(&world, frames);
 }
 
+/// UVM.md, row 3: the cache is memory to be had.
+#[test]
+fn row_03_under_pressure_no_uarea_stays_cached() {
+    let world = World::new(512, 0);
+    let made: Vec<_> = (0..20)
+        .map(|_| world.uvm.uarea_alloc().unwrap().0)
+        .collect();
+    made.into_iter().for_each(|u| world.uvm.uarea_free(u));
+    world.driver.run_ready();
+    assert_eq!(world.uvm.uarea_cached(), 20, "nobody is short of memory");
+    let frames = hog(&world, 0);
+    assert!(world.uvm.alloc_frame(AllocFor::User, Zero::No).is_none());
+    world.driver.run_for(Duration::from_secs(1));
+    assert_eq!(world.uvm.uarea_cached(), 0);
+    assert_eq!(world.uvm.meter().get(Counter::UareaDrained), 20);
+    free(&world, frames);
+}
+
 #[test]
 fn a_fault_that_lacks_more_than_a_frame_ends_with_out_of_memory() {
     let world = World::new(256, 0);

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::Uvm;
 use crate::meter::Gauge;
+use crate::uarea::{UAREA_KEEP, UAREA_PAGES};
 
 /// All the minima together leave so much of memory, in percent, to whoever needs it.
 const MINIMA_MOST: u64 = 95;
@@ -43,11 +44,13 @@ pub enum Setting {
     Swapout,
     /// An LWP that has slept so long, in seconds, may be.
     Maxslp,
+    /// u-areas that are kept for the next threads.
+    Uareakeep,
 }
 
 use Setting::{
     Anonmax, Anonmin, Execmax, Execmin, Filemax, Filemin, Freemin, Freetarg, Inactivepct, Maxslp,
-    Swapout, Wiredmax,
+    Swapout, Uareakeep, Wiredmax,
 };
 
 /// Why a value was not taken; nothing has changed.
@@ -88,6 +91,7 @@ impl Setting {
         Wiredmax,
         Swapout,
         Maxslp,
+        Uareakeep,
     ];
 
     /// Its name, with the prefix that `sysctl` has.
@@ -106,6 +110,7 @@ impl Setting {
             Wiredmax => "vm.wiredmax",
             Swapout => "vm.swapout",
             Maxslp => "vm.maxslp",
+            Uareakeep => "vm.uareakeep",
         }
     }
 
@@ -137,6 +142,9 @@ impl Setting {
             Wiredmax => "pages that may be wired, at most",
             Swapout => "1: threads are put out to swap when memory is short; 0: they stay",
             Maxslp => "seconds that a thread has slept after which it goes before others",
+            Uareakeep => {
+                "u-areas kept, wired, for the next threads, while memory is not short; 0: each is made anew"
+            }
         }
     }
 
@@ -167,6 +175,7 @@ impl Settings {
             (Inactivepct, 33),
             (Swapout, 1),
             (Maxslp, 20),
+            (Uareakeep, UAREA_KEEP as u64),
         ];
         let mut values = values;
         let mut i = 0;
@@ -236,6 +245,7 @@ impl Uvm {
             Wiredmax => (0, managed),
             Swapout => (0, 1),
             Maxslp => (1, MAXSLP_MOST),
+            Uareakeep => (0, managed / UAREA_PAGES as u64),
         }
     }
 }

@@ -14,8 +14,9 @@ fn mapped() -> Host {
     })
 }
 
+/// UVM.md, row 5: what comes from the cache is wired already.
 #[test]
-fn cached_after_the_first() {
+fn row_05_a_recycled_uarea_is_a_hit_and_takes_no_frame() {
     let host = Host::new(512);
     let (uarea, source) = host.uvm.uarea_alloc().unwrap();
     assert_eq!(source, Source::Fresh);
@@ -23,8 +24,10 @@ fn cached_after_the_first() {
     unsafe { uarea.base().write_bytes(0xff, UAREA_SIZE) };
     let base = uarea.base();
     host.uvm.uarea_free(uarea);
+    let frames = host.uvm.meter().get(Counter::Pgalloc);
     let (uarea, source) = host.uvm.uarea_alloc().unwrap();
     assert_eq!((source, uarea.base()), (Source::Cached, base));
+    assert_eq!(host.uvm.meter().get(Counter::Pgalloc), frames);
     host.uvm.uarea_free(uarea);
     let count = |c| host.uvm.meter().get(c);
     assert_eq!(
@@ -109,6 +112,62 @@ fn drain_awaits_only_to_let_others_run() {
     let uvm = host.uvm.clone();
     driver.run_until(async move { uvm.uarea_drain(UAREA_KEEP).await });
     assert_eq!(host.uvm.uarea_cached(), UAREA_KEEP);
+}
+
+/// u-areas made and put back, so that they are all in the cache.
+fn cache(host: &Host, count: usize) {
+    let uareas: Vec<_> = (0..count)
+        .map(|_| host.uvm.uarea_alloc().unwrap().0)
+        .collect();
+    uareas.into_iter().for_each(|u| host.uvm.uarea_free(u));
+}
+
+#[test]
+fn a_setting_says_how_many_are_kept_and_none_turns_the_cache_off() {
+    let driver = executor::testing::Driver::new();
+    let config = crate::testing::HostConfig::default();
+    let host = Host::with_executor(&config, driver.executor().clone());
+    let drain = || {
+        let uvm = host.uvm.clone();
+        driver.run_until(async move { uvm.uarea_drain_excess().await });
+        host.uvm.uarea_cached()
+    };
+    cache(&host, 40);
+    assert_eq!(drain(), UAREA_KEEP);
+    host.uvm.set_setting(Setting::Uareakeep, 3).unwrap();
+    assert_eq!(drain(), 3);
+    host.uvm.set_setting(Setting::Uareakeep, 0).unwrap();
+    // Nobody has released them yet, and nobody gets one.
+    let (uarea, source) = host.uvm.uarea_alloc().unwrap();
+    assert_eq!((source, host.uvm.uarea_cached()), (Source::Fresh, 3));
+    host.uvm.uarea_free(uarea);
+    assert_eq!((host.uvm.uarea_cached(), drain()), (4, 0));
+}
+
+/// UVM.md, row 6.
+#[test]
+fn row_06_the_machine_is_told_of_newly_wired_uareas_alone() {
+    let host = Host::new(512);
+    let first: Vec<_> = (0..5).map(|_| host.uvm.uarea_alloc().unwrap().0).collect();
+    let range =
+        |uarea: &Uarea| VaRange::of_pages(VirtAddr::from_ptr(uarea.base().as_ptr()), UAREA_PAGES);
+    let made: Vec<_> = first.iter().map(range).collect();
+    assert_eq!(host.machine.uareas_wired(), made);
+    // From the cache: not told again.
+    first.into_iter().for_each(|u| host.uvm.uarea_free(u));
+    cache(&host, 5);
+    assert_eq!(host.machine.uareas_wired(), made);
+    // Released and made once more: told.
+    while host.uvm.release_one(2) {}
+    cache(&host, 5);
+    let told = host.machine.uareas_wired().len() as u64;
+    assert_eq!(told, 8);
+    assert_eq!(host.uvm.meter().get(Counter::UareaFresh), told);
+    // No memory for one: nothing to tell.
+    let hog = || host.uvm.alloc_frame(AllocFor::User, Zero::No);
+    let _hog: Vec<_> = core::iter::from_fn(hog).collect();
+    while host.uvm.uarea_alloc().is_ok() {}
+    assert_eq!(host.machine.uareas_wired().len() as u64, told);
 }
 
 /// UVM.md, row 21.

@@ -1,10 +1,13 @@
 //! Commands that measure: `bench`.
 
+mod life;
+
 use super::{Command, FAILED, Status, run, usage};
 use crate::fs::FsError;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::shell::Context;
 use ::bench::fault::{self, Env, Kind};
+use ::bench::life::Run;
 use ::bench::report::{self, Case};
 use ::bench::swap;
 use alloc::{format, string::String, sync::Arc, vec::Vec};
@@ -12,15 +15,19 @@ use core::fmt;
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "bench",
-    usage: "fault [--json] [--count N] [--file PATH] [CASE]... | swap [--json]",
-    summary: "measure what page faults cost inside the kernel, and what swap makes of its device",
+    usage: "fault [--json] [--count N] [--file PATH] [CASE]... | swap [--json] | fork [--json] [--count N] | exec [--json] [--count N]",
+    summary: "measure page faults, swap, and births and deaths of processes and threads",
     details: "fault: prints nanoseconds (instructions under --icount): count, min, p50, p90, p99, max, mean, and a histogram for each case; \
               with --json an object a line. N samples a case, 1000 unless told. Ctrl-C ends it.\n\
               CASE is one of first-touch-zeroed, first-touch-unzeroed, read-unwritten, copy-on-write, file-resident and \
               file-from-disk; without one, all are measured. The last two read PATH, /bin/busybox unless told.\n\
               swap: the swap device itself (raw-write: 64 KiB in order, 16 at once; raw-read: 4 KiB at random, 64 at once), then a \
               mapping larger than memory (swap-out: one task fills it; swap-in: 64 tasks touch it at random), and for these two pages \
-              a second in percent of the device's. Nothing on swap is lost. Needs 1.5 times as much free swap as there is memory.",
+              a second in percent of the device's. Nothing on swap is lost. Needs 1.5 times as much free swap as there is memory.\n\
+              fork: a program in ring 3 forks and waits (fork: the call alone; fork-exit-wait), creates and joins threads \
+              (thread-create-join), and ends with much memory (exit-64-mib, N/20 times); N samples, 200 unless told. exec: the same for \
+              vfork-exec-wait and fork-exec-wait. All but exit-64-mib are measured with u-areas from the cache and, -cold, with each made anew \
+              (vm.uareakeep=0 meanwhile). With each: u-areas from the cache, made and released, and frames and tasks before and after.",
     run: run!(bench),
 }];
 
@@ -35,6 +42,7 @@ enum Request {
     Fault(Faults),
     /// Whether as JSON.
     Swap(bool),
+    Life(Lives),
 }
 
 /// What was asked of `bench fault`.
@@ -47,6 +55,14 @@ struct Faults {
     cases: Vec<Kind>,
 }
 
+/// What was asked of `bench fork` or `bench exec`.
+#[derive(Debug, PartialEq, Eq)]
+struct Lives {
+    json: bool,
+    count: usize,
+    runs: &'static [Run],
+}
+
 /// Understands what follows `bench`. An error is the reason why it cannot.
 fn parse(args: &[String]) -> Result<Request, String> {
     let mut words = args.iter().map(String::as_str);
@@ -57,6 +73,8 @@ fn parse(args: &[String]) -> Result<Request, String> {
             ["--json"] => Ok(Request::Swap(true)),
             _ => Err(String::from("swap takes --json and nothing else")),
         },
+        Some("fork") => parse_lives(life::FORK, words).map(Request::Life),
+        Some("exec") => parse_lives(life::EXEC, words).map(Request::Life),
         Some(other) => Err(format!("there is no benchmark `{other}`")),
         None => Err(String::from("takes the name of a benchmark")),
     }
@@ -73,14 +91,7 @@ fn parse_fault<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Faults, S
         match word {
             "--json" => request.json = true,
             "--count" => {
-                let count = words.next().unwrap_or_default();
-                request.count = match count.parse() {
-                    Ok(n) if (1..=fault::MAX_COUNT).contains(&n) => n,
-                    _ => {
-                        let most = fault::MAX_COUNT;
-                        return Err(format!("--count takes 1 to {most}, not `{count}`"));
-                    }
-                };
+                request.count = parse_count(words.next().unwrap_or_default())?;
             }
             "--file" => match words.next() {
                 Some(path) => request.file = Some(String::from(path)),
@@ -103,10 +114,38 @@ fn parse_fault<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Faults, S
     Ok(request)
 }
 
+fn parse_lives<'a>(
+    runs: &'static [Run],
+    mut words: impl Iterator<Item = &'a str>,
+) -> Result<Lives, String> {
+    let mut request = Lives {
+        json: false,
+        count: life::COUNT,
+        runs,
+    };
+    while let Some(word) = words.next() {
+        match word {
+            "--json" => request.json = true,
+            "--count" => request.count = parse_count(words.next().unwrap_or_default())?,
+            other => return Err(format!("there is no option {other}")),
+        }
+    }
+    Ok(request)
+}
+
+fn parse_count(word: &str) -> Result<usize, String> {
+    let most = fault::MAX_COUNT;
+    match word.parse() {
+        Ok(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(format!("--count takes 1 to {most}, not `{word}`")),
+    }
+}
+
 async fn bench(shell: Context, args: Vec<String>) -> Status {
     match parse(&args) {
         Ok(Request::Fault(faults)) => bench_fault(shell, faults).await,
         Ok(Request::Swap(json)) => bench_swap(shell, json).await,
+        Ok(Request::Life(lives)) => life::bench(shell, lives).await,
         Err(why) => usage(&shell, "bench", format_args!("{why}")),
     }
 }
@@ -249,6 +288,18 @@ mod tests {
         assert_eq!(parsed("swap"), Ok(Request::Swap(false)));
         assert_eq!(parsed("swap --json"), Ok(Request::Swap(true)));
         assert_eq!(parsed("fault"), Ok(Request::Fault(all)));
+        let lives = Lives {
+            json: true,
+            count: 7,
+            runs: life::FORK,
+        };
+        assert_eq!(parsed("fork --count 7 --json"), Ok(Request::Life(lives)));
+        let lives = Lives {
+            json: false,
+            count: life::COUNT,
+            runs: life::EXEC,
+        };
+        assert_eq!(parsed("exec"), Ok(Request::Life(lives)));
         let some = Faults {
             json: true,
             count: 5,
@@ -274,6 +325,8 @@ mod tests {
             ("fault --file", "takes a path"),
             ("swap --json --json", "nothing else"),
             ("swap raw-read", "nothing else"),
+            ("fork --count 0", "not `0`"),
+            ("exec vfork", "no option vfork"),
         ] {
             let why = parsed(line).unwrap_err();
             assert!(why.contains(part), "{line}: {why}");
@@ -284,6 +337,11 @@ mod tests {
     fn help_names_every_case() {
         for kind in Kind::ALL {
             assert!(COMMANDS[0].details.contains(kind.name()), "{}", kind.name());
+        }
+        for run in life::FORK.iter().chain(life::EXEC) {
+            for series in run.kind.series() {
+                assert!(COMMANDS[0].details.contains(series.name), "{series:?}");
+            }
         }
         for kind in swap::Kind::ALL {
             assert!(COMMANDS[0].details.contains(kind.name()), "{}", kind.name());

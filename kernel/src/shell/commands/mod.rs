@@ -8,6 +8,7 @@ mod bench;
 mod files;
 mod jobs;
 mod memory;
+mod piped;
 mod processes;
 mod stress;
 mod swap;

@@ -1,14 +1,8 @@
-//! One program of `stress`: run to its end, its output read and summed up.
-//!
-//! Who drops the run kills the program and all that it has started: they are one process group.
+//! One program of `stress`: run to its end, its output summed up.
 
-use crate::fs::FsError;
-use crate::fs::file::{OpenFile, OpenFlags};
-use crate::fs::io::Uninterruptible;
-use crate::proc::signal::{SigInfo, Signal};
-use crate::proc::{ExitStatus, Pid, Processes};
+use crate::proc::ExitStatus;
 use crate::shell::Context;
-use crate::shell::commands::processes;
+use crate::shell::commands::piped;
 use alloc::{format, string::String, vec::Vec};
 
 /// What a program has printed: a sum of all of it, to compare, and its last lines, for complaints.
@@ -68,54 +62,13 @@ impl Said {
 /// What was wrong: it did not start, or did not end well.
 pub async fn run(shell: &Context, words: Vec<String>) -> Result<Said, String> {
     let name = words.join(" ");
-    let wrong = |what: &str| format!("{name}: {what}");
-    let uvm = &shell.system().uvm;
-    let ends = |room| OpenFile::pipe(OpenFlags::empty(), &room);
-    let (reader, writer) = uvm
-        .heap_room()
-        .map(ends)
-        .map_err(|_| wrong("no memory for a pipe"))?;
-    let child = processes::start(shell, words, Some(writer), None)
-        .await
-        .map_err(|error| wrong(&format!("{error}")))?;
-    let group = Group {
-        processes: &shell.system().processes,
-        leader: child.pid(),
-    };
     let mut said = Said::nothing();
-    let read: Result<(), FsError> = async {
-        let mut buffer = [0; 256];
-        loop {
-            let n = reader.read(&Uninterruptible, &mut &mut buffer[..]).await?;
-            if n == 0 {
-                return Ok(());
-            }
-            said.add(&buffer[..n]);
-        }
-    }
-    .await;
-    if read.is_ok() {
-        let status = child.wait().await;
-        core::mem::forget(group);
-        return match status {
-            ExitStatus::Exited(0) => Ok(said),
-            ExitStatus::Exited(code) => Err(wrong(&format!("exit {code}: {}", said.end()))),
-            ExitStatus::Killed(signal) => Err(wrong(&format!("ended by {signal}"))),
-        };
-    }
-    Err(wrong("its output cannot be read"))
-}
-
-/// A process group that is killed when this is dropped.
-struct Group<'a> {
-    processes: &'a Processes,
-    leader: Pid,
-}
-
-impl Drop for Group<'_> {
-    fn drop(&mut self) {
-        let kill = SigInfo::from_kernel(Signal::KILL);
-        self.processes.kill_group(self.leader, kill);
+    let status = piped::run(shell, words, |bytes| said.add(bytes)).await;
+    match status {
+        Ok(ExitStatus::Exited(0)) => Ok(said),
+        Ok(ExitStatus::Exited(code)) => Err(format!("{name}: exit {code}: {}", said.end())),
+        Ok(ExitStatus::Killed(signal)) => Err(format!("{name}: ended by {signal}")),
+        Err(why) => Err(format!("{name}: {why}")),
     }
 }
 
