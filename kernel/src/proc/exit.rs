@@ -29,6 +29,7 @@ pub enum End {
 pub(super) async fn exit(mut current: Current, end: End) {
     let (system, process) = (current.system().clone(), current.process().clone());
     let lwp = current.lwp().clone();
+    lwp.charge_faults();
     let status = match end {
         End::Thread(status) => status,
         End::Process(status) => process.end(status),
@@ -38,6 +39,7 @@ pub(super) async fn exit(mut current: Current, end: End) {
     match leave_threads(&system, &process, &lwp, status) {
         Left::Others => {}
         Left::Nobody(status) => {
+            process.timers().end();
             close_files(&process);
             free_space(&process).await;
             job::leave_terminal(&system, &process);

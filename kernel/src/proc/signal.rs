@@ -8,6 +8,7 @@ use super::pending::{Full, Pending};
 use alloc::vec::Vec;
 use core::fmt;
 use linux_raw_sys::general as sys;
+use uvm::OutOfMemory;
 
 /// Bytes of Linux's `siginfo_t`.
 pub const SIGINFO_LEN: usize = 128;
@@ -228,6 +229,17 @@ pub enum Detail {
         /// Its exit status or the signal that did it.
         status: i32,
     },
+    /// The timer that is over.
+    Timer {
+        /// Its number.
+        id: u32,
+        /// To which setting of it this belongs; the program is not told.
+        setting: u32,
+        /// How often it was over since.
+        overruns: u32,
+        /// `si_value`.
+        value: u64,
+    },
     /// The address that could not be accessed, or of the instruction.
     Fault {
         /// The address.
@@ -280,6 +292,16 @@ impl SigInfo {
                 out[16..20].copy_from_slice(&pid.to_le_bytes());
                 out[24..32].copy_from_slice(&value.to_le_bytes());
             }
+            Detail::Timer {
+                id,
+                overruns,
+                value,
+                ..
+            } => {
+                out[16..20].copy_from_slice(&id.to_le_bytes());
+                out[20..24].copy_from_slice(&overruns.to_le_bytes());
+                out[24..32].copy_from_slice(&value.to_le_bytes());
+            }
             Detail::Child { pid, status } => {
                 out[16..20].copy_from_slice(&pid.to_le_bytes());
                 out[24..28].copy_from_slice(&status.to_le_bytes());
@@ -329,7 +351,9 @@ impl Action {
         self.flags & u64::from(flag) != 0
     }
 
-    fn ignores(&self, signal: Signal) -> bool {
+    /// Whether it ignores the signal.
+    #[must_use]
+    pub fn ignores(&self, signal: Signal) -> bool {
         match self.disposition {
             Disposition::Ignore => true,
             Disposition::Default => {
@@ -476,6 +500,14 @@ impl SignalState {
         }
         self.reset_if_once(info.signal, &action);
         action
+    }
+
+    /// As [`Pending::reserve`].
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]
+    pub fn reserve(&mut self) -> Result<(), OutOfMemory> {
+        self.pending.reserve()
     }
 
     /// What is pending for the process.
@@ -676,5 +708,18 @@ mod tests {
         };
         let b = child.to_bytes();
         assert_eq!((b[16], b[24]), (9, 3));
+        let timer = SigInfo {
+            signal: Signal::ALRM,
+            code: sys::SI_TIMER,
+            detail: Detail::Timer {
+                id: 4,
+                setting: 9,
+                overruns: 5,
+                value: 6,
+            },
+        };
+        let b = timer.to_bytes();
+        assert_eq!((b[16], b[20], b[24]), (4, 5, 6));
+        assert!(b[32..].iter().all(|&b| b == 0));
     }
 }
