@@ -33,6 +33,8 @@ programs! {
     waits [];
     groups [];
     threads [];
+    timers [];
+    limits [];
 }
 
 #[test]
