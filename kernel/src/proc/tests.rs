@@ -4,6 +4,7 @@
 mod jobs;
 mod life;
 mod signals;
+mod timers;
 
 use super::elf::tests::{file, phdr};
 use super::machine::{self, PageFaultCode, Trap, TrapFrame, Wants};
