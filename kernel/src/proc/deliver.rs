@@ -134,20 +134,23 @@ fn take(system: &Processes, process: &Process, lwp: &Lwp) -> Option<Taken> {
             continue;
         }
         let (info, action) = signals.take(lwp.mask(), &mut own)?;
-        drop((own, signals));
-        // A timer goes on, or has been set anew since: then this is nothing any more.
-        let Some(info) = timers::took(system, lwp, info) else {
-            continue;
-        };
         let signal = info.signal;
         let stops = action.disposition == Disposition::Default
-            && signal.default_action() == DefaultAction::Stop;
-        match &mut table {
+            && signal.default_action() == DefaultAction::Stop
+            && !process.timers().is_stale(&info);
+        let stop = match &mut table {
             Some(table) if stops && (signal == Signal::STOP || !table.is_orphaned(pid)) => {
                 process.stop().begin();
-                return Some(Taken::Stop(table.stop(pid, signal), signal));
+                Some(Taken::Stop(table.stop(pid, signal), signal))
             }
-            _ => return Some(Taken::Signal(info, action)),
+            _ => None,
+        };
+        drop((own, signals));
+        // A timer goes on, or has been set anew since: then this is nothing any more.
+        match (timers::took(system, lwp, info), stop) {
+            (_, Some(stop)) => return Some(stop),
+            (Some(info), None) => return Some(Taken::Signal(info, action)),
+            (None, None) => {}
         }
     }
 }

@@ -13,7 +13,7 @@
 //! taken ([`Timers::took`]). Its place in the queue is there from the timer's making on ([`Pending::reserve`]).
 //!
 //! # How it synchronises
-//! One short spin lock, under no other. Signals are sent after it is released.
+//! One short spin lock, under none but that of the signals. Signals are sent after it is released.
 
 use super::Processes;
 use super::countdown::{Countdown, Setting};
@@ -273,6 +273,16 @@ impl Timers {
         };
         inner.timers[at] = Some(timer);
         Ok(at as u32)
+    }
+
+    /// Whether a signal is one of a timer that has been set anew or deleted since.
+    pub(super) fn is_stale(&self, info: &SigInfo) -> bool {
+        let Detail::Timer { id, setting, .. } = info.detail else {
+            return false;
+        };
+        let mut inner = self.inner.lock();
+        let timer = inner.timer(id);
+        !timer.is_ok_and(|timer| timer.setting == setting)
     }
 
     /// A signal has been taken from a queue: its timer goes on. Gives the signal as the program shall see it, or `None` if it is stale.

@@ -340,10 +340,8 @@ fn set_of(signal: c_int) -> libc::sigset_t {
 
 fn hold_back(how: c_int, signal: c_int) {
     // SAFETY: sets are plain data.
-    assert_eq!(
-        unsafe { libc::pthread_sigmask(how, &set_of(signal), null_mut()) },
-        0
-    );
+    let set = unsafe { libc::pthread_sigmask(how, &set_of(signal), null_mut()) };
+    assert_eq!(set, 0);
 }
 
 /// A signal as it was taken: code, value, its timer, overruns; or the error.
@@ -584,7 +582,10 @@ fn after(id: i32) {
 
 const WAIT: i64 = 1500;
 
-fn waits() -> [(&'static str, fn() -> c_long); 6] {
+/// A wait and its name.
+type Wait = (&'static str, fn() -> c_long);
+
+fn waits() -> [Wait; 6] {
     // SAFETY: all get what is theirs, and nobody wakes the word. So for all of these.
     [
         ("nanosleep", || unsafe {
