@@ -10,7 +10,7 @@
 //! ([`Timers::heed`]).
 //!
 //! A signal under way of a timer that was set anew or deleted meanwhile is stale: it says to which *setting* it belongs, and is dropped when it is
-//! taken ([`Timers::took`]). Its place in the queue is there from the timer's making on ([`Pending::reserve`]).
+//! taken ([`took`]). Its place in the queue is there from the timer's making on ([`Pending::reserve`]).
 //!
 //! # How it synchronises
 //! One short spin lock, under none but that of the signals. Signals are sent after it is released.

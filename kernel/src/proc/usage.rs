@@ -1,6 +1,6 @@
 //! What processes and threads have used: time, faults, switches, memory.
 //!
-//! A thread counts for itself alone, by plain loads and stores ([`Account`]), and adds to its process's [`Usage`] at the end of
+//! A thread counts for itself alone, by plain loads and stores (`Account`), and adds to its process's [`Usage`] at the end of
 //! each poll, so at the latest once a slice, and whenever it asks what was used.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
