@@ -103,7 +103,7 @@ mod tests {
         screen.feed(b"\r> lx\x1b[K\r> l\x1b[K\r> ls\x1b[K\x1b[1D\r\nout\r\n\r> \x1b[K");
         assert_eq!(screen.done(), ["> ls", "out"]);
         assert_eq!(screen.line(), "> ");
-        assert_eq!(screen.text(), "> lx> l> lsout\n> ");
+        assert_eq!(screen.text(), "> lx> l> ls\nout\n> ");
     }
 
     #[test]
