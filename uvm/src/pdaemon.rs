@@ -161,7 +161,10 @@ impl Uvm {
 
     /// Whether more should be freed.
     fn should_scan(&self) -> bool {
-        self.torture_evict() || !self.memory_is_ample() || self.has_unmet_demand()
+        self.torture_evict()
+            || !self.memory_is_ample()
+            || self.has_unmet_demand()
+            || self.has_turn_waiters()
     }
 
     /// Looks at each inactive page at most once, the sorts of memory by turns in proportion to `weights`.
