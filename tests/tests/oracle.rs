@@ -35,8 +35,6 @@ programs! {
     threads [];
     nothing [];
     orphans ["300"];
-    timers [];
-    limits [];
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn pools(text: &str) -> Vec<(&str, u64)> {
             Some((name.trim_end(), objects.parse().ok()?))
         })
         .collect();
-    assert_eq!(pools.len(), 12, "{text}");
+    assert_eq!(pools.len(), 13, "{text}");
     pools
 }
 

@@ -3,10 +3,9 @@
 use super::Args;
 use super::abi::out;
 use super::errno::{Errno, SysError, SysResult};
-use crate::proc::process::Process;
+use crate::proc::process::{Process, Times};
 use crate::proc::signal::Signal;
 use crate::proc::table::{Change, Interest, Taking, Which};
-use crate::proc::usage::Used;
 use crate::proc::wait::{self, Patience, WaitError};
 use crate::proc::{Current, ExitStatus, Pid};
 use linux_raw_sys::general as sys;
@@ -60,8 +59,12 @@ fn patience(options: u32) -> Patience {
 }
 
 /// What a child has used, and those that it has waited for.
-fn used(child: &Process) -> Used {
-    child.usage().used().plus(child.children_usage().used())
+fn used(child: &Process) -> Times {
+    let (own, children) = (child.usage().times(), child.children_usage().times());
+    Times {
+        user: own.user + children.user,
+        system: own.system + children.system,
+    }
 }
 
 pub(super) async fn wait4(
