@@ -246,13 +246,14 @@ impl Current {
                     }
                 }
             }
+            if self.system.executor().need_resched() {
+                self.system.executor().reschedule_if_asked().await;
+            }
+            // Last: what came while others had their turn is heeded, too.
             if self.lwp.must_look()
                 && let Some(end) = deliver::pending(self).await
             {
                 return end;
-            }
-            if self.system.executor().need_resched() {
-                self.system.executor().reschedule_if_asked().await;
             }
         }
     }

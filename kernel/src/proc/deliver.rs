@@ -35,6 +35,12 @@ pub(super) async fn pending(current: &mut Current) -> Option<End> {
             return Some(end);
         }
         let (system, process) = (current.system().clone(), current.process().clone());
+        if process.threads().is_copying() {
+            // Cut short when it must leave, which is looked at next.
+            let lwp = current.lwp().clone();
+            let _ = lwp.sleep_to_the_end(process.threads().copied()).await;
+            continue;
+        }
         if process.stop().is_on() {
             stopped(&system, &process).await;
             continue;

@@ -109,7 +109,9 @@ pub async fn fork(current: &mut Current, request: ForkRequest) -> Result<Pid, Fo
     let parent = current.process().clone();
     let (space, holder) = match request.memory {
         Memory::Copy => {
+            let copying = parent.threads().copy(current.lwp().tid());
             let space = current.space().fork().await?;
+            drop(copying);
             (space.clone(), SpaceRef::new(space))
         }
         Memory::Shared | Memory::Borrowed => {

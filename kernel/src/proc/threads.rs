@@ -22,6 +22,7 @@ use super::table::{ExitStatus, Pid};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::ops::Bound;
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use executor::sync::{SpinLock, WaitQueue};
 use uvm::km::HeapRoom;
 
@@ -63,6 +64,22 @@ pub(super) struct Threads {
     inner: SpinLock<Inner>,
     /// Woken whenever one has left.
     left: WaitQueue,
+    /// LWPs that copy the address space.
+    copying: AtomicUsize,
+    /// Woken when none does any more.
+    copied: WaitQueue,
+}
+
+/// While it lives, no other LWP of the process goes to ring 3: the address space is being copied, and the copy must be of one moment. (A C library
+/// relies on it: in the child it mends the lists that another thread was changing, which it cannot if it sees one half old and the other new.)
+pub(super) struct Copying<'a>(&'a Threads);
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        if self.0.copying.fetch_sub(1, SeqCst) == 1 {
+            self.0.copied.wake_all();
+        }
+    }
 }
 
 impl Threads {
@@ -70,6 +87,8 @@ impl Threads {
         Threads {
             inner: SpinLock::new(Inner::default()),
             left: WaitQueue::new("other threads' end"),
+            copying: AtomicUsize::new(0),
+            copied: WaitQueue::new("end of a fork"),
         }
     }
 
@@ -165,6 +184,26 @@ impl Threads {
         inner.alone = None;
         lwp.set_tid(pid);
         Ok(())
+    }
+
+    /// Begins a copy of the address space, by the LWP `tid`.
+    pub(super) fn copy(&self, tid: Pid) -> Copying<'_> {
+        self.copying.fetch_add(1, SeqCst);
+        let others = self.iter().filter(|lwp| lwp.tid() != tid);
+        others.for_each(|lwp| lwp.look_up());
+        Copying(self)
+    }
+
+    /// Whether others must wait for the end of a copy before they go to ring 3.
+    pub(super) fn is_copying(&self) -> bool {
+        self.copying.load(SeqCst) != 0
+    }
+
+    /// Awaits the end of all copies.
+    pub(super) async fn copied(&self) {
+        self.copied
+            .wait_until(|| (!self.is_copying()).then_some(()))
+            .await;
     }
 
     /// How many live.
