@@ -14,7 +14,7 @@ use crate::loan::Usable;
 use crate::map::{MapEntry, VmSpace};
 use crate::meter::Counter;
 use crate::object::{Behind, PageHold, Resident, UvmObject, aobj};
-use crate::page::freelist::{AllocFor, Zero};
+use crate::page::freelist::Zero;
 use crate::page::{PageAttrs, PageFlags};
 use crate::pmap::EnterFlags;
 use crate::pool::{OutOfMemory, Ref};
@@ -121,10 +121,7 @@ impl Fault<'_> {
     /// Case 2B over nothing: a new page of zeroes.
     #[inline]
     fn zero_fill(&self, slots: &mut AmapInner) -> Attempt {
-        if self.must_wait() {
-            return Attempt::NeedMemory;
-        }
-        let Some(frame) = self.uvm.alloc_frame(AllocFor::User, Zero::Yes) else {
+        let Some(frame) = self.uvm.alloc_frame_in_turn(self.space, Zero::Yes) else {
             return Attempt::NeedMemory;
         };
         match self.add_anon(slots, frame) {

@@ -33,6 +33,7 @@ use self::lists::{Lists, Rounds};
 use crate::Uvm;
 use crate::addr::Frame;
 use crate::lock::{FREE_LIST, FREE_MAGAZINE, SpinLock};
+use crate::map::VmSpace;
 use crate::meter::{Counter, Gauge};
 use crate::page::{NIL, PageArray, PageFlags};
 use crate::percpu::PerCpu;
@@ -282,6 +283,27 @@ impl Uvm {
         match taken {
             Some((frame, flags)) => Some(self.given(cpu, frame, flags, zero)),
             None => self.alloc_slowly(who, zero),
+        }
+    }
+
+    /// [`Self::alloc_frame`] for a program's fault in `space`, whose turn it must be if memory is scarce. That is asked only where the magazine has
+    /// nothing: while memory is scarce, it never has.
+    #[inline]
+    pub(crate) fn alloc_frame_in_turn(&self, space: &VmSpace, zero: Zero) -> Option<Frame> {
+        let cpu = self.cpu();
+        let taken = self.free.magazines.get(cpu).0.lock().pop(zero);
+        match taken {
+            Some((frame, flags)) => Some(self.given(cpu, frame, flags, zero)),
+            None => self.alloc_in_turn(space, zero),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_in_turn(&self, space: &VmSpace, zero: Zero) -> Option<Frame> {
+        match self.is_scarce() && !space.may_take() {
+            true => None,
+            false => self.alloc_slowly(AllocFor::User, zero),
         }
     }
 
