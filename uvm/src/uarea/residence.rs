@@ -48,6 +48,8 @@ use crate::swap::uarea::UareaSlots;
 pub struct Residence {
     base: NonNull<u8>,
     tag: u64,
+    /// Its place in the list of all.
+    pub(super) number: u64,
     state: SpinLock<State, LEAF>,
     /// For who waits for the end of Going or Coming, or for that of Leaving.
     changed: WaitQueue,
@@ -149,6 +151,7 @@ impl Residence {
         let residence = Arc::new(Self {
             base: uarea.base(),
             tag,
+            number: uvm.number_of_residence(),
             state: SpinLock::new(State::Held(uarea)),
             changed: WaitQueue::new("u-area"),
             uvm: uvm.clone(),
