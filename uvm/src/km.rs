@@ -47,9 +47,24 @@ use crate::page::freelist::{AllocFor, Zero};
 use crate::pool::slab::Slabs;
 
 /// Block sizes that slabs serve, in bytes. Chosen to fill a page behind a slab's header.
-const CLASSES: [usize; 14] = [
-    16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 672, 1008, 1344, 2016,
+const CLASSES: [usize; 19] = [
+    16, 32, 48, 64, 96, 128, 192, 256, 288, 336, 384, 448, 512, 576, 672, 800, 1008, 1344, 2016,
 ];
+/// Sizes of classes are multiples of this, in bytes.
+const GRAIN: usize = 16;
+/// The class that serves so many bytes, by the grain that they end in.
+const CLASS_OF: [u8; LARGEST_CLASS / GRAIN] = {
+    let mut table = [0; LARGEST_CLASS / GRAIN];
+    let (mut grain, mut class) = (0, 0);
+    while grain < table.len() {
+        if (grain + 1) * GRAIN > CLASSES[class] {
+            class += 1;
+        }
+        table[grain] = class as u8;
+        grain += 1;
+    }
+    table
+};
 /// Largest block from a slab, in bytes.
 pub const LARGEST_CLASS: usize = CLASSES[CLASSES.len() - 1];
 /// Alignment of blocks whose class is not a power of two.
@@ -181,10 +196,7 @@ fn class(layout: &Layout) -> Option<usize> {
     } else {
         return None;
     };
-    if size <= 64 {
-        return Some(size.saturating_sub(1) / 16);
-    }
-    let found = CLASSES.iter().position(|&c| size <= c)?;
+    let found = usize::from(*CLASS_OF.get(size.saturating_sub(1) / GRAIN)?);
     (layout.align() <= ALIGN || CLASSES[found].is_power_of_two()).then_some(found)
 }
 

@@ -24,7 +24,6 @@ use uvm::VmSpace;
 use uvm::addr::VirtAddr;
 use uvm::glue::SpaceRef;
 use uvm::prot::Access;
-use uvm::uarea::Uarea;
 
 /// What to do about a system call that a signal interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,42 +274,33 @@ async fn body(mut current: Current) {
     exit::exit(current, end).await;
 }
 
-/// Makes the future of a new thread in `uarea`: what the executor polls.
+/// Makes the future of a new thread in its u-area: what the executor polls.
 pub(super) fn thread(
     system: &Arc<Processes>,
-    uarea: Uarea,
     machine: LwpMachineState,
     lwp: Arc<Lwp>,
     space: Arc<VmSpace>,
     inherited: Inherited,
 ) -> impl Future<Output = ()> + Send + 'static {
     let system = system.clone();
-    let (uvm, executor) = (system.uvm().clone(), system.executor().clone());
-    UareaBox::new(
-        uarea,
-        machine,
-        lwp.clone(),
-        uvm,
-        executor,
-        move |mut machine| {
-            if let Some(child) = inherited.registers {
-                child.apply(machine.pin());
-            }
-            body(Current {
-                lwp,
-                system,
-                space,
-                machine,
-                alt_stack: inherited.alt_stack,
-                saved_mask: None,
-                restart: None,
-                end: None,
-                clear_tid: inherited.clear_tid,
-                robust_list: 0,
-                fault_address: 0,
-            })
-        },
-    )
+    UareaBox::new(lwp.clone(), system.clone(), machine, move |mut machine| {
+        if let Some(child) = inherited.registers {
+            child.apply(machine.pin());
+        }
+        body(Current {
+            lwp,
+            system,
+            space,
+            machine,
+            alt_stack: inherited.alt_stack,
+            saved_mask: None,
+            restart: None,
+            end: None,
+            clear_tid: inherited.clear_tid,
+            robust_list: 0,
+            fault_address: 0,
+        })
+    })
 }
 
 /// What a new thread has from the one that made it.

@@ -37,12 +37,14 @@ pub(super) async fn pending(current: &mut Current) -> Option<End> {
         let (system, process) = (current.system().clone(), current.process().clone());
         if process.threads().is_copying() {
             // Cut short when it must leave, which is looked at next.
-            let lwp = current.lwp().clone();
-            let _ = lwp.sleep_to_the_end(process.threads().copied()).await;
+            let _ = current
+                .lwp()
+                .sleep_to_the_end(process.threads().copied())
+                .await;
             continue;
         }
         if process.stop().is_on() {
-            stopped(&system, &process).await;
+            stopped(&system, current).await;
             continue;
         }
         let (info, action) = match take(&system, &process, current.lwp()) {
@@ -148,8 +150,10 @@ fn take(system: &Processes, process: &Process, lwp: &Lwp) -> Option<Taken> {
 }
 
 /// Waits in a stop until it is over. The first thread that goes on says so.
-async fn stopped(system: &Processes, process: &Process) {
-    if process.stop().until_over().await == Over::Continued {
+async fn stopped(system: &Processes, current: &Current) {
+    let process = current.process();
+    let over = process.stop().until_over(process.threads().queue());
+    if current.lwp().sleep_to_the_end(over).await == Ok(Over::Continued) {
         let parent = system.table().lock().go_on(process.pid());
         let number = Signal::CONT.number().into();
         tell_parent(parent, process, sys::CLD_CONTINUED, number);

@@ -86,7 +86,7 @@ pub(super) struct Request<'a> {
     pub argv: Strings,
     pub envp: Strings,
     /// What it may use.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
 }
 
 /// Builds the address space of a new program. Awaits the file's pages.

@@ -10,16 +10,19 @@ use super::pending::Pending;
 use super::process::{Process, Times};
 use super::resident::Resident;
 use super::signal::{SigSet, Signal};
+use super::swapin::Coming;
 use super::table::Pid;
 use crate::fs::io::{Interrupted, Sleeper};
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use core::task::Poll;
+use core::task::{Poll, Waker};
+use executor::JoinHandle;
 use executor::sync::{AtomicWaker, SpinLock};
 use uvm::VmSpace;
 use uvm::km::HeapRoom;
+use uvm::uarea::Residence;
 
 /// When the sleep of one began that does not sleep.
 const AWAKE: u64 = 0;
@@ -44,6 +47,14 @@ pub struct Lwp {
     space: SpinLock<Option<Arc<VmSpace>>>,
     /// When its sleep began, or [`AWAKE`].
     asleep_since: AtomicU64,
+    /// Its sleep needs nothing of what lies in the u-area. Written by the LWP itself alone.
+    may_rest: AtomicBool,
+    /// Its u-area.
+    residence: Arc<Residence>,
+    /// What polls it.
+    task: SpinLock<Option<JoinHandle<()>>>,
+    /// Its place among those that wait to come back into memory.
+    pub(super) coming: Coming,
     /// Time in ring 3 since the executor was told last, in nanoseconds. Written by the LWP itself alone.
     user_time: AtomicU64,
 }
@@ -54,6 +65,7 @@ impl Lwp {
         process: Arc<Process>,
         space: Arc<VmSpace>,
         mask: SigSet,
+        residence: Arc<Residence>,
         _room: &HeapRoom<'_>,
     ) -> Arc<Lwp> {
         Arc::new(Lwp {
@@ -67,6 +79,10 @@ impl Lwp {
             waker: AtomicWaker::new(),
             space: SpinLock::new(Some(space)),
             asleep_since: AtomicU64::new(AWAKE),
+            may_rest: AtomicBool::new(false),
+            residence,
+            task: SpinLock::new(None),
+            coming: Coming::new(),
             user_time: AtomicU64::new(0),
         })
     }
@@ -196,7 +212,6 @@ impl Lwp {
         // What others reach meanwhile lies in no u-area.
         let mut wait = pin!(Resident::new(wait));
         poll_fn(|cx| {
-            self.asleep_since.store(AWAKE, Relaxed);
             if let Poll::Ready(value) = wait.as_mut().poll(cx) {
                 return Poll::Ready(Ok(value));
             }
@@ -207,6 +222,7 @@ impl Lwp {
             } else {
                 let now = machine::now().max(AWAKE + 1);
                 self.asleep_since.store(now, Relaxed);
+                self.may_rest.store(wait.is_apart(), Relaxed);
                 Poll::Pending
             }
         })
@@ -223,11 +239,65 @@ impl Lwp {
         let _old = core::mem::replace(&mut *self.space.lock(), space);
     }
 
-    /// Makes its address space this CPU's.
-    pub(super) fn activate(&self) {
-        if let Some(space) = &*self.space.lock() {
-            space.activate();
+    /// Makes its address space this CPU's. Whether that worked: without memory for page tables that were put away it does not.
+    #[inline]
+    pub(super) fn activate(&self) -> bool {
+        match &*self.space.lock() {
+            Some(space) => {
+                space.activate();
+                space.is_active()
+            }
+            None => true,
         }
+    }
+
+    /// What each poll makes the CPU's address space; `None` once the LWP has let go of it.
+    pub(super) fn space(&self) -> Option<Arc<VmSpace>> {
+        self.space.lock().clone()
+    }
+
+    /// Its u-area.
+    pub(super) fn residence(&self) -> &Arc<Residence> {
+        &self.residence
+    }
+
+    /// Whether its u-area is in memory.
+    #[must_use]
+    pub fn is_in(&self) -> bool {
+        self.residence.is_in()
+    }
+
+    /// Says what polls it.
+    pub(super) fn set_task(&self, task: JoinHandle<()>) {
+        *self.task.lock() = Some(task);
+    }
+
+    /// Whether it waits to be woken, and has not been.
+    pub(super) fn is_idle(&self) -> bool {
+        self.task.lock().as_ref().is_some_and(JoinHandle::is_idle)
+    }
+
+    /// Has it polled once more, which changes nothing in what it awaits. After [`Self::wants_poll`].
+    pub(super) fn poll_again(&self) {
+        self.waker.wake();
+    }
+
+    /// Says who is polled by [`Self::poll_again`].
+    pub(super) fn wants_poll(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// A poll begins: it does not sleep.
+    #[inline]
+    pub(super) fn begin_poll(&self) {
+        self.asleep_since.store(AWAKE, Relaxed);
+        self.may_rest.store(false, Relaxed);
+    }
+
+    /// Whether the poll that ends left it in a swappable wait.
+    #[inline]
+    pub(super) fn may_rest(&self) -> bool {
+        self.may_rest.load(Relaxed)
     }
 
     /// Adds time spent in ring 3. For the LWP itself.

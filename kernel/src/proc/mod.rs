@@ -9,6 +9,7 @@
 //! | `threads`, [`futex`], `robust` | the threads of a process; what they wait for; what they owe at their end |
 //! | [`signal`], [`pending`], [`deliver`], [`sigframe`], `fatal` | what signals mean; handlers; frames; faults as signals |
 //! | [`job`], [`stop`] | terminals and the groups before them; stopping |
+//! | `swapout`, `swapin` | threads go out of memory, and come back |
 //! | [`usermem`], [`machine`] | the program's memory; the machine, or its double on the host |
 //! | [`limits`], [`chunks`], [`random`] | resource limits; long byte strings; random bytes |
 //!
@@ -43,6 +44,8 @@ pub mod signal;
 pub mod spawn;
 pub mod stack;
 pub mod stop;
+mod swapin;
+mod swapout;
 pub mod table;
 pub mod thread;
 mod threads;
@@ -71,6 +74,7 @@ use lwp::Lwp;
 use process::{Name, Parts};
 use random::Random;
 use signal::{SigInfo, Signal, SignalState};
+use swapin::SwapIn;
 use table::Table;
 use uvm::Uvm;
 use uvm::glue::SpaceRef;
@@ -99,11 +103,13 @@ pub struct Processes {
     /// Woken when init has inherited zombies.
     orphans: WaitQueue,
     /// What the kernel's own process has, and what it starts.
-    limits: Limits,
+    limits: Arc<Limits>,
     /// Where threads wait for words of their memory.
     futexes: Futexes,
     /// A bit for each unknown system call that has been logged.
     unknown: [AtomicU64; 8],
+    /// Threads that wait to come back into memory.
+    swapin: SwapIn,
 }
 
 impl Processes {
@@ -111,7 +117,7 @@ impl Processes {
     #[must_use]
     pub fn new(resources: Resources) -> Arc<Processes> {
         let mut table = Table::new();
-        let limits = Limits::of_machine(&resources.uvm);
+        let limits = Arc::new(Limits::of_machine(&resources.uvm));
         let parts = Parts {
             space: SpaceRef::empty(),
             files: FdTable::new(),
@@ -119,7 +125,7 @@ impl Processes {
             umask: 0o22,
             signals: SignalState::new(),
             name: Name::new(b"init"),
-            limits,
+            limits: limits.clone(),
         };
         let init = Process::new(Pid::INIT, parts, &HeapRoom::at_boot());
         table.insert(init.clone(), None, &HeapRoom::at_boot());
@@ -133,7 +139,10 @@ impl Processes {
             limits,
             futexes: Futexes::default(),
             unknown: [const { AtomicU64::new(0) }; 8],
+            swapin: SwapIn::new(),
         });
+        swapin::start(&this);
+        swapout::start(&this);
         this.executor()
             .spawn(Class::Daemon, "reaper", wait::reap_orphans(this.clone()));
         this
@@ -233,8 +242,12 @@ impl Processes {
     }
 
     /// The limits of programs that nobody else has given any.
-    pub(crate) fn limits(&self) -> Limits {
-        self.limits
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.clone()
+    }
+
+    fn swapin(&self) -> &SwapIn {
+        &self.swapin
     }
 
     pub(crate) fn futexes(&self) -> &Futexes {

@@ -124,7 +124,8 @@ pub struct Process {
     signals: SpinLock<SignalState>,
     threads: Threads,
     name: SpinLock<Name>,
-    limits: SpinLock<Limits>,
+    /// Shared with its parent until one of them changes theirs.
+    limits: SpinLock<Arc<Limits>>,
     usage: Usage,
     children_usage: Usage,
     /// Woken when a child ends, stops or goes on.
@@ -146,7 +147,7 @@ pub(super) struct Parts {
     pub umask: u32,
     pub signals: SignalState,
     pub name: Name,
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
 }
 
 impl Process {
@@ -184,7 +185,7 @@ impl Process {
                 umask: 0o22,
                 signals: SignalState::new(),
                 name: Name::new(b"test"),
-                limits: Limits::default(),
+                limits: Arc::default(),
             },
             &HeapRoom::at_boot(),
         )
@@ -261,15 +262,16 @@ impl Process {
 
     /// Its resource limits.
     #[must_use]
-    pub fn limits(&self) -> Limits {
-        *self.limits.lock()
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.lock().clone()
     }
 
     /// Changes its resource limits, and those of its address space.
-    pub fn set_limits(&self, limits: Limits) {
-        *self.limits.lock() = limits;
+    pub fn set_limits(&self, limits: Limits, _room: &HeapRoom<'_>) {
+        let of_space = limits.of_space();
+        let _old = core::mem::replace(&mut *self.limits.lock(), Arc::new(limits));
         if let Some(space) = self.space() {
-            space.set_limits(limits.of_space());
+            space.set_limits(of_space);
         }
     }
 
@@ -325,7 +327,7 @@ impl Process {
         if info.signal == Signal::KILL {
             self.end(ExitStatus::Killed(Signal::KILL));
         } else if posted == Posted::Continue {
-            self.stop.end(Over::Continued);
+            self.end_stop(Over::Continued);
         }
         if posted != Posted::Ignored {
             let takes = |lwp: &Arc<Lwp>| lwp.wants(info.signal);
@@ -354,12 +356,17 @@ impl Process {
     /// Has all its LWPs end, and itself with them; returns how, which is as the first caller said. From any task.
     pub(super) fn end(&self, status: ExitStatus) -> ExitStatus {
         let status = self.threads.end(status);
-        self.stop.end(Over::Killed);
+        self.end_stop(Over::Killed);
         // No LWP shall wait for memory that it will not use; a vfork parent's is another's as well.
         if let Some(space) = self.space().filter(|space| space.is_held_once()) {
             space.doom();
         }
         status
+    }
+
+    fn end_stop(&self, how: Over) {
+        self.stop.end(how);
+        self.threads.queue().wake_all();
     }
 
     /// Its LWPs.

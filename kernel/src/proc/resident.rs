@@ -38,6 +38,13 @@ impl<F> Resident<F> {
     }
 }
 
+impl<F> Resident<F> {
+    /// Whether nothing of it lies in the u-area.
+    pub(super) fn is_apart(&self) -> bool {
+        matches!(self, Resident::Apart(_))
+    }
+}
+
 impl<F: Future> Future for Resident<F> {
     type Output = F::Output;
 

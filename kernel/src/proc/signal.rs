@@ -5,6 +5,7 @@
 //! [`super::deliver`]'s. Numbers and codes are Linux's.
 
 use super::pending::{Full, Pending};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use linux_raw_sys::general as sys;
@@ -364,11 +365,13 @@ pub enum Kept {
     Dropped(SigSet),
 }
 
+type Actions = Vec<(Signal, Action)>;
+
 /// A process's answers and what is pending for it.
 #[derive(Debug, Default)]
 pub struct SignalState {
-    /// Answers other than the default, in no order: most programs have few.
-    actions: Vec<(Signal, Action)>,
+    /// Answers other than the default, in no order: most programs have few. Shared with the parent until one of them changes theirs.
+    actions: Option<Arc<Actions>>,
     /// What any LWP of the process may take.
     pending: Pending,
 }
@@ -378,7 +381,7 @@ impl SignalState {
     #[must_use]
     pub const fn new() -> SignalState {
         SignalState {
-            actions: Vec::new(),
+            actions: None,
             pending: Pending::new(),
         }
     }
@@ -394,31 +397,34 @@ impl SignalState {
 
     /// For a new program: handlers become the default, what is ignored stays ignored.
     pub fn exec(&mut self) {
-        self.actions
-            .retain(|(_, a)| a.disposition == Disposition::Ignore);
-        for (_, action) in &mut self.actions {
-            *action = Action {
-                disposition: Disposition::Ignore,
-                ..Action::DEFAULT
-            };
-        }
+        self.change(|actions| {
+            actions.retain(|(_, a)| a.disposition == Disposition::Ignore);
+            for (_, action) in actions {
+                *action = Action {
+                    disposition: Disposition::Ignore,
+                    ..Action::DEFAULT
+                };
+            }
+        });
     }
 
     /// The answer to a signal.
     #[must_use]
     pub fn action(&self, signal: Signal) -> Action {
-        self.actions
-            .iter()
+        (self.actions.iter())
+            .flat_map(|actions| actions.iter())
             .find(|(s, _)| *s == signal)
             .map_or(Action::DEFAULT, |(_, a)| *a)
     }
 
     /// Sets the answer to a signal; pending ones that are ignored from now on are dropped, by the caller those of single LWPs if this says so.
     pub fn set_action(&mut self, signal: Signal, action: Action) -> Kept {
-        self.actions.retain(|(s, _)| *s != signal);
-        if action != Action::DEFAULT {
-            self.actions.push((signal, action));
-        }
+        self.change(|actions| {
+            actions.retain(|(s, _)| *s != signal);
+            if action != Action::DEFAULT {
+                actions.push((signal, action));
+            }
+        });
         match action.ignores(signal) {
             true => {
                 self.pending.drop_all(SigSet::only(signal));
@@ -508,8 +514,12 @@ impl SignalState {
 
     fn reset_if_once(&mut self, signal: Signal, action: &Action) {
         if action.has(sys::SA_RESETHAND) && matches!(action.disposition, Disposition::Handler(_)) {
-            self.actions.retain(|(s, _)| *s != signal);
+            self.change(|actions| actions.retain(|(s, _)| *s != signal));
         }
+    }
+
+    fn change(&mut self, f: impl FnOnce(&mut Actions)) {
+        f(Arc::make_mut(self.actions.get_or_insert_default()));
     }
 }
 

@@ -7,8 +7,7 @@ use crate::fs::io::{Interrupted, Sleeper};
 use crate::proc::futex::{Futexes, Seated};
 use crate::proc::machine::{self, Fault, USER_END};
 use crate::proc::{Current, Restart};
-use core::pin::pin;
-use futures_util::future::{Either, select};
+use executor::Elapsed;
 use linux_raw_sys::general as sys;
 use uvm::addr::VirtAddr;
 use uvm::map::WordHome;
@@ -153,11 +152,10 @@ async fn wait(
             Err(interrupted) => return broken_off(current, interrupted),
         },
         Moment::At(ns) => {
-            let executor = current.system().executor().clone();
-            let (woken, timer) = (pin!(woken), pin!(executor.sleep_until(ns)));
-            match current.lwp().sleep(select(woken, timer)).await {
-                Ok(Either::Left(_)) => false,
-                Ok(Either::Right(_)) => !current.system().futexes().leave(current.lwp()),
+            let executor = current.system().executor();
+            match current.lwp().sleep(executor.timeout_at(ns, woken)).await {
+                Ok(Ok(())) => false,
+                Ok(Err(Elapsed)) => !current.system().futexes().leave(current.lwp()),
                 Err(interrupted) => return broken_off(current, interrupted),
             }
         }

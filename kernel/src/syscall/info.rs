@@ -80,11 +80,11 @@ pub(super) async fn prlimit64(current: &mut Current, [pid, kind, from, to, ..]: 
         if files && hard > u64::from(MAX_FILES) {
             return Err(Errno::EPERM.into());
         }
-        let mut limits = process.limits();
+        let mut limits = (*process.limits()).clone();
         if !limits.set(kind, Limit { soft, hard }) {
             return Err(Errno::EINVAL.into());
         }
-        process.set_limits(limits);
+        process.set_limits(limits, &current.system().uvm().heap_room()?);
         if files {
             process.files().set_limit(soft as u32);
         }

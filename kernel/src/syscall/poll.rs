@@ -11,8 +11,6 @@ use crate::proc::usermem;
 use crate::proc::{Current, Restart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::pin::pin;
-use futures_util::future::select as first_of;
 use linux_raw_sys::general as sys;
 
 /// Most files that one call waits for: what is kept of them fits a page.
@@ -46,12 +44,11 @@ async fn wait(current: &Current, files: &Wanted, deadline: Moment) -> Result<(),
             .await
             .map_err(interrupted)?,
         Moment::At(ns) => {
-            let ready = pin!(wait_any(files));
-            let timer = pin!(current.system().executor().sleep_until(ns));
+            let executor = current.system().executor();
             // Which of the two ended it shows when the files are looked at again.
-            current
+            let _ = current
                 .lwp()
-                .sleep(first_of(ready, timer))
+                .sleep(executor.timeout_at(ns, wait_any(files)))
                 .await
                 .map_err(interrupted)?;
         }

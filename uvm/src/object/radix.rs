@@ -1,7 +1,7 @@
 //! A sparse array: pages of an object by index, anons of an amap by slot.
 //!
-//! A radix tree of fan-out `N` (a power of two) that grows upwards: the path to an element is as long as the largest index
-//! ever used needs, and an array of a few elements is one node. Nodes come from a typed pool, so that
+//! A radix tree of fan-out `N` (a power of two) that grows upwards from where it is used first: the path to an element is as long as the distance
+//! between the indices used so far needs, and a few elements beside each other are one node, whatever their indices. Nodes come from a typed pool, so that
 //! only touched parts cost memory; a node is freed with its last element. No synchronisation: the owner's lock.
 
 use crate::Uvm;
@@ -26,7 +26,9 @@ pub struct Radix<V, const N: usize> {
     root: Option<PoolBox<Node<V, N>>>,
     /// Levels below the root; 0: the root is a leaf.
     height: u8,
-    len: usize,
+    len: u32,
+    /// First index of those that the root stands for.
+    base: u64,
 }
 
 impl<V, const N: usize> Node<V, N> {
@@ -63,12 +65,13 @@ impl<V, const N: usize> Radix<V, N> {
             root: None,
             height: 0,
             len: 0,
+            base: 0,
         }
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Whether there are none.
@@ -76,11 +79,17 @@ impl<V, const N: usize> Radix<V, N> {
         self.len == 0
     }
 
-    /// Whether `index` lies within what a tree of this height can hold.
+    /// Whether the root stands for `index`, too.
     #[inline]
     fn fits(&self, index: u64) -> bool {
         let bits = Self::BITS * (u32::from(self.height) + 1);
-        bits >= u64::BITS || index >> bits == 0
+        bits >= u64::BITS || (index ^ self.base) >> bits == 0
+    }
+
+    /// The first index that a root of this height stands for, if `index` is among its own.
+    fn base_of(index: u64, height: u8) -> u64 {
+        let bits = Self::BITS * (u32::from(height) + 1);
+        index & u64::MAX.checked_shl(bits).unwrap_or(0)
     }
 
     #[inline]
@@ -150,20 +159,18 @@ impl<V, const N: usize> Radix<V, N> {
         pool: &NodePool<V, N>,
     ) -> Result<Option<V>, OutOfMemory> {
         if self.root.is_none() {
-            self.height = 0;
-            while !self.fits(index) {
-                self.height += 1;
-            }
-            self.root = Some(new_node(self.height, uvm, pool)?);
+            self.root = Some(new_node(0, uvm, pool)?);
+            (self.height, self.base) = (0, Self::base_of(index, 0));
         }
         while !self.fits(index) {
             let mut up = pool.alloc(uvm, Node::inner())?;
             up.used = 1;
             if let Slots::Inner(children) = &mut up.slots {
-                children[0] = self.root.take();
+                children[Self::digit(self.base, self.height + 1)] = self.root.take();
             }
             self.root = Some(up);
             self.height += 1;
+            self.base = Self::base_of(self.base, self.height);
         }
         let mut level = self.height;
         let mut node = self.root.as_deref_mut().ok_or(OutOfMemory)?;
@@ -222,7 +229,7 @@ impl<V, const N: usize> Radix<V, N> {
             return None;
         }
         let value = go(&mut self.root, index, self.height);
-        self.len -= usize::from(value.is_some());
+        self.len -= u32::from(value.is_some());
         value
     }
 
@@ -254,10 +261,11 @@ impl<V, const N: usize> Radix<V, N> {
             }
             None
         }
+        let index = index.max(self.base);
         if !self.fits(index) {
             return None;
         }
-        go(self.root.as_deref()?, index, 0, self.height)
+        go(self.root.as_deref()?, index, self.base, self.height)
     }
 
     /// All elements in order, from `start` on.

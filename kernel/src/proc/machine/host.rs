@@ -177,6 +177,9 @@ impl LwpMachineState {
     }
 }
 
+/// Takes FPU registers back from the CPU; the double has none.
+pub fn take_fpu_from(_state: std::ptr::NonNull<u8>) {}
+
 /// Copies by words of 8 bytes, as the machine does: what faults within a word is not copied at all.
 fn each(at: u64, len: usize, wants: Wants, mut f: impl FnMut(usize, *mut u8)) -> Result<(), Fault> {
     MEMORY.with_borrow(|memory| {
