@@ -35,6 +35,8 @@ programs! {
     threads [];
     nothing [];
     orphans ["300"];
+    timers [];
+    limits [];
 }
 
 #[test]

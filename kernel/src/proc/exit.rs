@@ -29,6 +29,7 @@ pub enum End {
 pub(super) async fn exit(mut current: Current, end: End) {
     let (system, process) = (current.system().clone(), current.process().clone());
     let lwp = current.lwp().clone();
+    lwp.charge_faults();
     let status = match end {
         End::Thread(status) => status,
         End::Process(status) => process.end(status),
@@ -39,6 +40,7 @@ pub(super) async fn exit(mut current: Current, end: End) {
         // Nobody waits for a thread: what those before it have left behind goes here.
         Left::Others => system.uvm().uarea_drain_excess().await,
         Left::Nobody(status) => {
+            process.timers().end();
             close_files(&process);
             free_space(&process).await;
             job::leave_terminal(&system, &process);

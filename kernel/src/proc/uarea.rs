@@ -8,7 +8,6 @@
 
 use super::lwp::Lwp;
 use super::machine::LwpMachineState;
-use super::process::Times;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::marker::PhantomData;
@@ -113,7 +112,7 @@ impl<F: Future<Output = ()>> Future for UareaBox<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let start = super::machine::now();
+        self.lwp.account().begin(super::machine::now());
         self.lwp.activate();
         // SAFETY: the contents are initialised, never move, and are used by nobody else during this call
         // but the body itself, whose handle is used only inside the second statement.
@@ -121,13 +120,8 @@ impl<F: Future<Output = ()>> Future for UareaBox<F> {
             Pin::new_unchecked(&mut (*self.contents.as_ptr()).machine).attach();
             Pin::new_unchecked(&mut (*self.contents.as_ptr()).body).poll(cx)
         };
-        let user = self.lwp.take_user_time();
-        self.executor.user_time(user);
-        let all = super::machine::now() - start;
-        self.lwp.charge(Times {
-            user,
-            system: all.saturating_sub(user),
-        });
+        let times = self.lwp.charge(super::machine::now());
+        self.executor.user_time(times.user);
         poll
     }
 }
