@@ -214,9 +214,10 @@ impl Current {
     async fn live(&mut self) -> End {
         loop {
             self.space.assert_settled();
-            let entered = machine::now();
+            let entered = machine::ticks();
             let trap = self.machine.pin().run_user();
-            self.lwp.account().in_ring3(machine::now() - entered);
+            let left = machine::ticks();
+            self.lwp.account().in_ring3(left.wrapping_sub(entered));
             match trap {
                 Trap::Syscall => {
                     if !syscall::answer(self) {
@@ -230,14 +231,24 @@ impl Current {
                 }
                 Trap::PageFault { va, code } => {
                     let access = access_of(code);
-                    let polls = self.lwp.account().polls();
-                    let outcome = match VirtAddr::try_new(va) {
-                        Ok(at) if va < machine::USER_END => {
-                            self.space.fault(at, access).await.map_err(Some)
+                    let outcome = if va < machine::USER_END {
+                        let at = VirtAddr::new(va);
+                        match self.space.fault_at_once(at, access) {
+                            Ok(()) => {
+                                self.lwp.account().minor_fault();
+                                Ok(())
+                            }
+                            Err(unresolved) => {
+                                let polls = self.lwp.account().polls();
+                                let rest = self.space.fault_wait(at, access, unresolved);
+                                let outcome = rest.await.map_err(Some);
+                                self.lwp.account().fault_since(polls);
+                                outcome
+                            }
                         }
-                        _ => Err(None),
+                    } else {
+                        Err(None)
                     };
-                    self.lwp.account().fault(polls);
                     if let Err(error) = outcome {
                         self.fault_address = va;
                         match fatal::of_fault(self.process(), va, error) {

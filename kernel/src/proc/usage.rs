@@ -3,6 +3,7 @@
 //! A thread counts for itself alone, by plain loads and stores (`Account`), and adds to its process's [`Usage`] at the end of
 //! each poll, so at the latest once a slice, and whenever it asks what was used.
 
+use super::machine;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Time used, in nanoseconds.
@@ -128,8 +129,8 @@ impl Usage {
 pub(super) struct Account {
     /// When the poll under way began.
     began: AtomicU64,
-    /// Time in ring 3 in this poll.
-    user: AtomicU64,
+    /// Time in ring 3 in this poll, in ticks of the machine's counter.
+    ring3: AtomicU64,
     minor: AtomicU64,
     major: AtomicU64,
     /// Polls that have ended.
@@ -146,24 +147,25 @@ fn bump(counter: &AtomicU64, n: u64) {
 }
 
 impl Account {
-    /// Adds time spent in ring 3.
+    /// Adds time spent in ring 3, in ticks of the machine's counter: they become nanoseconds once for each poll.
     #[inline]
-    pub(super) fn in_ring3(&self, ns: u64) {
-        bump(&self.user, ns);
+    pub(super) fn in_ring3(&self, ticks: u64) {
+        bump(&self.ring3, ticks);
+    }
+
+    /// Counts a fault that was resolved at once.
+    #[inline]
+    pub(super) fn minor_fault(&self) {
+        bump(&self.minor, 1);
     }
 
     /// Counts a fault that was begun after `polls` polls.
-    #[inline]
-    pub(super) fn fault(&self, polls: u64) {
-        if polls == self.polls() {
-            bump(&self.minor, 1);
-        } else {
-            bump(&self.major, 1);
-        }
+    pub(super) fn fault_since(&self, polls: u64) {
+        let waited = polls != self.polls();
+        bump(if waited { &self.major } else { &self.minor }, 1);
     }
 
     /// How many polls have ended: where this has changed, it has waited.
-    #[inline]
     pub(super) fn polls(&self) -> u64 {
         self.polls.load(Relaxed)
     }
@@ -186,7 +188,7 @@ impl Account {
 
     /// Time used in the poll under way.
     pub(super) fn under_way(&self, now: u64) -> Times {
-        let user = self.user.load(Relaxed);
+        let user = machine::ticks_to_ns(self.ring3.load(Relaxed));
         let all = now.saturating_sub(self.began.load(Relaxed));
         Times {
             user,
@@ -212,7 +214,7 @@ impl Account {
     /// Ends a poll: gives what it comes to.
     pub(super) fn end(&self, now: u64) -> Used {
         let times = self.under_way(now);
-        self.user.store(0, Relaxed);
+        self.ring3.store(0, Relaxed);
         bump(&self.polls, 1);
         let given_way = self.gives_way.swap(0, Relaxed);
         Used {
@@ -234,7 +236,8 @@ mod tests {
         let account = Account::default();
         account.begin(100);
         account.in_ring3(30);
-        account.fault(account.polls());
+        account.minor_fault();
+        account.fault_since(account.polls());
         assert_eq!(
             account.under_way(150),
             Times {
@@ -253,11 +256,11 @@ mod tests {
         );
         assert_eq!(
             (first.faults.minor, first.waits, first.given_way),
-            (1, 1, 0)
+            (2, 1, 0)
         );
         account.begin(200);
         // Begun in the poll before: it has waited.
-        account.fault(polls);
+        account.fault_since(polls);
         account.gives_way();
         let second = account.end(201);
         assert_eq!(second.times.all(), 1);
