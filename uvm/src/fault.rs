@@ -3,9 +3,9 @@
 //! # Shape
 //! `resident` is a plain function: one pass over map, amap and object under their locks, which either finishes the fault or says
 //! in its return type, `Attempt`, what is missing. It never waits, allocates nothing but the frame and
-//! the anon of a page that did not exist, and takes no global lock. [`VmSpace::fault_at_once`] is that pass; [`VmSpace::fault`] calls it first, and only if
-//! something is missing does it go on to the loop that awaits it, with nothing held but a hold on the page that it waits for, and
-//! then starts over from the top, since everything may have changed (rules 1 to 4 of awaiting).
+//! the anon of a page that did not exist, and takes no global lock. [`VmSpace::fault_at_once`] is that pass; only if something is
+//! missing does [`VmSpace::fault_wait`], or [`VmSpace::fault`], which is both, go on to the loop that awaits it, with nothing held but a
+//! hold on the page that it waits for, and then starts over from the top, since everything may have changed (rules 1 to 4 of awaiting).
 //!
 //! # Cases (UVM's numbers)
 //! | case | there is | and then |
@@ -176,7 +176,8 @@ impl VmSpace {
         }
     }
 
-    /// The first part of [`fault`](Self::fault), which never waits: for who must not keep a future ready for each fault that needs none.
+    /// The first part of [`fault`](Self::fault), which never waits: for who would rather not make a future for each fault that needs
+    /// none.
     ///
     /// # Errors
     /// [`Unresolved`] if that was not all: [`fault_wait`](Self::fault_wait) is the rest.
