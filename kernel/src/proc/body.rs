@@ -12,6 +12,7 @@ use super::fatal;
 use super::lwp::Lwp;
 use super::machine::{self, LwpMachineState, PageFaultCode, Trap, TrapFrame};
 use super::process::Process;
+use super::restart::{Restart, Resume};
 use super::sigframe::AltStack;
 use super::signal::{SigSet, Signal};
 use super::table::ExitStatus;
@@ -25,15 +26,6 @@ use uvm::addr::VirtAddr;
 use uvm::glue::SpaceRef;
 use uvm::prot::Access;
 
-/// What to do about a system call that a signal interrupted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
-    /// Start it over unless a handler without `SA_RESTART` ran.
-    UnlessHandlerSays,
-    /// Start it over unless a handler ran.
-    UnlessHandled,
-}
-
 /// The running thread.
 pub struct Current {
     lwp: Arc<Lwp>,
@@ -46,6 +38,8 @@ pub struct Current {
     pub(super) saved_mask: Option<SigSet>,
     /// The call under way was interrupted.
     pub(super) restart: Option<Restart>,
+    /// What `restart_syscall` goes on with.
+    resume: Option<Resume>,
     /// Set by the call that ends the thread or the process.
     end: Option<End>,
     /// Cleared and woken when the thread ends (`set_tid_address`); 0 for none.
@@ -184,11 +178,27 @@ impl Current {
         self.restart = Some(restart);
     }
 
+    /// Keeps what an interrupted call goes on with, until the next one does.
+    pub fn keep(&mut self, resume: Resume) {
+        self.resume = Some(resume);
+    }
+
+    /// What the last call that was to go on goes on with; none after a handler.
+    #[must_use]
+    pub fn resume(&self) -> Option<Resume> {
+        self.resume
+    }
+
+    /// Nothing goes on any more: a handler has run.
+    pub(super) fn forget_resume(&mut self) {
+        self.resume = None;
+    }
+
     /// Enters a new program: registers and address space. Awaits the end of the old one, if nobody else has that.
     pub(super) async fn enter(&mut self, space: Arc<VmSpace>, entry: u64, sp: u64) {
         self.machine.pin().reset(entry, sp);
         self.alt_stack = AltStack::default();
-        (self.clear_tid, self.robust_list) = (0, 0);
+        (self.clear_tid, self.robust_list, self.resume) = (0, 0, None);
         let process = self.process().clone();
         let new = SpaceRef::new(space.clone());
         self.lwp.set_space(Some(space.clone()));
@@ -203,9 +213,10 @@ impl Current {
     async fn live(&mut self) -> End {
         loop {
             self.space.assert_settled();
-            let entered = machine::now();
+            let entered = machine::ticks();
             let trap = self.machine.pin().run_user();
-            self.lwp.add_user_time(machine::now() - entered);
+            let left = machine::ticks();
+            self.lwp.account().in_ring3(left.wrapping_sub(entered));
             match trap {
                 Trap::Syscall => {
                     if !syscall::answer(self) {
@@ -219,11 +230,23 @@ impl Current {
                 }
                 Trap::PageFault { va, code } => {
                     let access = access_of(code);
-                    let outcome = match VirtAddr::try_new(va) {
-                        Ok(at) if va < machine::USER_END => {
-                            self.space.fault(at, access).await.map_err(Some)
+                    let outcome = if va < machine::USER_END {
+                        let at = VirtAddr::new(va);
+                        match self.space.fault_at_once(at, access) {
+                            Ok(()) => {
+                                self.lwp.account().minor_fault();
+                                Ok(())
+                            }
+                            Err(unresolved) => {
+                                let polls = self.lwp.account().polls();
+                                let rest = self.space.fault_wait(at, access, unresolved);
+                                let outcome = rest.await.map_err(Some);
+                                self.lwp.account().fault_since(polls);
+                                outcome
+                            }
                         }
-                        _ => Err(None),
+                    } else {
+                        Err(None)
                     };
                     if let Err(error) = outcome {
                         self.fault_address = va;
@@ -246,6 +269,7 @@ impl Current {
                 }
             }
             if self.system.executor().need_resched() {
+                self.lwp.account().gives_way();
                 self.system.executor().reschedule_if_asked().await;
             }
             // Last: what came while others had their turn is heeded, too.
@@ -295,6 +319,7 @@ pub(super) fn thread(
             alt_stack: inherited.alt_stack,
             saved_mask: None,
             restart: None,
+            resume: None,
             end: None,
             clear_tid: inherited.clear_tid,
             robust_list: 0,

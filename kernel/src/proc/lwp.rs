@@ -7,11 +7,12 @@
 use super::futex::FutexSeat;
 use super::machine;
 use super::pending::Pending;
-use super::process::{Process, Times};
+use super::process::Process;
 use super::resident::Resident;
 use super::signal::{SigSet, Signal};
 use super::swapin::Coming;
 use super::table::Pid;
+use super::usage::{Account, Times, Usage, Used};
 use crate::fs::io::{Interrupted, Sleeper};
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
@@ -55,8 +56,7 @@ pub struct Lwp {
     task: SpinLock<Option<JoinHandle<()>>>,
     /// Its place among those that wait to come back into memory.
     pub(super) coming: Coming,
-    /// Time in ring 3 since the executor was told last, in nanoseconds. Written by the LWP itself alone.
-    user_time: AtomicU64,
+    account: Account,
 }
 
 impl Lwp {
@@ -83,7 +83,7 @@ impl Lwp {
             residence,
             task: SpinLock::new(None),
             coming: Coming::new(),
-            user_time: AtomicU64::new(0),
+            account: Account::default(),
         })
     }
 
@@ -300,22 +300,55 @@ impl Lwp {
         self.may_rest.load(Relaxed)
     }
 
-    /// Adds time spent in ring 3. For the LWP itself.
+    /// What it counts of its own doing.
     #[inline]
-    pub(super) fn add_user_time(&self, ns: u64) {
-        // One writer: a load and a store do, and no locked instruction is on the hot path.
-        self.user_time
-            .store(self.user_time.load(Relaxed) + ns, Relaxed);
+    pub(super) fn account(&self) -> &Account {
+        &self.account
     }
 
-    /// Takes the time spent in ring 3 since the last call: for the poll that ends.
-    pub(super) fn take_user_time(&self) -> u64 {
-        self.user_time.swap(0, Relaxed)
+    /// What it has used in its polls so far.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        self.account.own()
     }
 
-    /// Adds one poll's times to the process's.
-    pub(super) fn charge(&self, times: Times) {
-        self.process.usage().add(times);
+    /// Ends a poll: adds what it has used to its own count and to its process's. Gives the time.
+    pub(super) fn charge(&self, now: u64) -> Times {
+        let used = self.account.end(now);
+        let used = self.with_memory(used);
+        self.usage().add(used);
+        self.process.usage().add(used);
+        self.process.cpu_timers().look(&self.process);
+        used.times
+    }
+
+    /// Adds the faults of the poll under way. For the LWP itself, before somebody looks.
+    pub fn charge_faults(&self) {
+        let faults = self.account.take_faults();
+        let used = self.with_memory(Used {
+            faults,
+            ..Used::default()
+        });
+        self.usage().add(used);
+        self.process.usage().add(used);
+    }
+
+    /// Time used in the poll under way. For the LWP itself.
+    #[must_use]
+    pub fn time_under_way(&self, now: u64) -> Times {
+        self.account.under_way(now)
+    }
+
+    /// After faults there may be more in memory than ever before.
+    fn with_memory(&self, used: Used) -> Used {
+        if used.faults.minor + used.faults.major == 0 {
+            return used;
+        }
+        let resident = (self.space.lock().as_ref()).map_or(0, |space| space.resident_pages());
+        Used {
+            most_resident: resident as u64,
+            ..used
+        }
     }
 }
 

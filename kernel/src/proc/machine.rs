@@ -5,7 +5,7 @@
 
 #[cfg(target_os = "none")]
 mod imp {
-    pub use crate::arch::time::now;
+    pub use crate::arch::time::{now, ticks, ticks_to_ns};
     pub use crate::arch::{
         Fault, FpuState, LwpMachineState, PageFaultCode, Trap, TrapFrame, USER_END, UserFlags,
         compare_exchange_user_u32, copyin, copyout, copyout_raw, load_user_u32, take_fpu_from,

@@ -7,11 +7,13 @@
 //! | [`elf`], [`stack`], [`exec`] | from a file to a program's first instruction |
 //! | [`fork`], [`thread`], `exit`, [`wait`], [`spawn`] | birth, end, collection; programs started by the kernel itself |
 //! | `threads`, [`futex`], `robust` | the threads of a process; what they wait for; what they owe at their end |
-//! | [`signal`], [`pending`], [`deliver`], [`sigframe`], `fatal` | what signals mean; handlers; frames; faults as signals |
+//! | [`signal`], [`pending`], [`deliver`], [`sigframe`], `fatal`, [`Restart`] | what signals mean; handlers; frames; faults as signals; calls broken off |
 //! | [`job`], [`stop`] | terminals and the groups before them; stopping |
 //! | `swapout`, `swapin` | threads go out of memory, and come back |
 //! | [`usermem`], [`machine`] | the program's memory; the machine, or its double on the host |
-//! | [`limits`], [`chunks`], [`random`] | resource limits; long byte strings; random bytes |
+//! | [`timers`], [`cpu_timers`], [`countdown`] | timers by the clock, and by used time; what both are made of |
+//! | [`usage`], [`limits`] | what was used; how much may be |
+//! | [`chunks`], [`random`] | long byte strings; random bytes |
 //!
 //! [`Processes`] is the root: the table, and what all processes share. It knows nothing of numbers of system
 //! calls nor of `errno`; that is [`crate::syscall`].
@@ -22,6 +24,8 @@
 
 mod body;
 pub mod chunks;
+pub mod countdown;
+pub mod cpu_timers;
 pub mod deliver;
 pub mod elf;
 pub mod exec;
@@ -38,6 +42,7 @@ pub mod pending;
 pub mod process;
 pub mod random;
 mod resident;
+mod restart;
 mod robust;
 pub mod sigframe;
 pub mod signal;
@@ -49,16 +54,19 @@ mod swapout;
 pub mod table;
 pub mod thread;
 mod threads;
+pub mod timers;
 mod uarea;
+pub mod usage;
 pub mod usermem;
 pub mod wait;
 
 #[cfg(test)]
 mod tests;
 
-pub use body::{Current, Restart};
+pub use body::Current;
 pub use exit::End;
 pub use process::Process;
+pub use restart::{Restart, Resume};
 pub use spawn::{Child, Program, SpawnError};
 pub use table::{ExitStatus, Life, Pid, Row};
 

@@ -6,18 +6,21 @@
 //! Synchronisation: each part has a short spin lock of its own, none is held across an await and none is
 //! taken under another, except that `signals` may be taken under none but the table's.
 
-use super::limits::Limits;
+use super::cpu_timers::CpuTimers;
+use super::limits::{Limit, Limits};
 use super::lwp::Lwp;
 use super::pending::Full;
 use super::signal::{Posted, SigInfo, SigSet, Signal, SignalState};
 use super::stop::{Over, Stop};
 use super::table::{ExitStatus, Pid};
 use super::threads::Threads;
+use super::timers::Timers;
+use super::usage::Usage;
 use crate::fs::fd::FdTable;
 use crate::fs::mount::Location;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use executor::sync::{SpinLock, WaitQueue};
 use uvm::VmSpace;
 use uvm::glue::SpaceRef;
@@ -75,39 +78,6 @@ impl fmt::Display for Name {
     }
 }
 
-/// Time used, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// In ring 3.
-    pub user: u64,
-    /// In the kernel.
-    pub system: u64,
-}
-
-/// Counters of time used, and of faults; added to by one LWP, read by anybody.
-#[derive(Debug, Default)]
-pub struct Usage {
-    user: AtomicU64,
-    system: AtomicU64,
-}
-
-impl Usage {
-    /// Adds time used.
-    pub fn add(&self, times: Times) {
-        self.user.fetch_add(times.user, Relaxed);
-        self.system.fetch_add(times.system, Relaxed);
-    }
-
-    /// The time used so far.
-    #[must_use]
-    pub fn times(&self) -> Times {
-        Times {
-            user: self.user.load(Relaxed),
-            system: self.system.load(Relaxed),
-        }
-    }
-}
-
 /// A process.
 pub struct Process {
     pid: Pid,
@@ -131,6 +101,8 @@ pub struct Process {
     /// Woken when a child ends, stops or goes on.
     children: WaitQueue,
     stop: Stop,
+    timers: Timers,
+    cpu_timers: CpuTimers,
 }
 
 impl fmt::Debug for Process {
@@ -165,11 +137,13 @@ impl Process {
             signals: SpinLock::new(parts.signals),
             threads: Threads::new(),
             name: SpinLock::new(parts.name),
+            cpu_timers: CpuTimers::new(parts.limits.of_cpu()),
             limits: SpinLock::new(parts.limits),
             usage: Usage::default(),
             children_usage: Usage::default(),
             children: WaitQueue::new("child"),
             stop: Stop::new(),
+            timers: Timers::new(),
         })
     }
 
@@ -266,22 +240,50 @@ impl Process {
         self.limits.lock().clone()
     }
 
-    /// Changes its resource limits, and those of its address space.
-    pub fn set_limits(&self, limits: Limits, _room: &HeapRoom<'_>) {
-        let of_space = limits.of_space();
-        let _old = core::mem::replace(&mut *self.limits.lock(), Arc::new(limits));
+    /// Changes one of its resource limits, for all that it binds but the descriptors. Gives the old one, or `None` if the new one cannot be
+    /// (see [`Limits::set`]).
+    #[must_use]
+    pub fn change_limit(&self, kind: u64, new: Limit, _room: &HeapRoom<'_>) -> Option<Limit> {
+        let (old, limits) = {
+            let mut limits = self.limits.lock();
+            let old = limits.get(kind)?;
+            if !Arc::make_mut(&mut limits).set(kind, new) {
+                return None;
+            }
+            (old, limits.clone())
+        };
         if let Some(space) = self.space() {
-            space.set_limits(of_space);
+            space.set_limits(limits.of_space());
         }
+        self.cpu_timers.set_limit(limits.of_cpu());
+        Some(old)
     }
 
-    /// Time it has used.
+    /// The soft limit on processor time was reached: the next warning is a second away.
+    pub(super) fn extend_cpu_limit(&self) {
+        // Who shares them with its parent gets its own: one block at most, of the heap's reserve if it must be.
+        Arc::make_mut(&mut self.limits.lock()).extend_cpu();
+    }
+
+    /// Its timers by the clock.
+    #[must_use]
+    pub fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// Its timers by used time.
+    #[must_use]
+    pub fn cpu_timers(&self) -> &CpuTimers {
+        &self.cpu_timers
+    }
+
+    /// What it has used.
     #[must_use]
     pub fn usage(&self) -> &Usage {
         &self.usage
     }
 
-    /// Time used by children that it has collected, and theirs.
+    /// What children have used that it has collected, and theirs.
     #[must_use]
     pub fn children_usage(&self) -> &Usage {
         &self.children_usage

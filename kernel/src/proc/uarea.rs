@@ -12,7 +12,6 @@
 use super::Processes;
 use super::lwp::Lwp;
 use super::machine::LwpMachineState;
-use super::process::Times;
 use super::table::Pid;
 use alloc::sync::Arc;
 use core::future::Future;
@@ -129,7 +128,7 @@ impl<F: Future<Output = ()>> Future for UareaBox<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let start = super::machine::now();
+        self.lwp.account().begin(super::machine::now());
         if self.lwp.residence().claim().is_err() || !self.lwp.activate() {
             return self.come_in(cx);
         }
@@ -141,13 +140,8 @@ impl<F: Future<Output = ()>> Future for UareaBox<F> {
             Pin::new_unchecked(&mut (*contents).machine).attach();
             Pin::new_unchecked(&mut (*contents).body).poll(cx)
         };
-        let user = self.lwp.take_user_time();
-        self.system.executor().user_time(user);
-        let all = super::machine::now() - start;
-        self.lwp.charge(Times {
-            user,
-            system: all.saturating_sub(user),
-        });
+        let times = self.lwp.charge(super::machine::now());
+        self.system.executor().user_time(times.user);
         if self.lwp.may_rest() {
             self.lwp.residence().rest();
         }

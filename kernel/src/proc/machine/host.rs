@@ -71,6 +71,16 @@ pub fn now() -> u64 {
     })
 }
 
+/// A counter of which a tick is a nanosecond: moves on like [`now`].
+pub fn ticks() -> u64 {
+    now()
+}
+
+/// Ticks in nanoseconds.
+pub fn ticks_to_ns(ticks: u64) -> u64 {
+    ticks
+}
+
 /// Feature bits of the double's processor: none.
 pub fn hwcap() -> u64 {
     0

@@ -40,7 +40,7 @@ fn the_highest_priority_comes_first() {
     let mut state = 1;
     assert!(line.pop().is_none());
     for _ in 0..2000 {
-        if random(&mut state) % 2 == 0
+        if random(&mut state).is_multiple_of(2)
             && let Some(lwp) = waiting.pop()
         {
             let priority = random(&mut state) as i64 % 50 - 25;
