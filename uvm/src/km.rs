@@ -44,11 +44,12 @@ use crate::Uvm;
 use crate::addr::{PAGE_SIZE, pages_of};
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
-use crate::pool::slab::Slabs;
+use crate::pool::slab::{self, Slabs};
 
 /// Block sizes that slabs serve, in bytes. Chosen to fill a page behind a slab's header.
-const CLASSES: [usize; 19] = [
-    16, 32, 48, 64, 96, 128, 192, 256, 288, 336, 384, 448, 512, 576, 672, 800, 1008, 1344, 2016,
+const CLASSES: [usize; 20] = [
+    16, 32, 48, 64, 96, 128, 192, 208, 256, 288, 336, 384, 448, 512, 576, 672, 800, 1008, 1344,
+    2016,
 ];
 /// Sizes of classes are multiples of this, in bytes.
 const GRAIN: usize = 16;
@@ -183,6 +184,22 @@ impl Default for Heap {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Bytes that a heap block for so many costs: its part of a page, or whole pages.
+#[must_use]
+pub fn block_bytes(bytes: usize) -> usize {
+    match CLASS_OF.get(bytes.saturating_sub(1) / GRAIN) {
+        // As many as fit behind a slab's header.
+        Some(&class) => PAGE_SIZE / (slab::MAX_OBJECT / CLASSES[usize::from(class)]),
+        None => bytes.next_multiple_of(PAGE_SIZE),
+    }
+}
+
+/// The same for a `T` that is counted by [`Arc`](alloc::sync::Arc).
+#[must_use]
+pub fn arc_bytes<T>() -> usize {
+    block_bytes(size_of::<T>() + 2 * size_of::<usize>())
 }
 
 /// Which class serves a layout; `None`: whole pages.

@@ -202,6 +202,19 @@ impl FdTable {
             .find(|&fd| slots.at(fd).is_some())
     }
 
+    /// Bytes of heap that it takes.
+    pub fn heap_bytes(&self) -> usize {
+        let block = |len: usize, size: usize| match len * size {
+            0 => 0,
+            bytes => uvm::km::block_bytes(bytes),
+        };
+        let slots = self.slots.lock();
+        let files =
+            |chunk: &Chunk| block(chunk.files.capacity(), size_of::<Option<Arc<OpenFile>>>());
+        let chunks = block(slots.chunks.capacity(), size_of::<Chunk>());
+        chunks + slots.chunks.iter().map(files).sum::<usize>()
+    }
+
     /// How many descriptors there may be (`RLIMIT_NOFILE`).
     pub fn limit(&self) -> u32 {
         self.slots.lock().limit

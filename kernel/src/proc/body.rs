@@ -17,6 +17,7 @@ use super::sigframe::AltStack;
 use super::signal::{SigSet, Signal};
 use super::table::ExitStatus;
 use super::uarea::{Machine, UareaBox};
+use super::usage::{Account, Times, Usage};
 use crate::syscall;
 use alloc::sync::Arc;
 use core::future::Future;
@@ -79,6 +80,28 @@ impl Current {
     #[inline]
     pub fn frame(&mut self) -> &mut TrapFrame {
         self.machine.pin().frame()
+    }
+
+    /// What it counts of its own doing.
+    pub(super) fn account(&self) -> &Account {
+        self.machine.account()
+    }
+
+    /// What it has used in all the polls before this one, and in this one so far as it is counted by `charge_faults`.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        self.account().own()
+    }
+
+    /// Adds the faults of the poll under way to what the thread and its process have used: before somebody looks.
+    pub fn charge_faults(&self) {
+        self.lwp.charge_faults(self.account());
+    }
+
+    /// Time used in the poll under way, in nanoseconds.
+    #[must_use]
+    pub fn time_under_way(&self) -> Times {
+        self.account().under_way(machine::now())
     }
 
     /// All of the machine's part.
@@ -216,7 +239,7 @@ impl Current {
             let entered = machine::ticks();
             let trap = self.machine.pin().run_user();
             let left = machine::ticks();
-            self.lwp.account().in_ring3(left.wrapping_sub(entered));
+            self.machine.account().in_ring3(left.wrapping_sub(entered));
             match trap {
                 Trap::Syscall => {
                     if !syscall::answer(self) {
@@ -234,14 +257,14 @@ impl Current {
                         let at = VirtAddr::new(va);
                         match self.space.fault_at_once(at, access) {
                             Ok(()) => {
-                                self.lwp.account().minor_fault();
+                                self.machine.account().minor_fault();
                                 Ok(())
                             }
                             Err(unresolved) => {
-                                let polls = self.lwp.account().polls();
+                                let polls = self.machine.account().polls();
                                 let rest = self.space.fault_wait(at, access, unresolved);
                                 let outcome = rest.await.map_err(Some);
-                                self.lwp.account().fault_since(polls);
+                                self.machine.account().fault_since(polls);
                                 outcome
                             }
                         }
@@ -269,7 +292,7 @@ impl Current {
                 }
             }
             if self.system.executor().need_resched() {
-                self.lwp.account().gives_way();
+                self.machine.account().gives_way();
                 self.system.executor().reschedule_if_asked().await;
             }
             // Last: what came while others had their turn is heeded, too.
@@ -357,6 +380,14 @@ impl ChildRegisters {
             machine.set_fs_base(tls);
         }
     }
+}
+
+/// Bytes of a thread's task.
+pub(super) fn task_bytes() -> usize {
+    const fn of<F: Future<Output = ()>>(_: &impl Fn(Current) -> F) -> usize {
+        executor::task_bytes::<UareaBox<F>>()
+    }
+    of(&body)
 }
 
 /// Bytes of a u-area that stay unused.

@@ -9,8 +9,10 @@ use super::countdown::{Countdown, Setting};
 use super::process::Process;
 use super::signal::{SigInfo, SigSet, Signal};
 use super::usage::Times;
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use executor::sync::SpinLock;
+use uvm::km::HeapRoom;
 
 /// A second in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
@@ -43,6 +45,11 @@ pub struct CpuLimit {
 }
 
 impl CpuLimit {
+    const NONE: CpuLimit = CpuLimit {
+        soft: u64::MAX,
+        hard: u64::MAX,
+    };
+
     /// From limits in seconds.
     #[must_use]
     pub fn of_seconds(soft: u64, hard: u64) -> CpuLimit {
@@ -65,6 +72,15 @@ struct Inner {
 }
 
 impl Inner {
+    /// None armed but the limit.
+    fn new(limit: CpuLimit) -> Inner {
+        Inner {
+            user: Countdown::OFF,
+            all: Countdown::OFF,
+            limit,
+        }
+    }
+
     fn of(&mut self, clock: CpuClock) -> &mut Countdown {
         match clock {
             CpuClock::User => &mut self.user,
@@ -103,32 +119,40 @@ impl Inner {
 /// See the module.
 pub struct CpuTimers {
     armed: AtomicBool,
-    inner: SpinLock<Inner>,
+    /// None before the first is armed.
+    inner: SpinLock<Option<Box<Inner>>>,
 }
 
 impl CpuTimers {
     /// None armed but the limit.
-    pub(super) fn new(limit: CpuLimit) -> CpuTimers {
+    pub(super) fn new(limit: CpuLimit, _room: &HeapRoom<'_>) -> CpuTimers {
+        let binds = limit.binds();
         CpuTimers {
-            armed: AtomicBool::new(limit.binds()),
-            inner: SpinLock::new(Inner {
-                user: Countdown::OFF,
-                all: Countdown::OFF,
-                limit,
-            }),
+            armed: AtomicBool::new(binds),
+            inner: SpinLock::new(binds.then(|| Box::new(Inner::new(limit)))),
         }
     }
 
     /// How a countdown stands when so much has been used.
     #[must_use]
     pub fn get(&self, clock: CpuClock, times: Times) -> Setting {
-        self.inner.lock().of(clock).left(clock.read(times))
+        let mut inner = self.inner.lock();
+        inner.as_mut().map_or(Setting::default(), |inner| {
+            inner.of(clock).left(clock.read(times))
+        })
     }
 
     /// Sets a countdown when so much has been used. Gives how it stood.
-    pub fn set(&self, clock: CpuClock, times: Times, setting: Setting) -> Setting {
+    pub fn set(
+        &self,
+        clock: CpuClock,
+        times: Times,
+        setting: Setting,
+        _room: &HeapRoom<'_>,
+    ) -> Setting {
         let now = clock.read(times);
         let mut inner = self.inner.lock();
+        let inner = inner.get_or_insert_with(|| Box::new(Inner::new(CpuLimit::NONE)));
         let new = Countdown::from(now, setting);
         let old = core::mem::replace(inner.of(clock), new);
         self.armed.store(inner.are_armed(), Relaxed);
@@ -136,8 +160,12 @@ impl CpuTimers {
     }
 
     /// Changes the limit.
-    pub(super) fn set_limit(&self, limit: CpuLimit) {
+    pub(super) fn set_limit(&self, limit: CpuLimit, _room: &HeapRoom<'_>) {
         let mut inner = self.inner.lock();
+        if inner.is_none() && !limit.binds() {
+            return;
+        }
+        let inner = inner.get_or_insert_with(|| Box::new(Inner::new(limit)));
         inner.limit = limit;
         self.armed.store(inner.are_armed(), Relaxed);
     }
@@ -154,6 +182,9 @@ impl CpuTimers {
     fn look_closely(&self, process: &Process) {
         let due = {
             let mut inner = self.inner.lock();
+            let Some(inner) = inner.as_mut() else {
+                return;
+            };
             let due = inner.due(process.usage().times());
             self.armed.store(inner.are_armed(), Relaxed);
             due
@@ -173,21 +204,13 @@ impl CpuTimers {
 mod tests {
     use super::*;
 
-    fn inner(limit: CpuLimit) -> Inner {
-        Inner {
-            user: Countdown::OFF,
-            all: Countdown::OFF,
-            limit,
-        }
-    }
-
     fn times(user: u64, system: u64) -> Times {
         Times { user, system }
     }
 
     #[test]
     fn each_clock_has_its_signal() {
-        let mut i = inner(CpuLimit::of_seconds(u64::MAX, u64::MAX));
+        let mut i = Inner::new(CpuLimit::of_seconds(u64::MAX, u64::MAX));
         assert!(!i.are_armed());
         i.user = Countdown::until(10, 0);
         i.all = Countdown::until(10, 5);
@@ -206,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_limit_warns_every_second_and_then_kills() {
-        let mut i = inner(CpuLimit::of_seconds(1, 3));
+        let mut i = Inner::new(CpuLimit::of_seconds(1, 3));
         assert!(i.are_armed());
         assert_eq!(i.due(times(SECOND - 1, 0)), SigSet::EMPTY);
         assert_eq!(i.due(times(SECOND, 0)), SigSet::only(Signal::XCPU));

@@ -145,7 +145,9 @@ fn take(system: &Processes, process: &Process, lwp: &Lwp) -> Option<Taken> {
         let signal = info.signal;
         let stops = action.disposition == Disposition::Default
             && signal.default_action() == DefaultAction::Stop
-            && !process.timers().is_stale(&info);
+            && !process
+                .timers()
+                .is_some_and(|timers| timers.is_stale(&info));
         let stop = match &mut table {
             Some(table) if stops && (signal == Signal::STOP || !table.is_orphaned(pid)) => {
                 process.stop().begin();

@@ -296,7 +296,9 @@ pub async fn exec(
     system.table().lock().forget_thread(tid);
     process.files().close_on_exec();
     process.signals().lock().exec();
-    process.timers().exec();
+    if let Some(timers) = process.timers() {
+        timers.exec();
+    }
     process.set_name(loaded.name);
     system.table().lock().executed(process.pid());
     current.enter(loaded.space, loaded.entry, loaded.sp).await;

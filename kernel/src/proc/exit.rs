@@ -28,7 +28,7 @@ pub enum End {
 /// The last act of a thread's body.
 pub(super) async fn exit(mut current: Current, end: End) {
     let (system, lwp) = (current.system().clone(), current.lwp().clone());
-    lwp.charge_faults();
+    current.charge_faults();
     let status = match end {
         End::Thread(status) => status,
         End::Process(status) => lwp.process().end(status),
@@ -53,7 +53,9 @@ async fn leave(system: &Processes, lwp: &Arc<Lwp>, status: ExitStatus) {
         // Nobody waits for a thread: what those before it have left behind goes here.
         Left::Others => system.uvm().uarea_drain_excess().await,
         Left::Nobody(status) => {
-            process.timers().end();
+            if let Some(timers) = process.timers() {
+                timers.end();
+            }
             close_files(process);
             free_space(process).await;
             job::leave_terminal(system, process);

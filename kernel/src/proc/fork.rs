@@ -148,6 +148,7 @@ async fn start(
         }
     }
     let room = system.uvm().heap_room()?;
+    parent.expect_child(&room);
     let residence = uarea::for_lwp_of(&system, pid, &room)?;
     let parts = Parts {
         space: holder,

@@ -12,7 +12,7 @@ use super::resident::Resident;
 use super::signal::{SigSet, Signal};
 use super::swapin::Coming;
 use super::table::Pid;
-use super::usage::{Account, Times, Usage, Used};
+use super::usage::{Account, Times, Used};
 use crate::fs::io::{Interrupted, Sleeper};
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
@@ -48,15 +48,14 @@ pub struct Lwp {
     space: SpinLock<Option<Arc<VmSpace>>>,
     /// When its sleep began, or [`AWAKE`].
     asleep_since: AtomicU64,
-    /// Its sleep needs nothing of what lies in the u-area. Written by the LWP itself alone.
-    may_rest: AtomicBool,
+    /// If its sleep needs nothing of what lies in the u-area: the size of the wait, in bytes, 1 at least; else 0. Written by the LWP itself alone.
+    apart: AtomicU32,
     /// Its u-area.
     residence: Arc<Residence>,
     /// What polls it.
     task: SpinLock<Option<JoinHandle<()>>>,
     /// Its place among those that wait to come back into memory.
     pub(super) coming: Coming,
-    account: Account,
 }
 
 impl Lwp {
@@ -79,11 +78,10 @@ impl Lwp {
             waker: AtomicWaker::new(),
             space: SpinLock::new(Some(space)),
             asleep_since: AtomicU64::new(AWAKE),
-            may_rest: AtomicBool::new(false),
+            apart: AtomicU32::new(0),
             residence,
             task: SpinLock::new(None),
             coming: Coming::new(),
-            account: Account::default(),
         })
     }
 
@@ -222,7 +220,7 @@ impl Lwp {
             } else {
                 let now = machine::now().max(AWAKE + 1);
                 self.asleep_since.store(now, Relaxed);
-                self.may_rest.store(wait.is_apart(), Relaxed);
+                self.apart.store(wait.bytes_apart(), Relaxed);
                 Poll::Pending
             }
         })
@@ -291,52 +289,39 @@ impl Lwp {
     #[inline]
     pub(super) fn begin_poll(&self) {
         self.asleep_since.store(AWAKE, Relaxed);
-        self.may_rest.store(false, Relaxed);
+        self.apart.store(0, Relaxed);
     }
 
     /// Whether the poll that ends left it in a swappable wait.
     #[inline]
     pub(super) fn may_rest(&self) -> bool {
-        self.may_rest.load(Relaxed)
+        self.apart.load(Relaxed) != 0
     }
 
-    /// What it counts of its own doing.
-    #[inline]
-    pub(super) fn account(&self) -> &Account {
-        &self.account
+    /// Bytes of its swappable wait, if it is in one.
+    pub(super) fn wait_bytes(&self) -> usize {
+        self.apart.load(Relaxed) as usize
     }
 
-    /// What it has used in its polls so far.
-    #[must_use]
-    pub fn usage(&self) -> &Usage {
-        self.account.own()
-    }
-
-    /// Ends a poll: adds what it has used to its own count and to its process's. Gives the time.
-    pub(super) fn charge(&self, now: u64) -> Times {
-        let used = self.account.end(now);
+    /// Ends a poll: adds what it has used, by its account, to its own count and to its process's. Gives the time.
+    pub(super) fn charge(&self, account: &Account, now: u64) -> Times {
+        let used = account.end(now);
         let used = self.with_memory(used);
-        self.usage().add(used);
+        account.own().add(used);
         self.process.usage().add(used);
         self.process.cpu_timers().look(&self.process);
         used.times
     }
 
     /// Adds the faults of the poll under way. For the LWP itself, before somebody looks.
-    pub fn charge_faults(&self) {
-        let faults = self.account.take_faults();
+    pub(super) fn charge_faults(&self, account: &Account) {
+        let faults = account.take_faults();
         let used = self.with_memory(Used {
             faults,
             ..Used::default()
         });
-        self.usage().add(used);
+        account.own().add(used);
         self.process.usage().add(used);
-    }
-
-    /// Time used in the poll under way. For the LWP itself.
-    #[must_use]
-    pub fn time_under_way(&self, now: u64) -> Times {
-        self.account.under_way(now)
     }
 
     /// After faults there may be more in memory than ever before.

@@ -9,7 +9,7 @@
 //! | `threads`, [`futex`], `robust` | the threads of a process; what they wait for; what they owe at their end |
 //! | [`signal`], [`pending`], [`deliver`], [`sigframe`], `fatal`, [`Restart`] | what signals mean; handlers; frames; faults as signals; calls broken off |
 //! | [`job`], [`stop`] | terminals and the groups before them; stopping |
-//! | `swapout`, `swapin` | threads go out of memory, and come back |
+//! | `swapout`, `swapin`, `footprint` | threads go out of memory, and come back; what of a process stays |
 //! | [`usermem`], [`machine`] | the program's memory; the machine, or its double on the host |
 //! | [`timers`], [`cpu_timers`], [`countdown`] | timers by the clock, and by used time; what both are made of |
 //! | [`usage`], [`limits`] | what was used; how much may be |
@@ -31,6 +31,7 @@ pub mod elf;
 pub mod exec;
 mod exit;
 mod fatal;
+mod footprint;
 pub mod fork;
 pub mod futex;
 pub mod job;
@@ -136,6 +137,7 @@ impl Processes {
             limits: limits.clone(),
         };
         let init = Process::new(Pid::INIT, parts, &HeapRoom::at_boot());
+        init.expect_child(&HeapRoom::at_boot());
         table.insert(init.clone(), None, &HeapRoom::at_boot());
         let seed = resources.seed;
         let this = Arc::new(Processes {

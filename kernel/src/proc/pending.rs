@@ -5,6 +5,8 @@
 //! owner's lock.
 
 use super::signal::{Detail, SigInfo, SigSet};
+use crate::boxed::try_box;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use linux_raw_sys::general as sys;
 use uvm::OutOfMemory;
@@ -24,11 +26,15 @@ const _: () = assert!(
 #[error("too many signals wait")]
 pub struct Full;
 
+/// What is told about them, in the order in which they came.
+type Queue = VecDeque<SigInfo>;
+
 /// Signals that wait.
 #[derive(Debug, Default)]
 pub struct Pending {
     set: SigSet,
-    infos: VecDeque<SigInfo>,
+    /// Most of the time there is none.
+    infos: Option<Box<Queue>>,
 }
 
 impl Pending {
@@ -37,7 +43,7 @@ impl Pending {
     pub const fn new() -> Pending {
         Pending {
             set: SigSet::EMPTY,
-            infos: VecDeque::new(),
+            infos: None,
         }
     }
 
@@ -57,17 +63,22 @@ impl Pending {
             // What is left of an older setting of this timer is stale.
             let older =
                 |info: &SigInfo| matches!(info.detail, Detail::Timer { id: i, .. } if i == id);
-            self.infos.retain(|info| !older(info));
-            self.infos.len() < self.infos.capacity()
+            let place = |infos: &mut Box<Queue>| {
+                infos.retain(|info| !older(info));
+                infos.len() < infos.capacity()
+            };
+            self.infos.as_mut().is_some_and(place)
         } else if !signal.is_real_time() && self.set.contains(signal) {
             return Ok(());
         } else {
             let of_timers = |info: &&SigInfo| matches!(info.detail, Detail::Timer { .. });
-            let others = self.infos.len() - self.infos.iter().filter(of_timers).count();
-            others < MOST && self.infos.try_reserve(1).is_ok()
+            self.queue().is_some_and(|infos| {
+                let others = infos.len() - infos.iter().filter(of_timers).count();
+                others < MOST && infos.try_reserve(1).is_ok()
+            })
         };
-        if room {
-            self.infos.push_back(info);
+        if let Some(infos) = self.infos.as_mut().filter(|_| room) {
+            infos.push_back(info);
         } else if signal.is_real_time() && info.code != sys::SI_USER as i32 {
             return Err(Full);
         }
@@ -80,26 +91,38 @@ impl Pending {
     /// # Errors
     /// [`OutOfMemory`]
     pub fn reserve(&mut self) -> Result<(), OutOfMemory> {
-        let more = MOST + MOST_OF_TIMERS - self.infos.len();
-        self.infos.try_reserve_exact(more).map_err(|_| OutOfMemory)
+        let infos = self.queue().ok_or(OutOfMemory)?;
+        let more = MOST + MOST_OF_TIMERS - infos.len();
+        infos.try_reserve_exact(more).map_err(|_| OutOfMemory)
     }
 
     /// Takes the first that is in `wanted`: KILL, else the lowest number, of those the oldest.
     pub fn take(&mut self, wanted: SigSet) -> Option<SigInfo> {
         let signal = self.set.intersection(wanted).first()?;
-        let mut of = (self.infos.iter().enumerate()).filter(|(_, info)| info.signal == signal);
+        let infos = self.infos.iter().flat_map(|infos| infos.iter());
+        let mut of = (infos.enumerate()).filter(|(_, info)| info.signal == signal);
         let (at, more) = (of.next().map(|(at, _)| at), of.next().is_some());
         if !more {
             self.set = self.set.without(SigSet::only(signal));
         }
-        let info = at.and_then(|at| self.infos.remove(at));
+        let info = at.and_then(|at| self.infos.as_mut()?.remove(at));
         Some(info.unwrap_or_else(|| SigInfo::from_process(signal, 0)))
     }
 
     /// Drops those in `which`.
     pub fn drop_all(&mut self, which: SigSet) {
         self.set = self.set.without(which);
-        self.infos.retain(|info| !which.contains(info.signal));
+        if let Some(infos) = &mut self.infos {
+            infos.retain(|info| !which.contains(info.signal));
+        }
+    }
+
+    /// The queue, made if there is none; `None` without memory for it.
+    fn queue(&mut self) -> Option<&mut Queue> {
+        if self.infos.is_none() {
+            self.infos = try_box(VecDeque::new()).ok();
+        }
+        self.infos.as_deref_mut()
     }
 }
 
@@ -143,12 +166,12 @@ mod tests {
         };
         let mut pending = Pending::new();
         pending.reserve().unwrap();
-        let place = pending.infos.capacity();
+        let place = pending.queue().unwrap().capacity();
         (0..MOST as u32).for_each(|pid| pending.push(info(50, pid)).unwrap());
         (0..MOST_OF_TIMERS as u32).for_each(|id| pending.push(of_timer(id, 1)).unwrap());
         pending.push(of_timer(3, 2)).unwrap();
-        assert_eq!(pending.infos.len(), MOST + MOST_OF_TIMERS);
-        assert_eq!(pending.infos.capacity(), place);
+        assert_eq!(pending.queue().unwrap().len(), MOST + MOST_OF_TIMERS);
+        assert_eq!(pending.queue().unwrap().capacity(), place);
         // They do not merge with each other; what `kill` sends merges with them.
         pending.push(info(10, 5)).unwrap();
         let all = SigSet::from_bits(u64::MAX);

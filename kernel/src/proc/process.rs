@@ -15,10 +15,12 @@ use super::stop::{Over, Stop};
 use super::table::{ExitStatus, Pid};
 use super::threads::Threads;
 use super::timers::Timers;
-use super::usage::Usage;
+use super::usage::{Usage, Used};
 use crate::fs::fd::FdTable;
 use crate::fs::mount::Location;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use conquer_once::spin::OnceCell;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use executor::sync::{SpinLock, WaitQueue};
@@ -87,7 +89,6 @@ pub struct Process {
     space: SpaceRef,
     /// Set when a vfork child has let go of its parent's space.
     vfork_over: AtomicBool,
-    vfork_queue: WaitQueue,
     files: FdTable,
     cwd: SpinLock<Option<Location>>,
     umask: AtomicU32,
@@ -97,11 +98,12 @@ pub struct Process {
     /// Shared with its parent until one of them changes theirs.
     limits: SpinLock<Arc<Limits>>,
     usage: Usage,
-    children_usage: Usage,
+    /// There from its first child on.
+    children_usage: OnceCell<Box<Usage>>,
     /// Woken when a child ends, stops or goes on.
     children: WaitQueue,
     stop: Stop,
-    timers: Timers,
+    timers: OnceCell<Box<Timers>>,
     cpu_timers: CpuTimers,
 }
 
@@ -124,26 +126,25 @@ pub(super) struct Parts {
 
 impl Process {
     /// A process without an LWP.
-    pub(super) fn new(pid: Pid, parts: Parts, _room: &HeapRoom<'_>) -> Arc<Process> {
+    pub(super) fn new(pid: Pid, parts: Parts, room: &HeapRoom<'_>) -> Arc<Process> {
         Arc::new(Process {
             pid,
             parent: AtomicU32::new(0),
             space: parts.space,
             vfork_over: AtomicBool::new(false),
-            vfork_queue: WaitQueue::new("vfork child"),
             files: parts.files,
             cwd: SpinLock::new(parts.cwd),
             umask: AtomicU32::new(parts.umask),
             signals: SpinLock::new(parts.signals),
             threads: Threads::new(),
             name: SpinLock::new(parts.name),
-            cpu_timers: CpuTimers::new(parts.limits.of_cpu()),
+            cpu_timers: CpuTimers::new(parts.limits.of_cpu(), room),
             limits: SpinLock::new(parts.limits),
             usage: Usage::default(),
-            children_usage: Usage::default(),
+            children_usage: OnceCell::uninit(),
             children: WaitQueue::new("child"),
             stop: Stop::new(),
-            timers: Timers::new(),
+            timers: OnceCell::uninit(),
         })
     }
 
@@ -243,7 +244,7 @@ impl Process {
     /// Changes one of its resource limits, for all that it binds but the descriptors. Gives the old one, or `None` if the new one cannot be
     /// (see [`Limits::set`]).
     #[must_use]
-    pub fn change_limit(&self, kind: u64, new: Limit, _room: &HeapRoom<'_>) -> Option<Limit> {
+    pub fn change_limit(&self, kind: u64, new: Limit, room: &HeapRoom<'_>) -> Option<Limit> {
         let (old, limits) = {
             let mut limits = self.limits.lock();
             let old = limits.get(kind)?;
@@ -255,7 +256,7 @@ impl Process {
         if let Some(space) = self.space() {
             space.set_limits(limits.of_space());
         }
-        self.cpu_timers.set_limit(limits.of_cpu());
+        self.cpu_timers.set_limit(limits.of_cpu(), room);
         Some(old)
     }
 
@@ -265,10 +266,15 @@ impl Process {
         Arc::make_mut(&mut self.limits.lock()).extend_cpu();
     }
 
-    /// Its timers by the clock.
+    /// Its timers by the clock, if it has ever had any.
     #[must_use]
-    pub fn timers(&self) -> &Timers {
-        &self.timers
+    pub fn timers(&self) -> Option<&Timers> {
+        self.timers.get().map(|timers| &**timers)
+    }
+
+    /// The same, made if it has none.
+    pub(super) fn timers_or_new(&self, _room: &HeapRoom<'_>) -> &Timers {
+        self.timers.get_or_init(|| Box::new(Timers::new()))
     }
 
     /// Its timers by used time.
@@ -285,8 +291,21 @@ impl Process {
 
     /// What children have used that it has collected, and theirs.
     #[must_use]
-    pub fn children_usage(&self) -> &Usage {
-        &self.children_usage
+    pub fn children_used(&self) -> Used {
+        let usage = self.children_usage.get();
+        usage.map_or(Used::default(), |usage| usage.used())
+    }
+
+    /// It is about to have a child.
+    pub(super) fn expect_child(&self, _room: &HeapRoom<'_>) {
+        self.children_usage.get_or_init(Box::default);
+    }
+
+    /// Adds what a child has used that it has collected.
+    pub(super) fn add_childs_use(&self, used: Used) {
+        if let Some(usage) = self.children_usage.get() {
+            usage.add(used);
+        }
     }
 
     /// Its answers to signals and what is pending.
@@ -403,12 +422,13 @@ impl Process {
     /// Says that this process, a vfork child, has let go of its parent's address space.
     pub(super) fn end_vfork(&self) {
         self.vfork_over.store(true, Relaxed);
-        self.vfork_queue.wake_all();
+        self.threads.queue().wake_all();
     }
 
     /// Awaits that this vfork child has let go of the caller's address space.
     pub(super) async fn vfork_over(&self) {
-        self.vfork_queue
+        self.threads
+            .queue()
             .wait_until(|| self.vfork_over.load(Relaxed).then_some(()))
             .await;
     }

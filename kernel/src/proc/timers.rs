@@ -30,6 +30,7 @@ use executor::sync::{SpinLock, WaitQueue};
 use futures_util::future::select;
 use linux_raw_sys::general as sys;
 use uvm::OutOfMemory;
+use uvm::km::HeapRoom;
 
 /// Most POSIX timers of a process: their signals' places fit the queue.
 pub const MOST: usize = pending::MOST_OF_TIMERS;
@@ -367,7 +368,12 @@ impl Timers {
 ///
 /// # Errors
 /// [`TimerError::TooMany`]; [`TimerError::OutOfMemory`]; [`TimerError::Unknown`] if the recipient is no thread of the process.
-pub fn make(process: &Arc<Process>, clock: TimerClock, notice: Notice) -> Result<u32, TimerError> {
+pub fn make(
+    process: &Arc<Process>,
+    clock: TimerClock,
+    notice: Notice,
+    room: &HeapRoom<'_>,
+) -> Result<u32, TimerError> {
     let reserve = |pending: &mut Pending| pending.reserve().map_err(|_| TimerError::OutOfMemory);
     match notice {
         Notice::None => {}
@@ -383,7 +389,7 @@ pub fn make(process: &Arc<Process>, clock: TimerClock, notice: Notice) -> Result
             reserve(&mut lwp.pending().lock())?;
         }
     }
-    process.timers().make(clock, notice)
+    process.timers_or_new(room).make(clock, notice)
 }
 
 /// Sets a POSIX timer; gives how it stood.
@@ -397,7 +403,8 @@ pub fn set(
     new: Countdown,
 ) -> Result<Setting, TimerError> {
     let now = system.executor().now();
-    process.timers().watched(system, process, |inner| {
+    let timers = process.timers().ok_or(TimerError::Unknown)?;
+    timers.watched(system, process, |inner| {
         let setting = inner.next_setting();
         let timer = inner.timer(id)?;
         let old = timer.left(now);
@@ -414,17 +421,23 @@ pub fn set_real(
     system: &Arc<Processes>,
     process: &Arc<Process>,
     setting: Setting,
+    room: &HeapRoom<'_>,
 ) -> Result<Setting, TimerError> {
     let now = system.executor().now();
-    process.timers().watched(system, process, |inner| {
-        let new = Countdown::from(now, setting);
-        Ok(core::mem::replace(&mut inner.real, new).left(now))
-    })
+    process
+        .timers_or_new(room)
+        .watched(system, process, |inner| {
+            let new = Countdown::from(now, setting);
+            Ok(core::mem::replace(&mut inner.real, new).left(now))
+        })
 }
 
 /// The task: sends the signals of the timers of `process` until that ends.
 async fn watch(system: Arc<Processes>, process: Arc<Process>) {
-    let (executor, timers) = (system.executor(), process.timers());
+    let Some(timers) = process.timers() else {
+        return;
+    };
+    let executor = system.executor();
     loop {
         let next = timers.inner.lock().next();
         let changed = timers
@@ -435,17 +448,17 @@ async fn watch(system: Arc<Processes>, process: Arc<Process>) {
             Next::Never => changed.await,
             Next::At(at) => {
                 select(pin!(changed), pin!(executor.sleep_until(at))).await;
-                ring(&process, executor.now());
+                ring(&process, timers, executor.now());
             }
         }
     }
 }
 
 /// Sends what is over by `now`.
-fn ring(process: &Arc<Process>, now: u64) {
+fn ring(process: &Arc<Process>, timers: &Timers, now: u64) {
     // Each timer rings once at most: taken, it goes on after `now`.
     loop {
-        let rings = process.timers().inner.lock().ring(now);
+        let rings = timers.inner.lock().ring(now);
         let Some((info, recipient)) = rings else {
             return;
         };
@@ -464,10 +477,10 @@ fn ring(process: &Arc<Process>, now: u64) {
 /// A signal that `lwp` has taken, as its program shall see it: a timer goes on with that. `None` if it is stale.
 pub fn took(system: &Processes, lwp: &Lwp, info: SigInfo) -> Option<SigInfo> {
     match (info.signal, info.detail) {
-        (Signal::ALRM, _) | (_, Detail::Timer { .. }) => {
-            let timers = lwp.process().timers();
-            timers.took(info, system.executor().now())
-        }
+        (Signal::ALRM, _) | (_, Detail::Timer { .. }) => match lwp.process().timers() {
+            Some(timers) => timers.took(info, system.executor().now()),
+            None => Some(info),
+        },
         _ => Some(info),
     }
 }

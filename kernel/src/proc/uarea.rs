@@ -13,6 +13,7 @@ use super::Processes;
 use super::lwp::Lwp;
 use super::machine::LwpMachineState;
 use super::table::Pid;
+use super::usage::Account;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::marker::PhantomData;
@@ -43,12 +44,19 @@ pub(super) fn for_lwp_of(
 /// What lies in a u-area. The machine's part comes first: it is aligned most.
 #[repr(C)]
 struct Contents<F> {
-    machine: LwpMachineState,
+    own: Own,
     body: F,
 }
 
-/// The LWP's own handle to its registers: valid inside its body, wherever the body is in its execution.
-pub(super) struct Machine(NonNull<LwpMachineState>);
+/// What lies beside the body.
+#[repr(C)]
+struct Own {
+    machine: LwpMachineState,
+    account: Account,
+}
+
+/// The LWP's own handle to its registers, and to what it counts: valid inside its body, wherever the body is in its execution.
+pub(super) struct Machine(NonNull<Own>);
 
 // SAFETY: there is one handle for each state, which lives in the same u-area and ends with it.
 unsafe impl Send for Machine {}
@@ -62,14 +70,21 @@ impl Machine {
         // SAFETY: the state lies in the u-area until `UareaBox` is dropped, which drops the body (and this
         // handle in it) first; it never moves; the handle is the only one, so `&mut self` excludes others
         // but `UareaBox::poll`, which uses the state only while the body is not being polled.
-        unsafe { Pin::new_unchecked(self.0.as_mut()) }
+        unsafe { Pin::new_unchecked(&mut self.0.as_mut().machine) }
     }
 
     /// The state, to read.
     #[inline]
     pub(super) fn get(&self) -> &LwpMachineState {
         // SAFETY: as above.
-        unsafe { self.0.as_ref() }
+        unsafe { &self.0.as_ref().machine }
+    }
+
+    /// What it counts of its own doing.
+    #[inline]
+    pub(super) fn account(&self) -> &Account {
+        // SAFETY: as above.
+        unsafe { &self.0.as_ref().account }
     }
 }
 
@@ -101,9 +116,12 @@ impl<F: Future<Output = ()>> UareaBox<F> {
         // SAFETY: the u-area is page-aligned, large enough (checked above), in memory since it was made, and this function's alone. The
         // fields are initialised in place, the machine's part before the handle to it exists.
         unsafe {
-            let machine_at = &raw mut (*contents.as_ptr()).machine;
-            machine_at.write(machine);
-            let handle = Machine(NonNull::new_unchecked(machine_at));
+            let own = &raw mut (*contents.as_ptr()).own;
+            own.write(Own {
+                machine,
+                account: Account::default(),
+            });
+            let handle = Machine(NonNull::new_unchecked(own));
             (&raw mut (*contents.as_ptr()).body).write(body(handle));
         }
         UareaBox {
@@ -128,19 +146,22 @@ impl<F: Future<Output = ()>> Future for UareaBox<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.lwp.account().begin(super::machine::now());
+        let began = super::machine::now();
         if self.lwp.residence().claim().is_err() || !self.lwp.activate() {
             return self.come_in(cx);
         }
         self.lwp.begin_poll();
         let contents = self.contents();
         // SAFETY: the contents are in memory, initialised, never move, and are used by nobody else during this call
-        // but the body itself, whose handle is used only inside the second statement.
+        // but the body itself, whose handle is used only inside the third statement.
         let poll = unsafe {
-            Pin::new_unchecked(&mut (*contents).machine).attach();
+            (*contents).own.account.begin(began);
+            Pin::new_unchecked(&mut (*contents).own.machine).attach();
             Pin::new_unchecked(&mut (*contents).body).poll(cx)
         };
-        let times = self.lwp.charge(super::machine::now());
+        // SAFETY: as above, and the body's handle is at rest.
+        let account = unsafe { &(*contents).own.account };
+        let times = self.lwp.charge(account, super::machine::now());
         self.system.executor().user_time(times.user);
         if self.lwp.may_rest() {
             self.lwp.residence().rest();
@@ -170,7 +191,7 @@ impl<F: Future<Output = ()>> Drop for UareaBox<F> {
             // machine's part. After that nothing refers to the u-area.
             unsafe {
                 core::ptr::drop_in_place(&raw mut (*contents).body);
-                core::ptr::drop_in_place(&raw mut (*contents).machine);
+                core::ptr::drop_in_place(&raw mut (*contents).own);
             }
         }
         self.lwp.residence().free();

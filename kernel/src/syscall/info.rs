@@ -5,8 +5,7 @@ use super::abi::{out, out_words, words};
 use super::errno::{Errno, SysError, SysResult};
 use crate::fs::fd::MAX_FILES;
 use crate::proc::limits::Limit;
-use crate::proc::machine;
-use crate::proc::usage::{Times, Used};
+use crate::proc::usage::Used;
 use crate::proc::{Current, Pid};
 use linux_raw_sys::general as sys;
 
@@ -63,29 +62,26 @@ pub(super) async fn usage_out(current: &Current, to: u64, used: Used) -> Result<
 
 /// What a process has used, with what of it the running thread has used in the poll under way.
 pub(super) fn used_so_far(current: &Current) -> Used {
-    let lwp = current.lwp();
-    lwp.charge_faults();
+    current.charge_faults();
     current.process().usage().used().plus(under_way(current))
 }
 
 /// As [`used_so_far`], of the running thread alone.
 pub(super) fn used_by_thread(current: &Current) -> Used {
-    let lwp = current.lwp();
-    lwp.charge_faults();
-    lwp.usage().used().plus(under_way(current))
+    current.charge_faults();
+    current.usage().used().plus(under_way(current))
 }
 
 fn under_way(current: &Current) -> Used {
-    let times: Times = current.lwp().time_under_way(machine::now());
     Used {
-        times,
+        times: current.time_under_way(),
         ..Used::default()
     }
 }
 
 pub(super) async fn getrusage(current: &mut Current, [who, to, ..]: Args) -> SysResult {
     let used = match who as i32 {
-        CHILDREN => current.process().children_usage().used(),
+        CHILDREN => current.process().children_used(),
         SELF => used_so_far(current),
         THREAD => used_by_thread(current),
         _ => return Err(Errno::EINVAL.into()),

@@ -67,7 +67,11 @@ pub(super) async fn rt_sigaction(
         let kept = process.signals().lock().set_action(signal, action);
         match kept {
             Kept::Dropped(which) => process.forget_signals(which),
-            Kept::All => (process.timers()).heed(signal, current.system().executor().now()),
+            Kept::All => {
+                if let Some(timers) = process.timers() {
+                    timers.heed(signal, current.system().executor().now());
+                }
+            }
         }
     }
     if old != 0 {

@@ -114,7 +114,7 @@ pub(super) async fn times(current: &mut Current, [to, ..]: Args) -> SysResult {
     let ticks = |ns: u64| ns / (SECOND / CLOCK_TICKS);
     if to != 0 {
         let own = super::info::used_so_far(current).times;
-        let children = current.process().children_usage().times();
+        let children = current.process().children_used().times;
         let all = [own.user, own.system, children.user, children.system];
         out_words(current, to, all.map(ticks)).await?;
     }

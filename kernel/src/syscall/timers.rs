@@ -7,7 +7,7 @@ use super::time::{SECOND, timespec, timeval, to_timespec, to_timeval};
 use crate::proc::countdown::{Countdown, Setting};
 use crate::proc::cpu_timers::CpuClock;
 use crate::proc::signal::Signal;
-use crate::proc::timers::{self, Notice, Recipient, TimerClock};
+use crate::proc::timers::{self, Notice, Recipient, TimerClock, TimerError, Timers};
 use crate::proc::{Current, Pid};
 use linux_raw_sys::general as sys;
 
@@ -20,7 +20,8 @@ pub(super) fn alarm(current: &mut Current, [seconds, ..]: Args) -> SysResult {
         value: seconds * SECOND,
         interval: 0,
     };
-    let old = timers::set_real(current.system(), current.process(), setting)?.value;
+    let room = current.system().uvm().heap_room()?;
+    let old = timers::set_real(current.system(), current.process(), setting, &room)?.value;
     // To the nearest, but one that runs is never told as 0.
     let left = (old + SECOND / 2) / SECOND;
     Ok(if old == 0 { 0 } else { left.max(1) })
@@ -69,10 +70,14 @@ pub(super) async fn setitimer(current: &mut Current, [which, from, to, ..]: Args
         from => itimerval(words(current, from).await?)?,
     };
     let old = match interval(which)? {
-        Interval::Real => timers::set_real(current.system(), current.process(), setting)?,
+        Interval::Real => {
+            let room = current.system().uvm().heap_room()?;
+            timers::set_real(current.system(), current.process(), setting, &room)?
+        }
         Interval::Cpu(clock) => {
             let used = super::info::used_so_far(current).times;
-            current.process().cpu_timers().set(clock, used, setting)
+            let room = current.system().uvm().heap_room()?;
+            (current.process().cpu_timers()).set(clock, used, setting, &room)
         }
     };
     if to != 0 {
@@ -85,7 +90,8 @@ pub(super) async fn getitimer(current: &mut Current, [which, to, ..]: Args) -> S
     let setting = match interval(which)? {
         Interval::Real => {
             let now = current.system().executor().now();
-            current.process().timers().real(now)
+            let timers = current.process().timers();
+            timers.map_or(Setting::default(), |timers| timers.real(now))
         }
         Interval::Cpu(clock) => {
             let used = super::info::used_so_far(current).times;
@@ -135,13 +141,21 @@ pub(super) async fn timer_create(current: &mut Current, [clock, event, to, ..]: 
         },
         at => notice(current, words(current, at).await?)?,
     };
-    let id = timers::make(current.process(), clock, notice)?;
+    let id = {
+        let room = current.system().uvm().heap_room()?;
+        timers::make(current.process(), clock, notice, &room)?
+    };
     if let Err(error) = out(current, to, &id.to_le_bytes()).await {
         // Made just now; another thread may have deleted it.
-        let _ = current.process().timers().delete(id);
+        let _ = of(current).and_then(|timers| timers.delete(id));
         return Err(error);
     }
     Ok(0)
+}
+
+/// The timers of the process: who has none knows none.
+fn of(current: &Current) -> Result<&Timers, TimerError> {
+    current.process().timers().ok_or(TimerError::Unknown)
 }
 
 /// A timer's number: a wrong one is an unknown one.
@@ -163,7 +177,7 @@ pub(super) async fn timer_settime(
     }
     let [is, ins, vs, vns] = words(current, from).await?;
     let (interval, value) = (timespec([is, ins])?, timespec([vs, vns])?);
-    let clock = current.process().timers().clock(number(id))?;
+    let clock = of(current)?.clock(number(id))?;
     let (system, process) = (current.system().clone(), current.process().clone());
     let now = system.executor().now();
     let new = match (value, flags as u32 & sys::TIMER_ABSTIME) {
@@ -186,17 +200,17 @@ pub(super) async fn timer_settime(
 
 pub(super) async fn timer_gettime(current: &mut Current, [id, to, ..]: Args) -> SysResult {
     let now = current.system().executor().now();
-    let setting = current.process().timers().get(number(id), now)?;
+    let setting = of(current)?.get(number(id), now)?;
     out_words(current, to, to_itimerspec(setting)).await?;
     Ok(0)
 }
 
 pub(super) fn timer_getoverrun(current: &mut Current, [id, ..]: Args) -> SysResult {
-    Ok(current.process().timers().overruns(number(id))?.into())
+    Ok(of(current)?.overruns(number(id))?.into())
 }
 
 pub(super) fn timer_delete(current: &mut Current, [id, ..]: Args) -> SysResult {
-    current.process().timers().delete(number(id))?;
+    of(current)?.delete(number(id))?;
     Ok(0)
 }
 

@@ -61,7 +61,7 @@ fn patience(options: u32) -> Patience {
 
 /// What a child has used, and those that it has waited for.
 fn used(child: &Process) -> Used {
-    child.usage().used().plus(child.children_usage().used())
+    child.usage().used().plus(child.children_used())
 }
 
 pub(super) async fn wait4(

@@ -131,9 +131,11 @@ fn sleep(bed: &Bed, secret: u64) -> i32 {
     0
 }
 
-enum Started {
-    Process(c_int),
-    Thread(JoinHandle<i32>),
+/// Those that were started.
+#[derive(Default)]
+struct Started {
+    processes: Vec<c_int>,
+    threads: Vec<JoinHandle<i32>>,
 }
 
 impl Plan {
@@ -174,9 +176,10 @@ impl Plan {
     fn run(&self) -> Result<(), String> {
         let beds = beds(self.count).map_err(|why| format!("no memory for their beds: {why}"))?;
         let secret = |i: usize| mix(mix(self.seed).wrapping_add(i as u64));
-        let mut started = Vec::with_capacity(self.count);
+        let mut started = Started::default();
         for (i, bed) in beds.iter().enumerate() {
-            started.push(self.start(bed, i, secret(i))?);
+            self.start(&mut started, bed, secret(i))
+                .map_err(|why| format!("sleeper {i} does not start: {why}"))?;
             bed.sleeper.wait_past(0);
         }
         say(format_args!("{} {} sleep", self.count, self.kind));
@@ -191,14 +194,12 @@ impl Plan {
             "{} answered, {wrong} of them wrong",
             self.count
         ));
-        let mut bad = 0;
-        for one in started {
-            let ended = match one {
-                Started::Process(pid) => wait(pid),
-                Started::Thread(thread) => Ended(thread.join().unwrap_or(-1)),
-            };
-            bad += usize::from(ended != Ended(0));
-        }
+        let processes = started.processes.into_iter().map(wait);
+        let threads = (started.threads.into_iter()).map(|one| Ended(one.join().unwrap_or(-1)));
+        let bad = processes
+            .chain(threads)
+            .filter(|&ended| ended != Ended(0))
+            .count();
         say(format_args!("{} ended, {bad} of them badly", self.count));
         match wrong + bad {
             0 => Ok(()),
@@ -206,16 +207,16 @@ impl Plan {
         }
     }
 
-    fn start(&self, bed: &'static Bed, i: usize, secret: u64) -> Result<Started, String> {
+    fn start(&self, started: &mut Started, bed: &'static Bed, secret: u64) -> io::Result<()> {
         let body = move || sleep(bed, secret);
         match self.kind {
-            Kind::Processes => try_spawn(body).map(Started::Process),
-            Kind::Threads => thread::Builder::new()
-                .stack_size(STACK)
-                .spawn(body)
-                .map(Started::Thread),
+            Kind::Processes => started.processes.push(try_spawn(body)?),
+            Kind::Threads => {
+                let thread = thread::Builder::new().stack_size(STACK);
+                started.threads.push(thread.spawn(body)?);
+            }
         }
-        .map_err(|why| format!("sleeper {i} does not start: {why}"))
+        Ok(())
     }
 
     /// Waits, and writes the ballast meanwhile.

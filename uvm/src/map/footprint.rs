@@ -1,0 +1,118 @@
+//! What an address space costs in kernel memory, for who looks at it from outside (`ps -v`).
+//!
+//! Owns nothing: it is counted when it is asked for, as `usage` counts pages. Of what several address spaces have in common, amaps and
+//! anons, each has its share.
+
+use crate::addr::PAGE_SIZE;
+use crate::amap::CHUNK;
+use crate::km;
+use crate::map::VmSpace;
+use crate::pool::Ref;
+
+/// What has been counted.
+#[derive(Default)]
+struct Count {
+    bytes: u64,
+    /// The amap that was looked at last, by its address, and the slot.
+    last: Option<(usize, u64)>,
+}
+
+impl VmSpace {
+    /// Bytes of kernel memory that describe it: its own, map entries, its share of amaps and anons, page tables. Not the pages that it shows, and no
+    /// objects. Awaits its turn between parts.
+    pub async fn kernel_bytes(&self) -> u64 {
+        let (uvm, mut count, mut at) = (&self.uvm, Count::default(), Some(0));
+        while let Some(va) = at {
+            at = self.count_from(va, &mut count);
+            uvm.executor().reschedule_if_asked().await;
+        }
+        let own = km::arc_bytes::<Self>() + uvm.pmap_pool.cost() + uvm.upper.listed.cost();
+        count.bytes + (own + self.pmap.stats().tables * PAGE_SIZE) as u64
+    }
+
+    /// Adds what describes the first part that ends after `va`; returns where to go on.
+    fn count_from(&self, va: u64, count: &mut Count) -> Option<u64> {
+        let upper = &self.uvm.upper;
+        let map = self.map.read();
+        let part = map.part(va)?;
+        let entry = part.entry;
+        if part.from == entry.start {
+            count.bytes += upper.entries.cost() as u64;
+        }
+        let Some(amap) = &entry.amap else {
+            return Some(part.to);
+        };
+        let slots = amap.lock();
+        let (id, height) = (Ref::as_ptr(amap).addr().get(), slots.anons.height());
+        let mut of_amap = 0;
+        if part.from == entry.start {
+            of_amap += upper.amaps.cost();
+        }
+        for (va, anon) in part.anons(&slots) {
+            let slot = entry.slot_of(va);
+            let before = count.last.filter(|&(last, _)| last == id);
+            // Each level of the sparse array has a node for so many slots.
+            let new = |level: u32| {
+                let node = |slot: u64| slot.checked_shr(CHUNK.trailing_zeros() * (level + 1));
+                before.is_none_or(|(_, last)| node(last) != node(slot))
+            };
+            let nodes = (0..=height.into()).filter(|&level| new(level)).count();
+            of_amap += nodes * upper.slot_nodes.cost();
+            count.last = Some((id, slot));
+            count.bytes += (upper.anons.cost() / Ref::count(anon) as usize) as u64;
+        }
+        count.bytes += (of_amap / Ref::count(amap) as usize) as u64;
+        Some(part.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::VirtAddr;
+    use crate::map::{MapRequest, Placement};
+    use crate::prot::Prot;
+    use crate::sim::World;
+
+    const AT: u64 = 0x1000_0000;
+    const PAGE: u64 = PAGE_SIZE as u64;
+
+    #[test]
+    fn it_grows_by_what_is_made_for_a_space() {
+        let world = World::new(4096, 0);
+        let space = world.space();
+        let program = world.program(&space);
+        let uvm = world.uvm.clone();
+        world.run(async move {
+            let upper = &uvm.upper;
+            // Without the page tables.
+            let described = async |space: &VmSpace| {
+                space.kernel_bytes().await as usize - space.pmap.stats().tables * PAGE_SIZE
+            };
+            let empty = described(&space).await;
+            assert!((200..1000).contains(&empty), "{empty}");
+            let at = Placement::Exclusive(VirtAddr::new(AT));
+            let mapping = MapRequest::anonymous(4096 * PAGE_SIZE, Prot::RW);
+            space.map(mapping.at(at)).unwrap();
+            let own = empty + upper.entries.cost();
+            assert_eq!(described(&space).await, own);
+            // Two leaves beside each other, and one far from them.
+            for page in [0, 1, 8, 1000] {
+                program.store(AT + page * PAGE, 1).await.unwrap();
+            }
+            let nodes = upper.slot_nodes.in_use();
+            assert!(nodes >= 4);
+            let amap = upper.amaps.cost() + nodes * upper.slot_nodes.cost();
+            let anons = 4 * upper.anons.cost();
+            assert_eq!(described(&space).await, own + amap + anons);
+            // What two have, each has half of.
+            let child = space.fork().await.unwrap();
+            for space in [&space, &child] {
+                assert_eq!(described(space).await, own + amap / 2 + anons);
+            }
+            child.teardown().await;
+            space.teardown().await;
+        });
+        world.check_quiet();
+    }
+}
