@@ -48,7 +48,7 @@ use crate::pool::slab::{self, Slabs};
 
 /// Block sizes that slabs serve, in bytes. Chosen to fill a page behind a slab's header.
 const CLASSES: [usize; 20] = [
-    16, 32, 48, 64, 96, 128, 192, 208, 256, 288, 336, 384, 448, 512, 576, 672, 800, 1008, 1344,
+    16, 32, 48, 64, 96, 128, 192, 224, 256, 288, 336, 384, 448, 512, 576, 672, 800, 1008, 1344,
     2016,
 ];
 /// Sizes of classes are multiples of this, in bytes.

@@ -17,7 +17,9 @@ use crate::fs::io::{Interrupted, Sleeper};
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst,
+};
 use core::task::{Poll, Waker};
 use executor::JoinHandle;
 use executor::sync::{AtomicWaker, SpinLock};
@@ -49,7 +51,7 @@ pub struct Lwp {
     /// When its sleep began, or [`AWAKE`].
     asleep_since: AtomicU64,
     /// If its sleep needs nothing of what lies in the u-area: the size of the wait, in bytes, 1 at least; else 0. Written by the LWP itself alone.
-    apart: AtomicU32,
+    apart: AtomicU16,
     /// Its u-area.
     residence: Arc<Residence>,
     /// What polls it.
@@ -78,7 +80,7 @@ impl Lwp {
             waker: AtomicWaker::new(),
             space: SpinLock::new(Some(space)),
             asleep_since: AtomicU64::new(AWAKE),
-            apart: AtomicU32::new(0),
+            apart: AtomicU16::new(0),
             residence,
             task: SpinLock::new(None),
             coming: Coming::new(),
@@ -300,7 +302,7 @@ impl Lwp {
 
     /// Bytes of its swappable wait, if it is in one.
     pub(super) fn wait_bytes(&self) -> usize {
-        self.apart.load(Relaxed) as usize
+        usize::from(self.apart.load(Relaxed))
     }
 
     /// Ends a poll: adds what it has used, by its account, to its own count and to its process's. Gives the time.

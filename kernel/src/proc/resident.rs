@@ -30,9 +30,9 @@ impl<F> Resident<F> {
 
 impl<F> Resident<F> {
     /// Its size in bytes, 1 at least, if nothing of it lies in the u-area; else 0.
-    pub(super) fn bytes_apart(&self) -> u32 {
+    pub(super) fn bytes_apart(&self) -> u16 {
         match self {
-            Resident::Apart(_) => size_of::<F>().max(1) as u32,
+            Resident::Apart(_) => u16::try_from(size_of::<F>().max(1)).unwrap_or(u16::MAX),
             Resident::Here(_) => 0,
         }
     }

@@ -1,67 +1,47 @@
 //! What an address space costs in kernel memory, for who looks at it from outside (`ps -v`).
 //!
-//! Owns nothing: it is counted when it is asked for, as `usage` counts pages. Of what several address spaces have in common, amaps and
+//! Owns nothing: it is counted when it is asked for, as `usage` counts pages. Of what several entries have in common, amaps and
 //! anons, each has its share.
 
 use crate::addr::PAGE_SIZE;
-use crate::amap::CHUNK;
 use crate::km;
 use crate::map::VmSpace;
 use crate::pool::Ref;
-
-/// What has been counted.
-#[derive(Default)]
-struct Count {
-    bytes: u64,
-    /// The amap that was looked at last, by its address, and the slot.
-    last: Option<(usize, u64)>,
-}
 
 impl VmSpace {
     /// Bytes of kernel memory that describe it: its own, map entries, its share of amaps and anons, page tables. Not the pages that it shows, and no
     /// objects. Awaits its turn between parts.
     pub async fn kernel_bytes(&self) -> u64 {
-        let (uvm, mut count, mut at) = (&self.uvm, Count::default(), Some(0));
+        let (uvm, mut bytes, mut at) = (&self.uvm, 0, Some(0));
         while let Some(va) = at {
-            at = self.count_from(va, &mut count);
+            at = self.count_from(va, &mut bytes);
             uvm.executor().reschedule_if_asked().await;
         }
         let own = km::arc_bytes::<Self>() + uvm.pmap_pool.cost() + uvm.upper.listed.cost();
-        count.bytes + (own + self.pmap.stats().tables * PAGE_SIZE) as u64
+        bytes + (own + self.pmap.stats().tables * PAGE_SIZE) as u64
     }
 
     /// Adds what describes the first part that ends after `va`; returns where to go on.
-    fn count_from(&self, va: u64, count: &mut Count) -> Option<u64> {
+    fn count_from(&self, va: u64, bytes: &mut u64) -> Option<u64> {
         let upper = &self.uvm.upper;
         let map = self.map.read();
         let part = map.part(va)?;
         let entry = part.entry;
         if part.from == entry.start {
-            count.bytes += upper.entries.cost() as u64;
+            *bytes += upper.entries.cost() as u64;
         }
         let Some(amap) = &entry.amap else {
             return Some(part.to);
         };
         let slots = amap.lock();
-        let (id, height) = (Ref::as_ptr(amap).addr().get(), slots.anons.height());
-        let mut of_amap = 0;
         if part.from == entry.start {
-            of_amap += upper.amaps.cost();
+            let nodes = slots.anons.nodes();
+            let whole = upper.amaps.cost() + nodes * upper.slot_nodes.cost();
+            *bytes += (whole / Ref::count(amap) as usize) as u64;
         }
-        for (va, anon) in part.anons(&slots) {
-            let slot = entry.slot_of(va);
-            let before = count.last.filter(|&(last, _)| last == id);
-            // Each level of the sparse array has a node for so many slots.
-            let new = |level: u32| {
-                let node = |slot: u64| slot.checked_shr(CHUNK.trailing_zeros() * (level + 1));
-                before.is_none_or(|(_, last)| node(last) != node(slot))
-            };
-            let nodes = (0..=height.into()).filter(|&level| new(level)).count();
-            of_amap += nodes * upper.slot_nodes.cost();
-            count.last = Some((id, slot));
-            count.bytes += (upper.anons.cost() / Ref::count(anon) as usize) as u64;
+        for (_, anon) in part.anons(&slots) {
+            *bytes += (upper.anons.cost() / Ref::count(anon) as usize) as u64;
         }
-        count.bytes += (of_amap / Ref::count(amap) as usize) as u64;
         Some(part.to)
     }
 }

@@ -77,9 +77,17 @@ impl<V, const N: usize> Radix<V, N> {
         self.len as usize
     }
 
-    /// Levels of nodes below the root's.
-    pub(crate) fn height(&self) -> u8 {
-        self.shift / Self::BITS
+    /// Number of nodes: a walk over all of them.
+    pub(crate) fn nodes(&self) -> usize {
+        fn below<V, const N: usize>(node: &Node<V, N>) -> usize {
+            match &node.0 {
+                Kind::Leaf { .. } => 1,
+                Kind::Inner { children, .. } => {
+                    1 + children.iter().flatten().map(|c| below(c)).sum::<usize>()
+                }
+            }
+        }
+        self.root.as_deref().map_or(0, below)
     }
 
     /// Whether there are none.

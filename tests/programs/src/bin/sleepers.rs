@@ -6,7 +6,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -85,14 +86,34 @@ impl Signal {
     /// Waits until it is no longer `value`.
     fn wait_past(&self, value: u32) {
         while self.0.load(SeqCst) == value {
-            // SAFETY: the word is ours and lives; there is no timeout.
-            unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), libc::FUTEX_WAIT, value, 0) };
+            self.wait(value, ptr::null());
         }
+    }
+
+    /// The same, unless `gone`, which is asked now and then: nobody changes it any more. Whether it has changed.
+    fn wait_past_unless(&self, value: u32, gone: impl Fn() -> bool) -> bool {
+        let moment = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 200_000_000,
+        };
+        while self.0.load(SeqCst) == value {
+            if gone() {
+                return self.0.load(SeqCst) != value;
+            }
+            self.wait(value, &raw const moment);
+        }
+        true
+    }
+
+    fn wait(&self, value: u32, timeout: *const libc::timespec) {
+        let word = self.0.as_ptr();
+        // SAFETY: the word is ours and lives; so is the timeout, if there is one.
+        unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, value, timeout) };
     }
 
     fn raise(&self) {
         self.0.fetch_add(1, SeqCst);
-        // SAFETY: as above.
+        // SAFETY: the word is ours and lives.
         unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), libc::FUTEX_WAKE, 1) };
     }
 }
@@ -103,7 +124,15 @@ struct Bed {
     sleeper: Signal,
     /// 1: it is asked.
     asked: Signal,
+    /// Its process, if it has one of its own. (Here, so that the memory that forks copy does not grow.)
+    pid: AtomicI32,
     answer: AtomicU64,
+}
+
+impl Bed {
+    fn process(&self) -> Option<c_int> {
+        Some(self.pid.load(SeqCst)).filter(|&pid| pid != 0)
+    }
 }
 
 /// The beds of all, in memory that forks share, for as long as any of them may sleep.
@@ -131,11 +160,15 @@ fn sleep(bed: &Bed, secret: u64) -> i32 {
     0
 }
 
-/// Those that were started.
-#[derive(Default)]
-struct Started {
-    processes: Vec<c_int>,
-    threads: Vec<JoinHandle<i32>>,
+/// Whether a child has ended; it can be waited for all the same.
+fn has_ended(pid: c_int) -> bool {
+    // SAFETY: zeroes are a `siginfo_t`.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is writable.
+    let waited = unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, options) };
+    // SAFETY: of a child there is a number, and 0 if there is no news.
+    waited != 0 || unsafe { info.si_pid() } != 0
 }
 
 impl Plan {
@@ -176,44 +209,49 @@ impl Plan {
     fn run(&self) -> Result<(), String> {
         let beds = beds(self.count).map_err(|why| format!("no memory for their beds: {why}"))?;
         let secret = |i: usize| mix(mix(self.seed).wrapping_add(i as u64));
-        let mut started = Started::default();
+        let mut threads = Vec::new();
         for (i, bed) in beds.iter().enumerate() {
-            self.start(&mut started, bed, secret(i))
+            self.start(&mut threads, bed, secret(i))
                 .map_err(|why| format!("sleeper {i} does not start: {why}"))?;
             bed.sleeper.wait_past(0);
         }
         say(format_args!("{} {} sleep", self.count, self.kind));
         self.rest()?;
-        let mut wrong = 0;
+        let (mut answered, mut wrong) = (0, 0);
         for (i, bed) in beds.iter().enumerate() {
             bed.asked.raise();
-            bed.sleeper.wait_past(1);
-            wrong += usize::from(bed.answer.load(SeqCst) != answer(secret(i)));
+            let gone = || bed.process().is_some_and(has_ended);
+            if bed.sleeper.wait_past_unless(1, gone) {
+                answered += 1;
+                wrong += usize::from(bed.answer.load(SeqCst) != answer(secret(i)));
+            }
         }
-        say(format_args!(
-            "{} answered, {wrong} of them wrong",
-            self.count
-        ));
-        let processes = started.processes.into_iter().map(wait);
-        let threads = (started.threads.into_iter()).map(|one| Ended(one.join().unwrap_or(-1)));
+        say(format_args!("{answered} answered, {wrong} of them wrong"));
+        let processes = beds.iter().filter_map(Bed::process).map(wait);
+        let threads = (threads.into_iter()).map(|one| Ended(one.join().unwrap_or(-1)));
         let bad = processes
             .chain(threads)
             .filter(|&ended| ended != Ended(0))
             .count();
         say(format_args!("{} ended, {bad} of them badly", self.count));
-        match wrong + bad {
+        match wrong + bad + self.count - answered {
             0 => Ok(()),
             _ => Err("not all is well".to_owned()),
         }
     }
 
-    fn start(&self, started: &mut Started, bed: &'static Bed, secret: u64) -> io::Result<()> {
+    fn start(
+        &self,
+        threads: &mut Vec<JoinHandle<i32>>,
+        bed: &'static Bed,
+        secret: u64,
+    ) -> io::Result<()> {
         let body = move || sleep(bed, secret);
         match self.kind {
-            Kind::Processes => started.processes.push(try_spawn(body)?),
+            Kind::Processes => bed.pid.store(try_spawn(body)?, SeqCst),
             Kind::Threads => {
                 let thread = thread::Builder::new().stack_size(STACK);
-                started.threads.push(thread.spawn(body)?);
+                threads.push(thread.spawn(body)?);
             }
         }
         Ok(())
