@@ -171,13 +171,13 @@ fn all_stay_where_swapout_is_off() {
 #[test]
 fn who_cannot_be_read_back_ends_all_the_same() {
     let outcome = Auvm::new()
-        .option("--memory", "64M")
+        .option("--memory", "32M")
         .option("--swap", "512M")
         .option("--fail", "virtio1:read:3000-3255")
         .option("--fail", "virtio1:read:6000-6255")
         .option("--fail", "virtio1:read:9000-9255")
         .exec(
-            "sysctl vm.maxslp=1; run /bin/sleepers --count 2500 --rest 600 & run /bin/busybox sleep 15; kill -9 %1; fg; run /bin/busybox sleep 2; ps; \
+            "sysctl vm.maxslp=1; run /bin/sleepers --count 1200 --rest 600 & run /bin/busybox sleep 20; kill -9 %1; fg; run /bin/busybox sleep 2; ps; \
              sysctl vm.uareasout; check",
         );
     let lost = outcome.log.matches("cannot be read back from swap").count();
