@@ -4,6 +4,7 @@
 //! anons, each has its share.
 
 use crate::addr::PAGE_SIZE;
+use crate::anon::Anon;
 use crate::km;
 use crate::map::VmSpace;
 use crate::pool::Ref;
@@ -34,14 +35,13 @@ impl VmSpace {
             return Some(part.to);
         };
         let slots = amap.lock();
+        // An anon is shared by the amaps that have it, and with its amap by all entries that show that.
+        let of_anon = |(_, anon): (u64, &Ref<Anon>)| upper.anons.cost() / Ref::count(anon) as usize;
+        let mut of_amap: usize = part.anons(&slots).map(of_anon).sum();
         if part.from == entry.start {
-            let nodes = slots.anons.nodes();
-            let whole = upper.amaps.cost() + nodes * upper.slot_nodes.cost();
-            *bytes += (whole / Ref::count(amap) as usize) as u64;
+            of_amap += upper.amaps.cost() + slots.anons.nodes() * upper.slot_nodes.cost();
         }
-        for (_, anon) in part.anons(&slots) {
-            *bytes += (upper.anons.cost() / Ref::count(anon) as usize) as u64;
-        }
+        *bytes += (of_amap / Ref::count(amap) as usize) as u64;
         Some(part.to)
     }
 }
@@ -88,7 +88,7 @@ mod tests {
             // What two have, each has half of.
             let child = space.fork().await.unwrap();
             for space in [&space, &child] {
-                assert_eq!(described(space).await, own + amap / 2 + anons);
+                assert_eq!(described(space).await, own + (amap + anons) / 2);
             }
             child.teardown().await;
             space.teardown().await;
