@@ -430,6 +430,7 @@ impl Process {
         self.threads
             .queue()
             .wait_until(|| self.vfork_over.load(Relaxed).then_some(()))
+            .labelled("vfork child")
             .await;
     }
 }

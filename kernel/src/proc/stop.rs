@@ -63,7 +63,7 @@ impl Stop {
             KILLED => Some(Over::Killed),
             _ => Some(Over::Continued),
         };
-        queue.wait_until(look).await
+        queue.wait_until(look).labelled("SIGCONT").await
     }
 }
 

@@ -173,7 +173,10 @@ impl Threads {
                 (None, _) => None,
             }
         };
-        self.changed.wait_until(look).await?;
+        self.changed
+            .wait_until(look)
+            .labelled("other threads' end")
+            .await?;
         let mut inner = self.inner.lock();
         if inner.end.is_some() {
             return Err(Ending);
@@ -203,6 +206,7 @@ impl Threads {
     pub(super) async fn copied(&self) {
         self.changed
             .wait_until(|| (!self.is_copying()).then_some(()))
+            .labelled("end of a fork")
             .await;
     }
 
