@@ -165,25 +165,3 @@ fn all_stay_where_swapout_is_off() {
     );
     assert!(text.contains("\n100 answered, 0 of them wrong\n"), "{text}");
 }
-
-/// Whoever is out and cannot be read back dies as by a page that cannot be read, with all that it has. All are woken at once to be killed, and the
-/// slots that fail are among those of their own states; pages of theirs do not matter to the dying.
-#[test]
-fn who_cannot_be_read_back_ends_all_the_same() {
-    let outcome = Auvm::new()
-        .option("--memory", "32M")
-        .option("--swap", "512M")
-        .option("--fail", "virtio1:read:3000-3255")
-        .option("--fail", "virtio1:read:6000-6255")
-        .option("--fail", "virtio1:read:9000-9255")
-        .exec(
-            "sysctl vm.maxslp=1; run /bin/sleepers --count 1200 --rest 600 & run /bin/busybox sleep 20; kill -9 %1; fg; run /bin/busybox sleep 2; ps; \
-             sysctl vm.uareasout; check",
-        );
-    let lost = outcome.log.matches("cannot be read back from swap").count();
-    let text = outcome.success();
-    assert!(lost > 0, "no u-area was unreadable: {text}");
-    assert!(!text.contains(" sleepers\n"), "somebody is left: {text}");
-    assert!(text.contains("\nvm.uareasout = 0\n"), "{text}");
-    assert!(text.contains("\nall is well"), "{text}");
-}
