@@ -368,7 +368,7 @@ impl Process {
 
     /// Has others look at the signals that wait for the process, since the LWP `tid` may have been told of them and does not take them.
     pub(super) fn retarget(&self, tid: Pid) {
-        if self.threads.len() < 2 || self.signals.lock().pending().is_empty() {
+        if self.threads.is_only(tid) || self.signals.lock().pending().is_empty() {
             return;
         }
         (self.threads.iter().filter(|lwp| lwp.tid() != tid)).for_each(|lwp| lwp.notify());

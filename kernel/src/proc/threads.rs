@@ -220,6 +220,13 @@ impl Threads {
         self.inner.lock().len()
     }
 
+    /// Whether no LWP lives but, perhaps, the one with this number.
+    pub(super) fn is_only(&self, tid: Pid) -> bool {
+        let inner = self.inner.lock();
+        inner.others.keys().all(|&other| other == tid)
+            && inner.first.as_ref().is_none_or(|first| first.tid() == tid)
+    }
+
     /// The LWP with this number.
     pub(super) fn find(&self, tid: Pid) -> Option<Arc<Lwp>> {
         let inner = self.inner.lock();

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod pattern;
 pub mod size;
 pub mod stamp;
+pub mod thread;
 
 /// Bytes in a page.
 pub const PAGE: usize = 4096;

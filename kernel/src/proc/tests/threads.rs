@@ -174,3 +174,26 @@ fn row_01_a_vfork_parent_may_die_before_its_child() {
     drop(space);
     world.check();
 }
+
+/// A thread that was told of a signal and leaves instead of taking it leaves it to the other one, which sleeps.
+#[test]
+fn a_signal_told_to_a_thread_that_leaves_reaches_the_last_one() {
+    let mut world = World::new(1);
+    let processes = Arc::downgrade(&world.processes);
+    program(0, move |step, frame| match (step, frame.rax) {
+        (0, _) => start(frame),
+        (1, 0) => call(frame, sys::__NR_pause, &[]),
+        (1, _) => call(frame, sys::__NR_sched_yield, &[]),
+        (2, _) => call(frame, sys::__NR_getpid, &[]),
+        (_, pid) => {
+            // From another CPU, say, as this one makes its last call.
+            let processes = processes.upgrade().expect("it runs");
+            assert!(processes.kill(Pid(pid as u32), Signal::USR1));
+            leave(frame, 0)
+        }
+    });
+    let child = world.spawn(0).expect("the program starts");
+    let status = world.driver.run_until(child.wait());
+    assert_eq!(status, ExitStatus::Killed(Signal::USR1));
+    world.check();
+}

@@ -10,12 +10,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libc::{c_char, c_int};
+use programs::thread::{Thread, begin};
 use programs::{Mapping, PAGE, Random};
 
 /// Children at a time.
 const MOST: usize = 24;
 /// How deep children have children.
 const DEEP: u32 = 2;
+/// Bytes of a thread's stack.
+const STACK: usize = 64 << 10;
 /// How much more time than it was given a storm may take to calm down.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -133,7 +136,7 @@ fn collect(options: c_int) -> Option<c_int> {
 }
 
 fn fork(body: impl FnOnce() -> i32) -> Option<c_int> {
-    // SAFETY: the child goes on in this very thread, and uses nothing of others but the allocator, which expects that.
+    // SAFETY: the child goes on in this very thread, and uses nothing of others but what the C library has made good in it.
     match unsafe { libc::fork() } {
         0 => {
             let code = body();
@@ -192,7 +195,7 @@ fn touch(random: &mut Random) {
 
 fn threads(program: &str, random: &mut Random, depth: u32) {
     let count = 1 + random.below(4);
-    let handles: Vec<_> = (0..count)
+    let threads: Vec<_> = (0..count)
         .filter_map(|_| {
             let (mut random, program) = (Random::new(random.below(u64::MAX)), program.to_owned());
             let body = move || match random.below(8) {
@@ -213,11 +216,11 @@ fn threads(program: &str, random: &mut Random, depth: u32) {
                 6 => spawn_and_wait(&program),
                 _ => {}
             };
-            thread::Builder::new().stack_size(64 << 10).spawn(body).ok()
+            begin(STACK, body)
         })
         .collect();
     if random.below(3) > 0 {
-        handles.into_iter().for_each(|handle| drop(handle.join()));
+        threads.into_iter().for_each(Thread::join);
     }
 }
 
@@ -244,8 +247,8 @@ fn replace_from_a_thread(program: &str, code: i32) {
         // SAFETY: strings that end with a zero, and a vector that ends with a null pointer.
         unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
     };
-    if let Ok(handle) = thread::Builder::new().stack_size(64 << 10).spawn(body) {
-        drop(handle.join());
+    if let Some(thread) = begin(STACK, body) {
+        thread.join();
     }
 }
 
