@@ -165,3 +165,28 @@ fn all_stay_where_swapout_is_off() {
     );
     assert!(text.contains("\n100 answered, 0 of them wrong\n"), "{text}");
 }
+
+/// Whoever is out and cannot be read back ends as by a page that cannot be read, with all that it has. They sleep while another process takes the
+/// memory, so their states and pages have the first slots, and are woken only to be killed: nobody reads a page.
+#[test]
+fn who_cannot_be_read_back_ends_all_the_same() {
+    let outcome = Auvm::new()
+        .option("--memory", "64M")
+        .option("--swap", "512M")
+        .option("--fail", "virtio1:read:300-555")
+        .option("--fail", "virtio1:read:900-1155")
+        .option("--fail", "virtio1:read:1500-1755")
+        .exec(
+            "sysctl vm.maxslp=1; run /bin/sleepers --count 600 --rest 600 & run /bin/busybox sleep 3; run /bin/hog --procs 1 --size 80M --rounds 1; \
+             sysctl vm.uareasout; kill -9 %1; fg; run /bin/busybox sleep 2; ps; sysctl vm.uareasout; check",
+        );
+    let lost = outcome.log.matches("cannot be read back from swap").count();
+    let text = outcome.success();
+    println!("{lost} of 600 could not be read back");
+    assert!(text.contains("\nvm.uareasout = 601\n"), "{text}");
+    assert!(lost > 0, "all could be read back: {text}");
+    assert!(!text.contains(" sleepers\n"), "somebody is left: {text}");
+    assert!(text.contains("\nvm.uareasout = 0\n"), "{text}");
+    assert!(text.contains("\nall is well"), "{text}");
+    assert!(text.contains(" 0 address spaces, 0 entries,"), "{text}");
+}

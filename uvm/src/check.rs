@@ -15,6 +15,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Bound;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -117,6 +118,10 @@ struct Seen<T> {
     handle: T,
 }
 
+/// A range of an amap's slots, from the first to behind the last, that an entry shows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Shown(NonNull<Amap>, u64, u64);
+
 struct Checker<'a> {
     uvm: &'a Uvm,
     report: CheckReport,
@@ -125,8 +130,8 @@ struct Checker<'a> {
     amaps: BTreeMap<NonNull<Amap>, Seen<Ref<Amap>>>,
     anons: BTreeMap<NonNull<Anon>, Seen<u32>>,
     objects: BTreeMap<NonNull<UvmObject>, Seen<u32>>,
-    /// For each amap, the ranges that entries show.
-    shown: BTreeMap<NonNull<Amap>, Vec<(u64, u64)>>,
+    /// For each amap, the ranges of slots that entries show, and how many show each. (Many may: a list in one piece of memory could find none so long.)
+    shown: BTreeMap<Shown, u32>,
     anon_pages: BTreeMap<Frame, NonNull<Anon>>,
     /// Frames that anons show and do not own, and how many do.
     borrowed: BTreeMap<Frame, usize>,
@@ -289,10 +294,8 @@ impl Checker<'_> {
                     handle: amap.clone(),
                 });
                 seen.references += 1;
-                self.shown
-                    .entry(at)
-                    .or_default()
-                    .push((entry.slot, entry.slot + entry.pages()));
+                let slots = Shown(at, entry.slot, entry.slot + entry.pages());
+                *self.shown.entry(slots).or_default() += 1;
             }
             if let Some(object) = &entry.object {
                 let count = Ref::count(object);
@@ -347,8 +350,14 @@ impl Checker<'_> {
     /// The slots of each amap: who shows them, and the anons in them.
     fn amaps(&mut self) {
         let shown = core::mem::take(&mut self.shown);
-        for (at, ranges) in &shown {
-            let Some(seen) = self.amaps.get(at) else {
+        let mut next = shown.first_key_value();
+        while let Some((&Shown(at, ..), _)) = next {
+            let ranges = || shown.range(Shown(at, 0, 0)..=Shown(at, u64::MAX, u64::MAX));
+            next = ranges().next_back().and_then(|(last, _)| {
+                let behind = (Bound::Excluded(*last), Bound::Unbounded);
+                shown.range(behind).next()
+            });
+            let Some(seen) = self.amaps.get(&at) else {
                 continue;
             };
             // An entry that is being removed may still show what no entry in a map does. One reference is ours.
@@ -356,18 +365,18 @@ impl Checker<'_> {
             let amap = seen.handle.clone();
             let inner = amap.lock();
             let slots = &inner.slots;
-            for &(from, to) in ranges {
+            for (&Shown(_, from, to), _) in ranges() {
                 self.expect(from >= slots.start && to <= slots.end, || {
                     format!("entry shows slots {from}..{to} of {slots:?}")
                 });
             }
             for (slot, anon) in inner.anons.iter_from(0) {
-                let covering = ranges
-                    .iter()
-                    .filter(|&&(from, to)| (from..to).contains(&slot))
-                    .count();
+                let covering: u32 = ranges()
+                    .filter(|(Shown(_, from, to), _)| (*from..*to).contains(&slot))
+                    .map(|(_, entries)| entries)
+                    .sum();
                 if let Some(counted) = inner.runs.count_at(slot) {
-                    self.compare(counted as usize, covering, || {
+                    self.compare(counted as usize, covering as usize, || {
                         format!("entries that show slot {slot}")
                     });
                 }

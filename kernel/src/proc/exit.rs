@@ -13,6 +13,7 @@ use super::robust;
 use super::signal::{Detail, Disposition, SigInfo, Signal};
 use super::table::{ExitStatus, Interest, Which};
 use super::threads::Left;
+use super::uarea;
 use alloc::sync::Arc;
 use linux_raw_sys::general as sys;
 
@@ -39,9 +40,12 @@ pub(super) async fn exit(mut current: Current, end: End) {
 }
 
 /// The end of a thread that is out of memory and cannot be read back, and of its process. It leaves its locks held, and its number in memory.
-pub(super) async fn of_lost(system: &Processes, lwp: &Arc<Lwp>) {
+/// Called once, by who has found that.
+pub(super) async fn of_lost(system: &Arc<Processes>, lwp: &Arc<Lwp>) {
     let status = lwp.process().end(ExitStatus::Killed(Signal::BUS));
     system.futexes().leave(lwp);
+    // SAFETY: it was out, so it waits swappably; `Coming::is_lost` keeps its task from touching the body; once, as said above.
+    unsafe { uarea::give_up(lwp, system) };
     lwp.set_space(None);
     leave(system, lwp, status).await;
 }

@@ -9,7 +9,7 @@
 //! and they may use the kernel's reserve. An LWP that must end while it stands in the first line stands in both; who brings it in second has nothing to do.
 //!
 //! If a u-area cannot be read, all that its thread was is lost. The process ends, as after a page that cannot be read; its thread's part of that is done here
-//! ([`exit::of_lost`]). What the thread's body had references to, a few headers, stays allocated.
+//! ([`exit::of_lost`]). What it waited with, a reference to a file perhaps, stays allocated.
 //!
 //! # How it synchronises
 //! A spin lock around each line. Who finds an LWP out registers its waker, then puts it in line unless it is in line; who has brought it in takes it off the line,

@@ -182,6 +182,23 @@ impl<F: Future<Output = ()>> UareaBox<F> {
     }
 }
 
+/// Gives up, in place of a body that is lost, what each body has: a reference to its header, to the system, and to its address space
+/// ([`super::body::Current`]). What else it referred to in its wait, a file perhaps, stays allocated.
+///
+/// # Safety
+/// The body went out in a swappable wait, cannot be read, and is neither polled nor dropped any more. At most once for each.
+pub(super) unsafe fn give_up(lwp: &Arc<Lwp>, system: &Arc<Processes>) {
+    // SAFETY: an LWP that waits swappably has its `Current`, which has these three. `lwp.space` is the one that it has: `Current::enter` changes both in
+    // one poll.
+    unsafe {
+        if let Some(space) = lwp.space() {
+            Arc::decrement_strong_count(Arc::as_ptr(&space));
+        }
+        Arc::decrement_strong_count(Arc::as_ptr(system));
+        Arc::decrement_strong_count(Arc::as_ptr(lwp));
+    }
+}
+
 impl<F: Future<Output = ()>> Drop for UareaBox<F> {
     fn drop(&mut self) {
         // A task ends in the poll that has claimed it, or lost; a machine, on the host, ends with all that it has in memory.
