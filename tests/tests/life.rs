@@ -29,6 +29,85 @@ fn row_01_memory_lent_two_thousand_times_is_intact() {
     assert!(text.contains("0 address spaces"), "{text}");
 }
 
+/// UVM.md, row 24: a running process goes over to another space, its own new one with each exec; the old one is freed once, whoever else held it.
+#[test]
+fn row_24_each_exec_frees_the_old_space_once() {
+    const ROUNDS: u64 = 200;
+    const WARMUP: u64 = 8;
+    let text = Auvm::new()
+        .exec(&format!(
+            "run /bin/busybox true; sysctl vm.spacefrees; run /programs/static/life fork-exec {ROUNDS}; sysctl vm.spacefrees; check"
+        ))
+        .success();
+    let mut lines = text.lines();
+    let mut freed = || {
+        let found = lines.find_map(|line| line.strip_prefix("vm.spacefrees = "));
+        found
+            .and_then(|n| n.parse::<u64>().ok())
+            .expect("sysctl prints it")
+    };
+    let (before, after) = (freed(), freed());
+    let rounds = number(&text, |line| {
+        line.strip_prefix("fork-exec-wait count ")?
+            .split(' ')
+            .next()
+    });
+    assert!(rounds >= ROUNDS, "{text}");
+    // A child's copy of its parent's, and the one it executed the program in, also in the rounds that warm up; and the parent's own.
+    assert_eq!(after - before, 2 * (rounds + WARMUP) + 1, "{text}");
+    assert!(text.contains(" 0 address spaces, 0 entries,"), "{text}");
+}
+
+/// UVM.md, row 24: a kernel task attaches to a running process, reads its memory, and lets go; who ends meanwhile leaves its memory to be freed by the task.
+#[test]
+fn row_24_a_kernel_task_reads_a_process_that_runs() {
+    let begin = "run /programs/static/spin 1000000000000 & run /bin/busybox sleep 1";
+    let map = Auvm::new()
+        .exec(&format!("{begin}; pmap 3; kill -9 %1"))
+        .success();
+    let first = map
+        .lines()
+        .find_map(|line| line.strip_suffix("file at 0x0, 0 pages of its own"));
+    let first = first
+        .and_then(|line| line.split('-').next())
+        .unwrap_or_else(|| panic!("{map}"));
+    let text = Auvm::new()
+        .exec(&format!(
+            "{begin}; examine 3 0x{first} 32; examine 3 0x{first} 8192 & kill -9 %1; wait; sysctl vm.spacefrees; examine 3 0x{first}; check"
+        ))
+        .success();
+    let header = format!("\n{first}  7f 45 4c 46 02 01 01 ");
+    assert_eq!(format!("\n{text}").matches(&header).count(), 2, "{text}");
+    let lines = text
+        .lines()
+        .filter(|line| line.len() > 16 && line.as_bytes()[16..].starts_with(b"  "));
+    assert_eq!(lines.count(), (32 + 8192) / 16, "read to the end: {text}");
+    assert!(text.contains("ended by SIGKILL"), "{text}");
+    // That of `sleep`, and this one.
+    assert!(text.contains("\nvm.spacefrees = 2\n"), "{text}");
+    assert!(text.contains("examine: process 3 does not exist"), "{text}");
+    assert!(text.contains(" 0 address spaces, 0 entries,"), "{text}");
+}
+
+/// UVM.md, row 25: entry point and argument are there before the new one can run.
+#[test]
+fn row_25_who_is_started_begins_with_what_it_was_given() {
+    let evicted = Auvm::new()
+        .option("--append", "torture=evict")
+        .option("--swap", "64M");
+    for (machine, rounds) in [(Auvm::new(), 100), (evicted, 5)] {
+        let text = machine
+            .exec(&format!("run /programs/starts {rounds}; check"))
+            .success();
+        let each = 3 * rounds;
+        let line = format!(
+            "3 starters: {each} threads, {each} forked, {each} programs, 0 of them wrong\n"
+        );
+        assert!(text.contains(&line), "{text}");
+        assert!(text.contains(" 0 address spaces, 0 entries,"), "{text}");
+    }
+}
+
 /// UVM.md, rows 3 and 4: whoever the parent leaves behind is collected, and so are their u-areas.
 #[test]
 fn row_04_a_thousand_orphans_leave_no_zombie() {

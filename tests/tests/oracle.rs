@@ -37,6 +37,7 @@ programs! {
     orphans ["300"];
     timers [];
     limits [];
+    starts ["30"];
 }
 
 #[test]

@@ -206,6 +206,12 @@ impl Process {
         &self.space
     }
 
+    /// Has `holder`, a kernel task's, hold its address space, too; nothing if it has none any more. What `holder` had before is freed if nobody else has it;
+    /// awaits that alone.
+    pub async fn share_space(&self, holder: &SpaceRef) {
+        holder.share(&self.space).await;
+    }
+
     /// Its open files.
     #[must_use]
     pub fn files(&self) -> &FdTable {

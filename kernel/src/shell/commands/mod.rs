@@ -5,6 +5,7 @@
 //! function runs in the foreground, behind `&` and under `time`.
 
 mod bench;
+mod examine;
 mod files;
 mod jobs;
 mod memory;
@@ -55,6 +56,7 @@ const FAMILIES: &[&[Command]] = &[
     processes::COMMANDS,
     jobs::COMMANDS,
     memory::COMMANDS,
+    examine::COMMANDS,
     swap::COMMANDS,
     tasks::COMMANDS,
     files::COMMANDS,
