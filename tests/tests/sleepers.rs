@@ -190,3 +190,32 @@ fn who_cannot_be_read_back_ends_all_the_same() {
     assert!(text.contains("\nall is well"), "{text}");
     assert!(text.contains(" 0 address spaces, 0 entries,"), "{text}");
 }
+
+/// UVM.md, rows 9 and 10: who computes is never put out, however long memory has been short; who sleeps beside it is. The pagedaemon, which runs on
+/// the same CPU, asserts that in each look.
+#[test]
+fn row_10_who_runs_stays_while_sleepers_go() {
+    let text = Auvm::new()
+        .flag("--icount")
+        .option("--memory", "64M")
+        .option("--swap", "512M")
+        .exec(
+            "sysctl vm.maxslp=1; run /programs/spin 4000000000 & run /programs/spin 4000000000 & run /bin/sleepers --count 200 --rest 6 --ballast 60M & \
+             run /bin/busybox sleep 5; ps; echo END; kill %1 %2; fg %3; echo status $?; check; sysctl vm.uareasout",
+        )
+        .success();
+    let (asleep, after) = text.split_once("END\n").expect("all commands have run");
+    let states = |name: &str| -> Vec<&str> {
+        let lines = asleep.lines().filter(|line| line.ends_with(name));
+        lines
+            .filter_map(|line| line.split_whitespace().nth(4))
+            .collect()
+    };
+    assert_eq!(states(" spin"), ["R", "R"], "{asleep}");
+    let out = states(" sleepers")
+        .iter()
+        .filter(|&&state| state == "SW")
+        .count();
+    assert_eq!(out, 200, "{asleep}");
+    awake(after, 200);
+}
