@@ -95,7 +95,7 @@ fn row_27_sleepers_go_out_and_come_back() {
 #[test]
 #[ignore = "takes minutes: cargo test -p tests --test sleepers -- --ignored"]
 fn row_27_ten_thousand_sleepers_go_out_and_come_back() {
-    sleepers(Auvm::new().timeout(1800), 10_000, 240, 200, "20M");
+    sleepers(Auvm::new().timeout(1800), 10_000, 240, 200, "24M");
 }
 
 #[test]

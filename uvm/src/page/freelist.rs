@@ -31,7 +31,7 @@ use executor::sync::WaitQueue;
 
 use self::lists::{Lists, Rounds};
 use crate::Uvm;
-use crate::addr::Frame;
+use crate::addr::{Frame, PAGE_SIZE};
 use crate::lock::{FREE_LIST, FREE_MAGAZINE, SpinLock};
 use crate::map::VmSpace;
 use crate::meter::{Counter, Gauge};
@@ -242,11 +242,7 @@ impl FreeList {
         };
         let mut rounds = self.magazines.get(uvm.cpu()).0.lock();
         if !self.scarce.load(Relaxed) {
-            let rounds = if flags.contains(PageFlags::ZERO) {
-                &mut rounds.zeroed
-            } else {
-                &mut rounds.dirty
-            };
+            let rounds = rounds.of(flags);
             while rounds.len() < MAGAZINE {
                 let Some(frame) = batch.pop() else { break };
                 rounds.push(frame);
@@ -263,9 +259,9 @@ impl FreeList {
     /// The magazine is full or closed: to the list.
     #[cold]
     #[inline(never)]
-    fn flush(&self, uvm: &Uvm, frames: &[Frame]) {
-        self.give_back(uvm, frames, PageFlags::empty());
-        if self.zeroer_sleeps.load(Relaxed) {
+    fn flush(&self, uvm: &Uvm, frames: &[Frame], flags: PageFlags) {
+        self.give_back(uvm, frames, flags);
+        if flags.is_empty() && self.zeroer_sleeps.load(Relaxed) {
             self.dirt.wake_one();
         }
     }
@@ -371,21 +367,30 @@ impl Uvm {
     /// # Panics
     /// If it is free already, or not a page that can be freed.
     pub fn free_frame(&self, frame: Frame) {
+        self.free_frame_as(frame, PageFlags::empty());
+    }
+
+    /// Frees a frame, which is zero if `flags` say so.
+    #[inline]
+    fn free_frame_as(&self, frame: Frame, flags: PageFlags) {
         self.retire(frame);
         let cpu = self.cpu();
         self.meter().add(cpu, Counter::Pgfree, 1);
         let mut rounds = self.free.magazines.get(cpu).0.lock();
         if self.free.scarce.load(Relaxed) {
             drop(rounds);
-            self.free.flush(self, &[frame]);
-        } else if rounds.dirty.len() < MAGAZINE {
-            rounds.dirty.push(frame);
-            drop(rounds);
+            self.free.flush(self, &[frame], flags);
         } else {
-            let old: Batch = rounds.dirty.drain(..BATCH).collect();
-            rounds.dirty.push(frame);
-            drop(rounds);
-            self.free.flush(self, &old);
+            let of_its_sort = rounds.of(flags);
+            if of_its_sort.len() < MAGAZINE {
+                of_its_sort.push(frame);
+                drop(rounds);
+            } else {
+                let old: Batch = of_its_sort.drain(..BATCH).collect();
+                of_its_sort.push(frame);
+                drop(rounds);
+                self.free.flush(self, &old, flags);
+            }
         }
         if self.has_free_waiters() {
             self.wake_one_free_waiter();
@@ -400,7 +405,7 @@ impl Uvm {
         }
         frames.iter().for_each(|&frame| self.retire(frame));
         self.count_n(Counter::Pgfree, frames.len());
-        self.free.flush(self, frames);
+        self.free.flush(self, frames, PageFlags::empty());
         for _ in frames {
             if !self.has_free_waiters() {
                 break;
@@ -442,6 +447,27 @@ impl Uvm {
         );
         self.page(frame).reset_flags(PageFlags::BUSY);
         self.free_frame(frame);
+    }
+
+    /// Frees a frame that was a page table and has no entry any more: it is zero, and nobody need clear it again.
+    pub(crate) fn free_empty_table(&self, frame: Frame) {
+        debug_assert!(
+            self.page(frame).has(PageFlags::KERNEL),
+            "{frame:?} is not the kernel's"
+        );
+        debug_assert!(
+            self.is_zero(frame),
+            "the page table in {frame:?} is not empty"
+        );
+        self.page(frame).reset_flags(PageFlags::BUSY);
+        self.free_frame_as(frame, PageFlags::ZERO);
+    }
+
+    fn is_zero(&self, frame: Frame) -> bool {
+        let mut bytes = [1; PAGE_SIZE];
+        // SAFETY: managed RAM that is about to be free: plain bytes.
+        unsafe { self.phys().bytes(frame) }.read(0, &mut bytes);
+        bytes == [0; PAGE_SIZE]
     }
 
     /// Takes `n` frames in a row for the kernel, for boot and for what hardware wants in one piece.

@@ -120,5 +120,7 @@ pub(super) fn new_root(uvm: &Uvm, who: AllocFor) -> Result<Frame, OutOfMemory> {
 pub(super) fn free_root(uvm: &Uvm, root: Frame) {
     uvm.meter().lower(Gauge::PmapTables, 1);
     uvm.page(root).clear_owner();
-    uvm.free_kernel_frame(root);
+    // Half the work of zeroing it later.
+    uvm.clear_kernel_half(root);
+    uvm.free_empty_table(root);
 }

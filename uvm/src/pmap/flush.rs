@@ -97,7 +97,7 @@ impl Pending {
         while self.tables != NIL {
             let frame = Frame::new(self.tables);
             self.tables = uvm.page(frame).next.load(Relaxed);
-            uvm.free_kernel_frame(frame);
+            uvm.free_empty_table(frame);
         }
     }
 }

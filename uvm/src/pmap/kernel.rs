@@ -127,6 +127,15 @@ impl Uvm {
             );
         }
     }
+
+    /// Undoes [`Self::copy_kernel_half`], in a root table that no CPU has loaded.
+    pub(super) fn clear_kernel_half(&self, root: Frame) {
+        // SAFETY: a root table that nobody uses any more.
+        unsafe {
+            let half = self.phys().ptr(root).add(PAGE_SIZE / 2);
+            core::ptr::write_bytes(half, 0, PAGE_SIZE / 2);
+        }
+    }
 }
 
 /// The page number of a kernel address without its sign extension.

@@ -20,10 +20,7 @@ impl Pmap {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, range, |inner, entries, first, table| {
             let mut gone = 0;
-            for (i, slot) in entries.iter().enumerate() {
-                if slot.load(Relaxed) == 0 {
-                    continue;
-                }
+            for (i, slot) in used(entries) {
                 let old = Pte(slot.swap(0, AcqRel));
                 // `page_protect` may have been faster since; it did the rest then.
                 if old.0 == 0 {
@@ -48,6 +45,9 @@ impl Pmap {
     /// Removes all translations of the user half, and all tables but the root (exit). Call
     /// [`Self::update`].
     pub fn remove_all(&self, uvm: &Uvm) {
+        if self.has_no_tables() {
+            return;
+        }
         self.remove(uvm, user_half());
         self.collect(uvm);
     }
@@ -60,7 +60,7 @@ impl Pmap {
         }
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, range, |inner, entries, first, _| {
-            for (i, slot) in entries.iter().enumerate() {
+            for (i, slot) in used(entries) {
                 let tighter = |old: Pte| {
                     let new = old.restricted(prot);
                     (old.0 != 0 && old != new).then_some(new)
@@ -77,7 +77,7 @@ impl Pmap {
     pub fn for_each(&self, uvm: &Uvm, mut f: impl FnMut(VirtAddr, Mapping)) {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, user_half(), |_, entries, first, _| {
-            for (i, slot) in entries.iter().enumerate() {
+            for (i, slot) in used(entries) {
                 let entry = Pte(slot.load(Relaxed));
                 if entry.is_present() {
                     f(first.offset(i as u64).addr(), entry.mapping());
@@ -89,10 +89,18 @@ impl Pmap {
     /// Frees page tables that map nothing any more (the pagedaemon may have emptied them). Call
     /// [`Self::update`].
     pub fn collect(&self, uvm: &Uvm) {
+        if self.has_no_tables() {
+            return;
+        }
         let mut at = Some(Vpn::new(0));
         while let Some(from) = at {
             at = self.collect_some(uvm, from, usize::MAX);
         }
+    }
+
+    /// Whether there is no table but, perhaps, the root.
+    fn has_no_tables(&self) -> bool {
+        self.tables.load(Relaxed) <= 1
     }
 
     /// Whether [`Self::collect`] may find something: tables that operations on pages have emptied. Those that a removal
@@ -254,6 +262,18 @@ impl Pmap {
         self.tables.fetch_sub(1, Relaxed);
         uvm.meter().lower(Gauge::PmapTables, 1);
     }
+}
+
+/// The entries that are not 0, with their places. Most tables are mostly empty, so it looks at eight at a time.
+fn used(entries: &[AtomicU64]) -> impl Iterator<Item = (usize, &AtomicU64)> {
+    const AT_A_TIME: usize = 8;
+    let chunks = entries.chunks(AT_A_TIME).enumerate();
+    let some = chunks.filter(|(_, chunk)| {
+        let all = chunk.iter().map(|slot| slot.load(Relaxed));
+        all.fold(0, |all, entry| all | entry) != 0
+    });
+    some.flat_map(|(i, chunk)| (i * AT_A_TIME..).zip(chunk))
+        .filter(|(_, slot)| slot.load(Relaxed) != 0)
 }
 
 /// How far a part of [`Pmap::collect`] has got.

@@ -28,6 +28,15 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
+    /// Those that are zero, or not, as `flags` say.
+    #[inline]
+    pub(super) fn of(&mut self, flags: PageFlags) -> &mut ArrayVec<Frame, MAGAZINE> {
+        match flags.contains(PageFlags::ZERO) {
+            true => &mut self.zeroed,
+            false => &mut self.dirty,
+        }
+    }
+
     #[inline]
     pub(super) fn pop(&mut self, zero: Zero) -> Option<(Frame, PageFlags)> {
         match zero {
