@@ -1,7 +1,8 @@
 //! A disk that completes when told, late, or with an error; and a file on it.
 //!
 //! Contents are computed, not stored: byte `n` of the disk is [`byte_at`]`(n)`, until it is written. Requests wait in order of arrival until
-//! [`SimDisk::complete`] ends them, or, in automatic mode, a task does after a delay.
+//! [`SimDisk::complete`] ends them, or, in automatic mode, a task does after a delay. What is written is what the page holds when the request ends, or, if chance
+//! decides so, what it held when it began: a device reads memory at any time in between.
 //!
 //! A disk that has been told to ([`SimDisk::set_discards`]) takes discards, and takes them at their word: what is discarded is overwritten.
 
@@ -20,7 +21,7 @@ use executor::{Class, Executor};
 
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, PageIndex};
-use crate::io::{BlockDevice, Discards, IoError, Op, PageIo, Request};
+use crate::io::{BlockDevice, Discards, IoError, Op, PageIo, Request, Segment};
 use crate::object::vnode::{Extent, FileMap};
 use crate::page::PageFlags;
 use crate::sim::random::Random;
@@ -279,7 +280,7 @@ impl SimDisk {
             let Some(io) = self.queue().pop_front() else {
                 return done;
             };
-            self.finish(io);
+            self.finish(io, None);
         }
         n
     }
@@ -291,8 +292,9 @@ impl SimDisk {
         bad.iter().any(|b| b.0 < end && start < b.1)
     }
 
-    /// How long the next request of [`Mode::Chance`] takes, and whether it fails. Discards take long: much is to happen meanwhile.
-    fn chance(&self, op: Op, failing: u64) -> (Duration, bool) {
+    /// How long the next request of [`Mode::Chance`] takes, whether it fails, and whether it takes what it writes from memory at once.
+    /// Discards take long: much is to happen meanwhile.
+    fn chance(&self, op: Op, failing: u64) -> (Duration, bool, bool) {
         let mut random = self.random.lock().expect("not poisoned");
         let micros = match random.below(20) {
             0..10 if op == Op::Discard => 1_000 + random.below(20_000),
@@ -301,7 +303,12 @@ impl SimDisk {
             14..19 => 1_000 + random.below(1_000),
             _ => 20_000,
         };
-        (Duration::from_micros(micros), random.below(1000) < failing)
+        let (fails, early) = (random.below(1000) < failing, random.percent(50));
+        (
+            Duration::from_micros(micros),
+            fails,
+            early && op == Op::Write,
+        )
     }
 
     fn uvm(&self) -> Arc<Uvm> {
@@ -312,7 +319,8 @@ impl SimDisk {
         self.waiting.lock().expect("not poisoned")
     }
 
-    fn finish(&self, io: PageIo) {
+    /// Ends a request well. Of a write `taken` is what it has taken from memory already, page by page.
+    fn finish(&self, io: PageIo, taken: Option<Vec<Vec<u8>>>) {
         let request = io.request();
         let end = request.offset + request.len;
         let size = PAGE_SIZE as u64;
@@ -333,6 +341,7 @@ impl SimDisk {
             discarded.push((request.offset / size, request.len / size));
         }
         let mut at = request.offset;
+        let mut taken = taken.into_iter().flatten();
         for segment in &request.segments {
             let first = segment.offset as usize;
             let page = at / PAGE_SIZE as u64;
@@ -343,7 +352,8 @@ impl SimDisk {
                 (Op::Read, None) => (at..at + u64::from(segment.len)).map(byte_at).collect(),
                 _ => {
                     // Whole pages: nobody else writes.
-                    written.insert(page, page_of(&uvm, segment.frame));
+                    let now = page_of(&uvm, segment.frame);
+                    written.insert(page, taken.next().unwrap_or(now));
                     Vec::new()
                 }
             };
@@ -405,14 +415,19 @@ impl BlockDevice for Device {
         };
         let mode = *disk.mode.lock().expect("not poisoned");
         if let Mode::Chance { failing, .. } = mode {
-            let (delay, fails) = disk.chance(io.request().op, failing);
+            let (delay, fails, early) = disk.chance(io.request().op, failing);
+            let taken = early.then(|| {
+                let (uvm, segments) = (disk.uvm(), &io.request().segments);
+                let page = |segment: &Segment| page_of(&uvm, segment.frame);
+                segments.iter().map(page).collect()
+            });
             disk.delayed.fetch_add(1, Relaxed);
             let end = move |disk: &SimDisk| {
                 disk.delayed.fetch_sub(1, Relaxed);
                 if fails {
                     disk.fail(io);
                 } else {
-                    disk.finish(io);
+                    disk.finish(io, taken);
                 }
             };
             if delay.is_zero() {
