@@ -159,6 +159,7 @@ impl Draw<'_> {
             },
             Kind::Mincore => Op::Mincore(self.pages(16)),
             Kind::Fork => Op::Fork(1 + self.random.below(2) as usize),
+            Kind::Bequeath => Op::Bequeath(self.pages(4), self.random.draw() as u8),
             Kind::Join => Op::Join(self.random.draw()),
             Kind::Unshare => Op::Unshare,
             Kind::Swapoff => Op::Swapoff(self.random.below(SWAPS as u64) as usize),

@@ -5,7 +5,7 @@
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
 //! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
-//! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces`, `swapping`, `napping`, `killing` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
+//! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces`, `heirs`, `swapping`, `napping`, `killing` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 mod advice;
 mod content;
@@ -13,6 +13,7 @@ pub mod disk;
 mod draw;
 mod drive;
 mod growing;
+mod heirs;
 pub mod holes;
 mod killing;
 mod lending;

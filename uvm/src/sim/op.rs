@@ -64,6 +64,8 @@ pub enum Kind {
     Mincore,
     /// Copy the address space.
     Fork,
+    /// Copy it twice, sharing memory with the one child and not with the other.
+    Bequeath,
     /// Go over to another process's space.
     Join,
     /// Go over to a copy of a space that others have as well.
@@ -77,7 +79,7 @@ pub enum Kind {
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 27] = [
+pub const KINDS: [(Kind, u64, bool); 28] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
     (Kind::Map, 180, false),
@@ -100,6 +102,7 @@ pub const KINDS: [(Kind, u64, bool); 27] = [
     (Kind::MlockAll, 8, true),
     (Kind::Mincore, 20, true),
     (Kind::Fork, 40, true),
+    (Kind::Bequeath, 20, true),
     (Kind::Join, 10, true),
     (Kind::Unshare, 15, true),
     (Kind::Exit, 30, true),
@@ -276,6 +279,8 @@ pub enum Op {
     Mincore(Range<u64>),
     /// A child of so many programs.
     Fork(usize),
+    /// A child that shares these pages, one with a copy of them, and stores of this byte before and after.
+    Bequeath(Range<u64>, u8),
     /// The program goes over to the space of one of the other processes, which this number chooses.
     Join(u64),
     /// It goes over to a copy of its space, unless it has that alone.

@@ -76,6 +76,7 @@ impl Plan {
                     Kind::Inherit
                         | Kind::Extract
                         | Kind::Fork
+                        | Kind::Bequeath
                         | Kind::Join
                         | Kind::Unshare
                         | Kind::Exit
