@@ -162,7 +162,10 @@ impl Draw<'_> {
             Kind::Bequeath => Op::Bequeath(self.pages(4), self.random.draw() as u8),
             Kind::Join => Op::Join(self.random.draw()),
             Kind::Unshare => Op::Unshare,
-            Kind::Swapoff => Op::Swapoff(self.random.below(SWAPS as u64) as usize),
+            Kind::Swapoff => {
+                let which = self.random.below(SWAPS as u64) as usize;
+                Op::Swapoff(which, self.random.draw())
+            }
             Kind::Swapon => {
                 let which = self.random.below(SWAPS as u64) as usize;
                 Op::Swapon(which, self.random.pick(&[-1, 0, 1]))

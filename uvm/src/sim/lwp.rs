@@ -112,7 +112,7 @@ impl Lwp {
             Op::Mincore(pages) => self.mincore(pages),
             Op::Fork(programs) => self.fork(programs).await,
             Op::Bequeath(pages, byte) => self.bequeath(pages, byte).await,
-            Op::Swapoff(which) => self.swapoff(which).await,
+            Op::Swapoff(which, moves) => self.swapoff(which, moves).await,
             Op::Swapon(which, priority) => self.swapon(which, priority).await,
             // The program's whole life is about these.
             Op::Join(_) | Op::Unshare | Op::Exit => {}

@@ -106,8 +106,8 @@ pub const KINDS: [(Kind, u64, bool); 28] = [
     (Kind::Join, 10, true),
     (Kind::Unshare, 15, true),
     (Kind::Exit, 30, true),
-    (Kind::Swapoff, 6, true),
-    (Kind::Swapon, 12, true),
+    (Kind::Swapoff, 24, true),
+    (Kind::Swapon, 48, true),
 ];
 
 /// A byte that is looked at: a sample of a page.
@@ -285,8 +285,8 @@ pub enum Op {
     Join(u64),
     /// It goes over to a copy of its space, unless it has that alone.
     Unshare,
-    /// Takes away the swap device that this number chooses.
-    Swapoff(usize),
+    /// Takes away the swap device that the first number chooses, while pages move about as the second has it.
+    Swapoff(usize, u64),
     /// Uses it again with this priority, or gives it that.
     Swapon(usize, i16),
     /// The program ends, unless it is the last.
