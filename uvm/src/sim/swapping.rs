@@ -85,9 +85,9 @@ impl SwapDisk {
             world.swap_to(device.clone(), name, priority, HASTY);
             let mut failing = 0;
             if mode == Mode::Faulty {
-                failing = random.pick(&[0, 0, 10, 40]);
+                failing = random.pick(&[0, 10, 20, 40]);
                 // Not the signature, nor all. Some cannot be written, some can, and cannot be read again.
-                for _ in 0..4.min(pages / 4) {
+                for _ in 0..(4 + pages / 8).min(pages / 4) {
                     let page = 1 + random.below(u64::from(pages) - 1);
                     disk.spoil(page * PAGE_SIZE as u64, page * PAGE_SIZE as u64 + 1);
                 }
