@@ -72,6 +72,7 @@ impl Draw<'_> {
                     false => Op::WriteBytes(at, len as usize, self.random.draw() as u8),
                 }
             }
+            Kind::Fill => Op::Fill(self.pages(40), self.random.draw() as u8),
             Kind::Map => Op::Map(self.mapping()),
             Kind::MapBadly => {
                 let flaw = self.random.pick(&[

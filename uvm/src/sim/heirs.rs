@@ -3,7 +3,6 @@
 use core::ops::Range;
 
 use crate::map::Inherit;
-use crate::prot::Access;
 use crate::sim::lwp::Lwp;
 use crate::sim::op::{Op, Spot};
 
@@ -13,12 +12,12 @@ const LOOKS: u64 = 3;
 impl Lwp {
     /// What is stored at last the partner sees, and the heir does not.
     pub(super) async fn bequeath(&self, pages: Range<u64>, byte: u8) {
-        self.fill(&pages, byte).await;
+        self.fill(pages.clone(), byte).await;
         self.inherit(pages.clone(), Inherit::Share).await;
         self.fork(1).await;
         self.inherit(pages.clone(), Inherit::Copy).await;
         self.fork(1).await;
-        self.fill(&pages, byte.wrapping_add(1)).await;
+        self.fill(pages.clone(), byte.wrapping_add(1)).await;
         self.compare_others(&pages, byte.into()).await;
     }
 
@@ -33,13 +32,6 @@ impl Lwp {
                 guest.touch(Op::ReadBytes(spot, 1)).await;
             }
             guest.leave().await;
-        }
-    }
-
-    async fn fill(&self, pages: &Range<u64>, byte: u8) {
-        for page in pages.clone() {
-            let spot = Spot { page, sample: 0 };
-            self.touch(Op::Access(Access::Write, spot, byte)).await;
         }
     }
 }

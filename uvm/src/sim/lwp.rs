@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::future::poll_fn;
+use core::ops::Range;
 use core::pin::pin;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -88,6 +89,7 @@ impl Lwp {
     async fn operation(&self, op: Op) {
         match op {
             Op::Access(..) | Op::ReadBytes(..) | Op::WriteBytes(..) => self.touch(op).await,
+            Op::Fill(pages, byte) => self.fill(pages, byte).await,
             Op::Map(mapping) => self.map(mapping).await,
             Op::MapBadly(flaw, pages) => self.map_badly(flaw, pages),
             Op::Unmap(pages) => self.unmap(pages).await,
@@ -116,6 +118,13 @@ impl Lwp {
             Op::Swapon(which, priority) => self.swapon(which, priority).await,
             // The program's whole life is about these.
             Op::Join(_) | Op::Unshare | Op::Exit => {}
+        }
+    }
+
+    pub(super) async fn fill(&self, pages: Range<u64>, byte: u8) {
+        for page in pages {
+            let spot = Spot { page, sample: 0 };
+            self.touch(Op::Access(Access::Write, spot, byte)).await;
         }
     }
 

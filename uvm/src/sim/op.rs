@@ -24,6 +24,8 @@ pub enum Kind {
     Access,
     /// Bytes over several pages, from outside.
     Copy,
+    /// Store to many pages in a row.
+    Fill,
     /// Make a mapping.
     Map,
     /// Ask for a mapping that cannot be.
@@ -79,9 +81,10 @@ pub enum Kind {
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 28] = [
+pub const KINDS: [(Kind, u64, bool); 29] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
+    (Kind::Fill, 15, true),
     (Kind::Map, 180, false),
     (Kind::MapBadly, 20, true),
     (Kind::Unmap, 70, true),
@@ -97,8 +100,8 @@ pub const KINDS: [(Kind, u64, bool); 28] = [
     (Kind::Mremap, 30, true),
     (Kind::Poke, 20, true),
     (Kind::Brk, 20, true),
-    (Kind::Mlock, 40, true),
-    (Kind::Munlock, 20, true),
+    (Kind::Mlock, 60, true),
+    (Kind::Munlock, 30, true),
     (Kind::MlockAll, 8, true),
     (Kind::Mincore, 20, true),
     (Kind::Fork, 40, true),
@@ -237,6 +240,8 @@ pub enum Op {
     ReadBytes(Spot, usize),
     /// Bytes written there: all the same.
     WriteBytes(Spot, usize, u8),
+    /// A store of this byte to each page of a range.
+    Fill(Range<u64>, u8),
     /// A mapping.
     Map(Mapping),
     /// One that must be refused.

@@ -65,9 +65,13 @@ impl Plan {
         let cpus = 1 + random.below(4) as usize;
         // One run in four is about memory that several show: few pages, and again and again they are inherited, shared and copied.
         let sharing = seed % 4 == 1;
-        let size = match sharing {
-            true => 24,
-            false => random.pick(&[24, 48, 96, 128]),
+        // One in four has room for far more than there is memory, where that is meant to be short, and swap.
+        let hungry = seed % 4 == 2;
+        let most = |most: u32, pages| if hungry { most.min(pages) } else { pages };
+        let size = match random.pick(&[24, 48, 96, 128]) {
+            _ if sharing => 24,
+            size if hungry => size.max(96),
+            size => size,
         };
         let weights = KINDS.map(|(kind, weight, dispensable)| match random.below(8) {
             _ if sharing
@@ -84,6 +88,8 @@ impl Plan {
             {
                 weight * 5
             }
+            _ if hungry && matches!(kind, Kind::Map | Kind::Fill | Kind::Fork) => weight * 2,
+            _ if hungry && matches!(kind, Kind::Unmap | Kind::Discard | Kind::Exit) => weight / 3,
             0 if dispensable => 0,
             0..3 => weight,
             3..5 => (weight / 3).max(1),
@@ -100,7 +106,7 @@ impl Plan {
             stack: random.pick(&[6, 16, 24, 270]),
             hot: random.pick(&[4, 8, 16]),
             limit: match random.below(4) {
-                0 => size * 3 / 4 * crate::PAGE_SIZE as u64,
+                0 if !hungry => size * 3 / 4 * crate::PAGE_SIZE as u64,
                 _ => u64::MAX,
             },
             locked: random.pick(&[4, 24, 60, 60]) * crate::PAGE_SIZE as u64,
@@ -109,17 +115,20 @@ impl Plan {
             asks: random.pick(&[0, 20, 50, 90]),
             rests: random.pick(&[10, 30, 60]),
             speculates: random.pick(&[0, 10, 40]),
-            spare: (random.below(11) * random.below(11)) as usize,
+            spare: match random.below(11) * random.below(11) {
+                _ if hungry => 0,
+                spare => spare as usize,
+            },
             // The other is small in half of all runs: it is full all the time, a u-area may not fit on it alone, and what is forgotten when it is
             // taken away is all there was.
             swaps: [
-                (random.pick(&[0, 120, 400, 2000]), 0),
+                (most(120, random.pick(&[0, 120, 400, 2000])), 0),
                 (
-                    random.pick(&[0, 2, 2, 8, 60, 400]),
+                    most(60, random.pick(&[0, 2, 2, 8, 60, 400])),
                     random.pick(&[-1, 0, 1]),
                 ),
             ],
-            kills: random.percent(60),
+            kills: random.percent(60) || hungry,
             total: weights.iter().sum(),
             weights,
         }
