@@ -43,5 +43,5 @@ pub use executor::{
 };
 pub use info::TaskInfo;
 pub use platform::Platform;
-pub use task::{JoinHandle, Name, State};
+pub use task::{JoinHandle, Name, State, task_bytes};
 pub use timer::{Elapsed, Sleep};

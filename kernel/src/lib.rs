@@ -13,6 +13,7 @@ extern crate std;
 pub mod arch;
 #[cfg(target_os = "none")]
 pub mod boot;
+pub mod boxed;
 pub mod cmdline;
 pub mod console;
 pub mod disk;

@@ -5,9 +5,9 @@ use tests::Auvm;
 
 /// Guest instructions between two time stamps around the instruction that faults or calls, the stamps' own taken off, at the median.
 const BOUNDS: [(&str, u64); 3] = [
-    ("getppid", 150),
-    ("first-touch-write", 620),
-    ("first-touch-read", 620),
+    ("getppid", 140),
+    ("first-touch-write", 570),
+    ("first-touch-read", 570),
 ];
 
 #[test]

@@ -35,6 +35,8 @@ programs! {
     threads [];
     nothing [];
     orphans ["300"];
+    timers [];
+    limits [];
 }
 
 #[test]
@@ -101,17 +103,7 @@ fn hog() {
         "--pattern none".to_owned(),
         "--size 1Q".to_owned(),
     ];
-    let words: Vec<Vec<&str>> = lines.iter().map(|line| line.split(' ').collect()).collect();
-    let runs: Vec<Run> = words
-        .iter()
-        .map(|words| Run {
-            program: "hog",
-            arguments: words,
-            environment: &[],
-            files: &[],
-        })
-        .collect();
-    compare_all(&runs);
+    compare_lines("hog", &lines);
 }
 
 #[test]
@@ -132,11 +124,36 @@ fn a_program_that_fails_says_so() {
 }
 
 #[test]
+fn sleepers() {
+    let lines = [
+        "--count 30 --rest 1 --ballast 2M".to_owned(),
+        "--count 30 --threads --seed 3".to_owned(),
+        "--count many".to_owned(),
+    ];
+    compare_lines("sleepers", &lines);
+}
+
+/// Runs a program once with each line of arguments.
+fn compare_lines(program: &'static str, lines: &[String]) {
+    let words: Vec<Vec<&str>> = lines.iter().map(|line| line.split(' ').collect()).collect();
+    let runs: Vec<Run> = words
+        .iter()
+        .map(|words| Run {
+            program,
+            arguments: words,
+            environment: &[],
+            files: &[],
+        })
+        .collect();
+    compare_all(&runs);
+}
+
+#[test]
 fn every_program_has_a_test() {
     let tested = |name: &str| {
         SIMPLE.contains(&name)
             || [
-                "args", "files", "coldread", "cost", "life", "hog", "storm", "terminal",
+                "args", "files", "coldread", "cost", "life", "hog", "sleepers", "storm", "terminal",
             ]
             .contains(&name)
     };

@@ -3,9 +3,9 @@
 //! # Shape
 //! `resident` is a plain function: one pass over map, amap and object under their locks, which either finishes the fault or says
 //! in its return type, `Attempt`, what is missing. It never waits, allocates nothing but the frame and
-//! the anon of a page that did not exist, and takes no global lock. [`VmSpace::fault`] calls it first; only if
-//! something is missing does it go on to the loop that awaits it, with nothing held but a hold on the page that it waits for, and
-//! then starts over from the top, since everything may have changed (rules 1 to 4 of awaiting).
+//! the anon of a page that did not exist, and takes no global lock. [`VmSpace::fault_at_once`] is that pass; only if something is
+//! missing does [`VmSpace::fault_wait`], or [`VmSpace::fault`], which is both, go on to the loop that awaits it, with nothing held but a
+//! hold on the page that it waits for, and then starts over from the top, since everything may have changed (rules 1 to 4 of awaiting).
 //!
 //! # Cases (UVM's numbers)
 //! | case | there is | and then |
@@ -77,6 +77,10 @@ impl From<PagerError> for FaultError {
         }
     }
 }
+
+/// A fault that could not be resolved at once, and what it lacked. Nothing is held but a hold on the page that it has to wait for.
+#[must_use = "the access is not possible yet"]
+pub struct Unresolved(Attempt);
 
 /// How far one pass came.
 pub(crate) enum Attempt {
@@ -166,15 +170,20 @@ impl VmSpace {
     /// [`FaultError`]. The address space is unchanged then.
     #[inline]
     pub async fn fault(&self, va: VirtAddr, access: Access) -> Result<(), FaultError> {
-        match self.first_attempt(va.as_u64(), access) {
+        match self.fault_at_once(va, access) {
             Ok(()) => Ok(()),
-            Err(missing) => self.fault_wait(va.as_u64(), access, missing).await,
+            Err(unresolved) => self.fault_wait(va, access, unresolved).await,
         }
     }
 
-    /// What a fault does before it waits for anything; otherwise what is missing. Never waits.
+    /// The first part of [`fault`](Self::fault), which never waits: for who would rather not make a future for each fault that needs
+    /// none.
+    ///
+    /// # Errors
+    /// [`Unresolved`] if that was not all: [`fault_wait`](Self::fault_wait) is the rest.
     #[inline]
-    fn first_attempt(&self, va: u64, access: Access) -> Result<(), Attempt> {
+    pub fn fault_at_once(&self, va: VirtAddr, access: Access) -> Result<(), Unresolved> {
+        let va = va.as_u64();
         let uvm = self.uvm();
         uvm.count(Counter::Faults);
         self.fault_counts.count();
@@ -192,27 +201,31 @@ impl VmSpace {
                 core::mem::forget(attempt);
                 Ok(())
             }
-            missing => Err(missing),
+            missing => Err(Unresolved(missing)),
         }
     }
 
     /// What a fault comes to if nothing may be awaited; `None`: something would have to be.
     #[cfg(test)]
     pub(crate) fn try_fault(&self, va: VirtAddr, access: Access) -> Option<Result<(), FaultError>> {
-        match self.first_attempt(va.as_u64(), access) {
+        match self.fault_at_once(va, access) {
             Ok(()) => Some(Ok(())),
-            Err(Attempt::Error(error)) => Some(Err(error)),
-            Err(_) => None,
+            Err(Unresolved(Attempt::Error(error))) => Some(Err(error)),
+            Err(Unresolved(_)) => None,
         }
     }
 
-    /// The part of a fault that may await. `missing`: what it has come to.
-    async fn fault_wait(
+    /// The part of [`fault`](Self::fault) that may await: at the same address, for the same access. `unresolved`: what it has come to.
+    ///
+    /// # Errors
+    /// As those of a whole fault.
+    pub async fn fault_wait(
         &self,
-        va: u64,
+        va: VirtAddr,
         access: Access,
-        missing: Attempt,
+        unresolved: Unresolved,
     ) -> Result<(), FaultError> {
+        let (va, Unresolved(missing)) = (va.as_u64(), unresolved);
         self.fault_counts.count_wait();
         let again = || resident(self, va, access, Pass::Again);
         // Only who has made it grow wires what is new: whatever else is not wired there has been unwired since.

@@ -44,12 +44,28 @@ use crate::Uvm;
 use crate::addr::{PAGE_SIZE, pages_of};
 use crate::meter::Counter;
 use crate::page::freelist::{AllocFor, Zero};
-use crate::pool::slab::Slabs;
+use crate::pool::slab::{self, Slabs};
 
 /// Block sizes that slabs serve, in bytes. Chosen to fill a page behind a slab's header.
-const CLASSES: [usize; 14] = [
-    16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 672, 1008, 1344, 2016,
+const CLASSES: [usize; 20] = [
+    16, 32, 48, 64, 96, 128, 192, 224, 256, 288, 336, 384, 448, 512, 576, 672, 800, 1008, 1344,
+    2016,
 ];
+/// Sizes of classes are multiples of this, in bytes.
+const GRAIN: usize = 16;
+/// The class that serves so many bytes, by the grain that they end in.
+const CLASS_OF: [u8; LARGEST_CLASS / GRAIN] = {
+    let mut table = [0; LARGEST_CLASS / GRAIN];
+    let (mut grain, mut class) = (0, 0);
+    while grain < table.len() {
+        if (grain + 1) * GRAIN > CLASSES[class] {
+            class += 1;
+        }
+        table[grain] = class as u8;
+        grain += 1;
+    }
+    table
+};
 /// Largest block from a slab, in bytes.
 pub const LARGEST_CLASS: usize = CLASSES[CLASSES.len() - 1];
 /// Alignment of blocks whose class is not a power of two.
@@ -170,6 +186,22 @@ impl Default for Heap {
     }
 }
 
+/// Bytes that a heap block for so many costs: its part of a page, or whole pages.
+#[must_use]
+pub fn block_bytes(bytes: usize) -> usize {
+    match CLASS_OF.get(bytes.saturating_sub(1) / GRAIN) {
+        // As many as fit behind a slab's header.
+        Some(&class) => PAGE_SIZE / (slab::MAX_OBJECT / CLASSES[usize::from(class)]),
+        None => bytes.next_multiple_of(PAGE_SIZE),
+    }
+}
+
+/// The same for a `T` that is counted by [`Arc`](alloc::sync::Arc).
+#[must_use]
+pub fn arc_bytes<T>() -> usize {
+    block_bytes(size_of::<T>() + 2 * size_of::<usize>())
+}
+
 /// Which class serves a layout; `None`: whole pages.
 #[inline]
 fn class(layout: &Layout) -> Option<usize> {
@@ -181,10 +213,7 @@ fn class(layout: &Layout) -> Option<usize> {
     } else {
         return None;
     };
-    if size <= 64 {
-        return Some(size.saturating_sub(1) / 16);
-    }
-    let found = CLASSES.iter().position(|&c| size <= c)?;
+    let found = usize::from(*CLASS_OF.get(size.saturating_sub(1) / GRAIN)?);
     (layout.align() <= ALIGN || CLASSES[found].is_power_of_two()).then_some(found)
 }
 

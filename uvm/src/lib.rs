@@ -194,7 +194,7 @@ pub use map::{Advice, Backing, Inherit, MapRequest, Placement, Sharing, Sync, Vm
 pub use object::UvmObject;
 pub use object::vnode::VnodeObject;
 pub use pdaemon::demand::Patience;
-pub use pdaemon::lwps::{LwpSwapper, Need};
+pub use pdaemon::lwps::{Looked, LwpSwapper, Need};
 pub use pdaemon::pagedaemon;
 pub use pdaemon::victim::{Gain, Killer};
 pub use swap::discard::{Pace, discard_worker};

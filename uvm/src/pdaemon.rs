@@ -6,7 +6,7 @@
 //!
 //! # A pass
 //! 0. Where less is free than should be, and there is swap, have LWPs put out that have slept for long, or, where there is hardly anything left, some other one
-//!    (`lwps`). Their u-areas are written while the pass goes on.
+//!    (`lwps`). Their u-areas are written while the pass goes on. (A pass that frees nothing else looks once more, for anybody.)
 //! 1. Scan the inactive queues, oldest first, until four times the free target is free. Which sort of memory gives the next few pages
 //!    is the policy's choice (`policy::balance`). What becomes of a page is told in `evict`: one that was used since it became inactive is
 //!    active again; busy, held and wired ones are skipped; all others lose their translations. A clean
@@ -134,6 +134,13 @@ impl Uvm {
         if self.torture_evict() || self.memory_is_short() || self.has_unmet_demand() {
             pass.freed += self.collect_tables().await;
             self.uarea_drain(0).await;
+        }
+        if pass.freed == 0
+            && self.has_unmet_demand()
+            && self.meter().gauge(Gauge::Paging) == 0
+            && self.put_out_any_lwp().await
+        {
+            pass.later += 1;
         }
         self.wake_free_waiters();
         self.end_turns();

@@ -32,6 +32,7 @@ use core::sync::atomic::{
 
 use self::slab::{Header, Slabs};
 use crate::Uvm;
+use crate::addr::PAGE_SIZE;
 use crate::meter::Counter;
 use crate::page::freelist::AllocFor;
 
@@ -114,6 +115,11 @@ impl<T> Pool<T> {
     /// Gives all empty slabs back to the free list; returns how many pages.
     pub fn reclaim(&self, uvm: &Uvm) -> usize {
         self.slabs.reclaim(uvm)
+    }
+
+    /// Bytes that one object costs: its part of a page.
+    pub(crate) fn cost(&self) -> usize {
+        PAGE_SIZE / self.slabs.capacity()
     }
 
     /// Its name.

@@ -44,6 +44,7 @@ impl WaitQueue {
             condition,
             node: Node::new(),
             entered: false,
+            label: self.label,
         }
     }
 
@@ -107,6 +108,8 @@ pub struct WaitUntil<'a, F> {
     node: Node,
     /// The node may be in the queue: a wait that was satisfied at once never takes the lock.
     entered: bool,
+    /// What is awaited, in the dump of tasks.
+    label: &'static str,
 }
 
 impl<T, F: FnMut() -> Option<T>> Future for WaitUntil<'_, F> {
@@ -134,12 +137,18 @@ impl<T, F: FnMut() -> Option<T>> Future for WaitUntil<'_, F> {
             this.leave();
             return Poll::Ready(output);
         }
-        awaits(cx, this.queue.label);
+        awaits(cx, this.label);
         Poll::Pending
     }
 }
 
 impl<F> WaitUntil<'_, F> {
+    /// Says what this one awaits, where a queue serves several ends.
+    pub fn labelled(mut self, label: &'static str) -> Self {
+        self.label = label;
+        self
+    }
+
     /// A wake that came before the condition is looked at has done its work by that.
     fn use_up_wake(&mut self) {
         if !self.entered {

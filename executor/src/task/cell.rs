@@ -41,6 +41,11 @@ where
     };
 }
 
+/// Bytes of a task that runs an `F`: what spawning it allocates.
+pub const fn task_bytes<F: Future>() -> usize {
+    size_of::<Cell<F>>()
+}
+
 /// Allocates a task, scheduled but in no queue yet, with a reference each for the executor and the
 /// join handle.
 #[inline]

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::task::{Context, Poll};
 
 use super::header::{Header, awaits};
+use super::state::State;
 
 /// Awaits a task and gives its result. Dropping it detaches the task, which runs on.
 ///
@@ -40,6 +41,11 @@ impl<T> JoinHandle<T> {
     /// The task's number, as [`TaskInfo::id`](crate::TaskInfo) has it.
     pub fn id(&self) -> u64 {
         self.header().id.load(Relaxed)
+    }
+
+    /// Whether the task waits to be woken: it is not being polled, and does not stand in line for that.
+    pub fn is_idle(&self) -> bool {
+        self.header().state.state() == State::Idle
     }
 
     /// Whether the task has returned.

@@ -37,6 +37,7 @@ mod state;
 mod stats;
 
 pub(crate) use cell::allocate;
+pub use cell::task_bytes;
 pub(crate) use header::{Header, awaits};
 pub use join::JoinHandle;
 pub(crate) use list::TaskList;

@@ -45,8 +45,21 @@ impl Executor {
         duration: Duration,
         future: F,
     ) -> Result<F::Output, Elapsed> {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.timeout_at(self.now().saturating_add(ns), future).await
+    }
+
+    /// The same, until the clock shows `deadline` (nanoseconds) or more. Both waits lie in the future that this returns.
+    ///
+    /// # Errors
+    /// [`Elapsed`], and the future is dropped.
+    pub async fn timeout_at<F: Future>(
+        self: &Arc<Self>,
+        deadline: u64,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
         let mut future = core::pin::pin!(future);
-        let mut sleep = core::pin::pin!(self.sleep(duration));
+        let mut sleep = core::pin::pin!(self.sleep_until(deadline));
         core::future::poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => sleep.as_mut().poll(cx).map(|()| Err(Elapsed)),

@@ -34,7 +34,7 @@ const VERSION: u32 = 1;
 const SLACK: u64 = 16 << 20;
 
 /// Programs that are commands too, below `/bin`: people run them, not only tests.
-const COMMANDS: &[&str] = &["hog"];
+const COMMANDS: &[&str] = &["hog", "sleepers"];
 
 /// Images that are kept at least, and the age up to which all are.
 const KEEP: usize = 12;

@@ -8,7 +8,6 @@ use super::FsError;
 use super::file::OpenFile;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use arrayvec::ArrayVec;
 use executor::sync::SpinLock;
 
 /// Most descriptors of one table; also the default limit (`RLIMIT_NOFILE`).
@@ -36,7 +35,8 @@ pub struct FdTable {
 }
 
 struct Slots {
-    chunks: ArrayVec<Chunk, CHUNKS>,
+    /// At most [`CHUNKS`].
+    chunks: Vec<Chunk>,
     limit: u32,
 }
 
@@ -59,7 +59,7 @@ impl FdTable {
     pub fn new() -> FdTable {
         FdTable {
             slots: SpinLock::new(Slots {
-                chunks: ArrayVec::new(),
+                chunks: Vec::new(),
                 limit: MAX_FILES,
             }),
         }
@@ -150,14 +150,11 @@ impl FdTable {
     pub fn fork(&self) -> Result<FdTable, FsError> {
         let slots = self.slots.lock();
         let mut copy = Slots {
-            chunks: ArrayVec::new(),
+            chunks: with_room_for(slots.chunks.len())?,
             limit: slots.limit,
         };
         for chunk in &slots.chunks {
-            let mut files = Vec::new();
-            files
-                .try_reserve_exact(chunk.files.len())
-                .map_err(|_| FsError::OutOfMemory)?;
+            let mut files = with_room_for(chunk.files.len())?;
             files.extend(chunk.files.iter().cloned());
             copy.chunks.push(Chunk {
                 files,
@@ -186,7 +183,7 @@ impl FdTable {
     /// Closes everything (exit).
     pub fn close_all(&self) {
         let empty = Slots {
-            chunks: ArrayVec::new(),
+            chunks: Vec::new(),
             limit: 0,
         };
         let mut slots = self.slots.lock();
@@ -203,6 +200,19 @@ impl FdTable {
         (from.0..slots.chunks.len() as u32 * CHUNK as u32)
             .map(Fd)
             .find(|&fd| slots.at(fd).is_some())
+    }
+
+    /// Bytes of heap that it takes.
+    pub fn heap_bytes(&self) -> usize {
+        let block = |len: usize, size: usize| match len * size {
+            0 => 0,
+            bytes => uvm::km::block_bytes(bytes),
+        };
+        let slots = self.slots.lock();
+        let files =
+            |chunk: &Chunk| block(chunk.files.capacity(), size_of::<Option<Arc<OpenFile>>>());
+        let chunks = block(slots.chunks.capacity(), size_of::<Chunk>());
+        chunks + slots.chunks.iter().map(files).sum::<usize>()
     }
 
     /// How many descriptors there may be (`RLIMIT_NOFILE`).
@@ -244,8 +254,12 @@ impl Slots {
         on_exec: OnExec,
     ) -> Result<Option<Arc<OpenFile>>, FsError> {
         let (at, i) = (fd as usize / CHUNK, fd as usize % CHUNK);
-        while self.chunks.len() <= at {
-            self.chunks.push(Chunk::default());
+        if self.chunks.len() <= at {
+            let more = at + 1 - self.chunks.len();
+            self.chunks
+                .try_reserve_exact(more)
+                .map_err(|_| FsError::OutOfMemory)?;
+            self.chunks.resize_with(at + 1, Chunk::default);
         }
         let chunk = &mut self.chunks[at];
         if chunk.files.len() <= i {
@@ -278,6 +292,13 @@ impl Slots {
             OnExec::Close => chunk.close_on_exec |= bit,
         }
     }
+}
+
+fn with_room_for<T>(count: usize) -> Result<Vec<T>, FsError> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(count)
+        .map_err(|_| FsError::OutOfMemory)?;
+    Ok(list)
 }
 
 #[cfg(test)]

@@ -111,6 +111,9 @@ impl From<Interrupted> for FsError {
 pub trait Sleeper: Sync {
     /// Awaits `wait`, unless a signal comes first. Dropping `wait` must lose nothing: only waits on queues
     /// are passed here, never transfers.
+    ///
+    /// What others reach while it sleeps, nodes of queues and timers, must lie in `wait` itself, which is moved to where it may stay: never a reference to a
+    /// future that the caller has pinned.
     fn sleep<T: Send>(
         &self,
         wait: impl Future<Output = T> + Send,

@@ -12,10 +12,12 @@ use super::fatal;
 use super::lwp::Lwp;
 use super::machine::{self, LwpMachineState, PageFaultCode, Trap, TrapFrame};
 use super::process::Process;
+use super::restart::{Restart, Resume};
 use super::sigframe::AltStack;
 use super::signal::{SigSet, Signal};
 use super::table::ExitStatus;
 use super::uarea::{Machine, UareaBox};
+use super::usage::{Account, Times, Usage};
 use crate::syscall;
 use alloc::sync::Arc;
 use core::future::Future;
@@ -24,16 +26,6 @@ use uvm::VmSpace;
 use uvm::addr::VirtAddr;
 use uvm::glue::SpaceRef;
 use uvm::prot::Access;
-use uvm::uarea::Uarea;
-
-/// What to do about a system call that a signal interrupted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
-    /// Start it over unless a handler without `SA_RESTART` ran.
-    UnlessHandlerSays,
-    /// Start it over unless a handler ran.
-    UnlessHandled,
-}
 
 /// The running thread.
 pub struct Current {
@@ -47,6 +39,8 @@ pub struct Current {
     pub(super) saved_mask: Option<SigSet>,
     /// The call under way was interrupted.
     pub(super) restart: Option<Restart>,
+    /// What `restart_syscall` goes on with.
+    resume: Option<Resume>,
     /// Set by the call that ends the thread or the process.
     end: Option<End>,
     /// Cleared and woken when the thread ends (`set_tid_address`); 0 for none.
@@ -86,6 +80,28 @@ impl Current {
     #[inline]
     pub fn frame(&mut self) -> &mut TrapFrame {
         self.machine.pin().frame()
+    }
+
+    /// What it counts of its own doing.
+    pub(super) fn account(&self) -> &Account {
+        self.machine.account()
+    }
+
+    /// What it has used in all the polls before this one, and in this one so far as it is counted by `charge_faults`.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        self.account().own()
+    }
+
+    /// Adds the faults of the poll under way to what the thread and its process have used: before somebody looks.
+    pub fn charge_faults(&self) {
+        self.lwp.charge_faults(self.account());
+    }
+
+    /// Time used in the poll under way, in nanoseconds.
+    #[must_use]
+    pub fn time_under_way(&self) -> Times {
+        self.account().under_way(machine::now())
     }
 
     /// All of the machine's part.
@@ -185,11 +201,27 @@ impl Current {
         self.restart = Some(restart);
     }
 
+    /// Keeps what an interrupted call goes on with, until the next one does.
+    pub fn keep(&mut self, resume: Resume) {
+        self.resume = Some(resume);
+    }
+
+    /// What the last call that was to go on goes on with; none after a handler.
+    #[must_use]
+    pub fn resume(&self) -> Option<Resume> {
+        self.resume
+    }
+
+    /// Nothing goes on any more: a handler has run.
+    pub(super) fn forget_resume(&mut self) {
+        self.resume = None;
+    }
+
     /// Enters a new program: registers and address space. Awaits the end of the old one, if nobody else has that.
     pub(super) async fn enter(&mut self, space: Arc<VmSpace>, entry: u64, sp: u64) {
         self.machine.pin().reset(entry, sp);
         self.alt_stack = AltStack::default();
-        (self.clear_tid, self.robust_list) = (0, 0);
+        (self.clear_tid, self.robust_list, self.resume) = (0, 0, None);
         let process = self.process().clone();
         let new = SpaceRef::new(space.clone());
         self.lwp.set_space(Some(space.clone()));
@@ -204,9 +236,10 @@ impl Current {
     async fn live(&mut self) -> End {
         loop {
             self.space.assert_settled();
-            let entered = machine::now();
+            let entered = machine::ticks();
             let trap = self.machine.pin().run_user();
-            self.lwp.add_user_time(machine::now() - entered);
+            let left = machine::ticks();
+            self.machine.account().in_ring3(left.wrapping_sub(entered));
             match trap {
                 Trap::Syscall => {
                     if !syscall::answer(self) {
@@ -220,11 +253,23 @@ impl Current {
                 }
                 Trap::PageFault { va, code } => {
                     let access = access_of(code);
-                    let outcome = match VirtAddr::try_new(va) {
-                        Ok(at) if va < machine::USER_END => {
-                            self.space.fault(at, access).await.map_err(Some)
+                    let outcome = if va < machine::USER_END {
+                        let at = VirtAddr::new(va);
+                        match self.space.fault_at_once(at, access) {
+                            Ok(()) => {
+                                self.machine.account().minor_fault();
+                                Ok(())
+                            }
+                            Err(unresolved) => {
+                                let polls = self.machine.account().polls();
+                                let rest = self.space.fault_wait(at, access, unresolved);
+                                let outcome = rest.await.map_err(Some);
+                                self.machine.account().fault_since(polls);
+                                outcome
+                            }
                         }
-                        _ => Err(None),
+                    } else {
+                        Err(None)
                     };
                     if let Err(error) = outcome {
                         self.fault_address = va;
@@ -247,6 +292,7 @@ impl Current {
                 }
             }
             if self.system.executor().need_resched() {
+                self.machine.account().gives_way();
                 self.system.executor().reschedule_if_asked().await;
             }
             // Last: what came while others had their turn is heeded, too.
@@ -275,42 +321,34 @@ async fn body(mut current: Current) {
     exit::exit(current, end).await;
 }
 
-/// Makes the future of a new thread in `uarea`: what the executor polls.
+/// Makes the future of a new thread in its u-area: what the executor polls.
 pub(super) fn thread(
     system: &Arc<Processes>,
-    uarea: Uarea,
     machine: LwpMachineState,
     lwp: Arc<Lwp>,
     space: Arc<VmSpace>,
     inherited: Inherited,
 ) -> impl Future<Output = ()> + Send + 'static {
     let system = system.clone();
-    let (uvm, executor) = (system.uvm().clone(), system.executor().clone());
-    UareaBox::new(
-        uarea,
-        machine,
-        lwp.clone(),
-        uvm,
-        executor,
-        move |mut machine| {
-            if let Some(child) = inherited.registers {
-                child.apply(machine.pin());
-            }
-            body(Current {
-                lwp,
-                system,
-                space,
-                machine,
-                alt_stack: inherited.alt_stack,
-                saved_mask: None,
-                restart: None,
-                end: None,
-                clear_tid: inherited.clear_tid,
-                robust_list: 0,
-                fault_address: 0,
-            })
-        },
-    )
+    UareaBox::new(lwp.clone(), system.clone(), machine, move |mut machine| {
+        if let Some(child) = inherited.registers {
+            child.apply(machine.pin());
+        }
+        body(Current {
+            lwp,
+            system,
+            space,
+            machine,
+            alt_stack: inherited.alt_stack,
+            saved_mask: None,
+            restart: None,
+            resume: None,
+            end: None,
+            clear_tid: inherited.clear_tid,
+            robust_list: 0,
+            fault_address: 0,
+        })
+    })
 }
 
 /// What a new thread has from the one that made it.
@@ -342,6 +380,14 @@ impl ChildRegisters {
             machine.set_fs_base(tls);
         }
     }
+}
+
+/// Bytes of a thread's task.
+pub(super) fn task_bytes() -> usize {
+    const fn of<F: Future<Output = ()>>(_: &impl Fn(Current) -> F) -> usize {
+        executor::task_bytes::<UareaBox<F>>()
+    }
+    of(&body)
 }
 
 /// Bytes of a u-area that stay unused.

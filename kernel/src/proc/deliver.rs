@@ -5,17 +5,19 @@
 //! so no large frame is kept across an await.
 
 use super::Processes;
-use super::body::{Current, Restart};
+use super::body::Current;
 use super::exit::End;
 use super::lwp::Lwp;
 use super::machine;
 use super::process::Process;
+use super::restart::Restart;
 use super::sigframe::{self, AltStack, Context, Placement, RED_ZONE, UCONTEXT_LEN, fpu};
 use super::signal::{Action, DefaultAction, Detail, Disposition, SigInfo, SigSet, Signal};
 use super::stop::Over;
 use super::table::ExitStatus;
+use super::timers;
 use super::usermem::{self, BadAddress};
-use crate::syscall::INTERRUPTED;
+use crate::syscall::{GO_ON, INTERRUPTED};
 use alloc::sync::Arc;
 use linux_raw_sys::general as sys;
 use uvm::addr::VirtAddr;
@@ -23,9 +25,6 @@ use uvm::prot::Access;
 
 /// Bytes of the `syscall` instruction.
 const SYSCALL_LEN: u64 = 2;
-/// `SS_ONSTACK`, `SS_DISABLE`, `SS_AUTODISARM`.
-const SS_ONSTACK: u32 = sys::SS_ONSTACK;
-const SS_DISABLE: u32 = sys::SS_DISABLE;
 
 /// Delivers what is pending; `Some` ends the process. Also settles what becomes of an interrupted call.
 pub(super) async fn pending(current: &mut Current) -> Option<End> {
@@ -37,12 +36,14 @@ pub(super) async fn pending(current: &mut Current) -> Option<End> {
         let (system, process) = (current.system().clone(), current.process().clone());
         if process.threads().is_copying() {
             // Cut short when it must leave, which is looked at next.
-            let lwp = current.lwp().clone();
-            let _ = lwp.sleep_to_the_end(process.threads().copied()).await;
+            let _ = current
+                .lwp()
+                .sleep_to_the_end(process.threads().copied())
+                .await;
             continue;
         }
         if process.stop().is_on() {
-            stopped(&system, &process).await;
+            stopped(&system, current).await;
             continue;
         }
         let (info, action) = match take(&system, &process, current.lwp()) {
@@ -59,8 +60,8 @@ pub(super) async fn pending(current: &mut Current) -> Option<End> {
         match action.disposition {
             Disposition::Ignore => {}
             Disposition::Handler(_) => {
-                if let Err(status) = handle(current, info, action).await {
-                    return Some(End::Process(status));
+                if let Some(end) = handle(current, info, action).await {
+                    return Some(end);
                 }
             }
             Disposition::Default => match info.signal.default_action() {
@@ -75,39 +76,46 @@ pub(super) async fn pending(current: &mut Current) -> Option<End> {
     if let Some(mask) = current.saved_mask.take() {
         current.lwp().set_mask(mask);
     }
-    if current.restart.take().is_some() {
+    if let Some(restart) = current.restart.take() {
         let frame = current.frame();
         frame.rip = frame.rip.wrapping_sub(SYSCALL_LEN);
+        if restart == Restart::GoOn {
+            frame.rax = GO_ON;
+        }
     }
     None
 }
 
 /// Delivers a signal that the program cannot go on without: a fault's. `Some` ends the process.
 pub(super) async fn force(current: &mut Current, info: SigInfo) -> Option<End> {
-    let action = current
-        .process()
-        .signals()
-        .lock()
-        .force(info, current.lwp().mask());
+    let action = forced(current, info);
     match action.disposition {
-        Disposition::Handler(_) => (handle(current, info, action).await.err()).map(End::Process),
-        _ => {
-            let frame = current.frame();
-            let (rip, rsp) = (frame.rip, frame.rsp);
-            log::info!(
-                "{}[{}]: {} at {:#x}, code {}, ip {rip:#x} sp {rsp:#x}",
-                current.process().name(),
-                current.process().pid(),
-                info.signal,
-                match info.detail {
-                    Detail::Fault { address } => address,
-                    _ => 0,
-                },
-                info.code,
-            );
-            Some(End::Process(ExitStatus::Killed(info.signal)))
-        }
+        Disposition::Handler(_) => handle(current, info, action).await,
+        _ => Some(killed_by(current, info)),
     }
+}
+
+fn forced(current: &Current, info: SigInfo) -> Action {
+    let mask = current.lwp().mask();
+    current.process().signals().lock().force(info, mask)
+}
+
+/// Ends the process by a fault's signal, and says where it was.
+fn killed_by(current: &mut Current, info: SigInfo) -> End {
+    let frame = current.frame();
+    let (rip, rsp) = (frame.rip, frame.rsp);
+    log::info!(
+        "{}[{}]: {} at {:#x}, code {}, ip {rip:#x} sp {rsp:#x}",
+        current.process().name(),
+        current.process().pid(),
+        info.signal,
+        match info.detail {
+            Detail::Fault { address } => address,
+            _ => 0,
+        },
+        info.code,
+    );
+    End::Process(ExitStatus::Killed(info.signal))
 }
 
 /// What there is to do about a signal.
@@ -136,20 +144,32 @@ fn take(system: &Processes, process: &Process, lwp: &Lwp) -> Option<Taken> {
         let (info, action) = signals.take(lwp.mask(), &mut own)?;
         let signal = info.signal;
         let stops = action.disposition == Disposition::Default
-            && signal.default_action() == DefaultAction::Stop;
-        match &mut table {
+            && signal.default_action() == DefaultAction::Stop
+            && !process
+                .timers()
+                .is_some_and(|timers| timers.is_stale(&info));
+        let stop = match &mut table {
             Some(table) if stops && (signal == Signal::STOP || !table.is_orphaned(pid)) => {
                 process.stop().begin();
-                return Some(Taken::Stop(table.stop(pid, signal), signal));
+                Some(Taken::Stop(table.stop(pid, signal), signal))
             }
-            _ => return Some(Taken::Signal(info, action)),
+            _ => None,
+        };
+        drop((own, signals));
+        // A timer goes on, or has been set anew since: then this is nothing any more.
+        match (timers::took(system, lwp, info), stop) {
+            (_, Some(stop)) => return Some(stop),
+            (Some(info), None) => return Some(Taken::Signal(info, action)),
+            (None, None) => {}
         }
     }
 }
 
 /// Waits in a stop until it is over. The first thread that goes on says so.
-async fn stopped(system: &Processes, process: &Process) {
-    if process.stop().until_over().await == Over::Continued {
+async fn stopped(system: &Processes, current: &Current) {
+    let process = current.process();
+    let over = process.stop().until_over(process.threads().queue());
+    if current.lwp().sleep_to_the_end(over).await == Ok(Over::Continued) {
         let parent = system.table().lock().go_on(process.pid());
         let number = Signal::CONT.number().into();
         tell_parent(parent, process, sys::CLD_CONTINUED, number);
@@ -178,8 +198,9 @@ fn tell_parent(parent: Option<Arc<Process>>, child: &Process, code: u32, status:
     parent.children().wake_all();
 }
 
-/// Makes the program run a handler. `Err` ends the process: its stack cannot take the frame.
-async fn handle(current: &mut Current, info: SigInfo, action: Action) -> Result<(), ExitStatus> {
+/// Makes the program run a handler. If its stack cannot take the frame, it gets a SIGSEGV, whose handler may have another stack; `Some`
+/// ends the process.
+async fn handle(current: &mut Current, info: SigInfo, action: Action) -> Option<End> {
     if let Some(restart) = current.restart.take() {
         let again = restart == Restart::UnlessHandlerSays && action.has(sys::SA_RESTART);
         let frame = current.frame();
@@ -189,16 +210,14 @@ async fn handle(current: &mut Current, info: SigInfo, action: Action) -> Result<
             frame.rax = INTERRUPTED;
         }
     }
-    loop {
-        match push_frame(current, &info, &action) {
-            Ok(()) => break,
-            Err(Some(va)) => {
-                let space = current.space().clone();
-                let at = VirtAddr::try_new(va).map_err(|_| ExitStatus::Killed(Signal::SEGV))?;
-                let faulted = space.fault(at, Access::Write).await;
-                faulted.map_err(|_| ExitStatus::Killed(Signal::SEGV))?;
-            }
-            Err(None) => return Err(ExitStatus::Killed(Signal::SEGV)),
+    let (mut info, mut action) = (info, action);
+    while !frame_pushed(current, &info, &action).await {
+        let refused = info.signal;
+        info = SigInfo::from_kernel(Signal::SEGV);
+        action = forced(current, info);
+        // A second SIGSEGV would fare no better.
+        if refused == Signal::SEGV || !matches!(action.disposition, Disposition::Handler(_)) {
+            return Some(killed_by(current, info));
         }
     }
     current.saved_mask = None;
@@ -207,7 +226,29 @@ async fn handle(current: &mut Current, info: SigInfo, action: Action) -> Result<
         mask = mask.union(SigSet::only(info.signal));
     }
     current.lwp().set_mask(mask);
-    Ok(())
+    if current.alt_stack.disarms_itself() {
+        current.alt_stack = AltStack::NONE;
+    }
+    None
+}
+
+/// Puts the frame of a handler on its stack, page by page if need be. Whether it could be.
+async fn frame_pushed(current: &mut Current, info: &SigInfo, action: &Action) -> bool {
+    loop {
+        match push_frame(current, info, action) {
+            Ok(()) => return true,
+            Err(None) => return false,
+            Err(Some(va)) => {
+                let space = current.space().clone();
+                let Ok(at) = VirtAddr::try_new(va) else {
+                    return false;
+                };
+                if space.fault(at, Access::Write).await.is_err() {
+                    return false;
+                }
+            }
+        }
+    }
 }
 
 /// Builds the frame, copies it and turns the registers to the handler; the error is the address that
@@ -218,21 +259,26 @@ fn push_frame(current: &mut Current, info: &SigInfo, action: &Action) -> Result<
     };
     let sp = current.frame().rsp;
     let alt = current.alt_stack;
-    let on_alt = alt.contains(sp);
-    let top = if action.has(sys::SA_ONSTACK) && alt.size != 0 && !on_alt {
+    let nested = alt.is_in_use(sp);
+    let enters = action.has(sys::SA_ONSTACK) && alt.size != 0 && !nested;
+    // A handler returns to its restorer, or nowhere.
+    if !action.has(sys::SA_RESTORER) {
+        return Err(None);
+    }
+    let top = if enters {
         alt.base.wrapping_add(alt.size)
     } else {
         sp.wrapping_sub(RED_ZONE)
     };
     let state = current.machine().fpu_state();
     let place = Placement::below(top, fpu::frame_len(state.as_ref().len())).ok_or(None)?;
+    // What lies below an alternate stack is the program's.
+    if (enters || nested) && !alt.contains(place.frame) {
+        return Err(None);
+    }
     let mask = current.saved_mask.unwrap_or(current.lwp().mask());
-    let shown = AltStack {
-        flags: shown_flags(alt, on_alt),
-        ..alt
-    };
     let fault_address = current.fault_address;
-    let context = Context::of(current.frame(), fault_address, mask, shown, place.fpstate);
+    let context = Context::of(current.frame(), fault_address, mask, alt, place.fpstate);
     let at = |stop: machine::Fault| Some(stop.va);
     fpu::write(state.as_ref(), |offset, bytes| {
         machine::copyout(place.fpstate + offset as u64, bytes)
@@ -256,16 +302,6 @@ fn push_frame(current: &mut Current, info: &SigInfo, action: &Action) -> Result<
     frame.set_flags(kept.difference(cleared));
     frame.restore_all_registers();
     Ok(())
-}
-
-/// The flags of an alternate stack as programs see them.
-#[must_use]
-pub fn shown_flags(stack: AltStack, in_use: bool) -> u32 {
-    match (stack.size, in_use) {
-        (0, _) => SS_DISABLE,
-        (_, true) => SS_ONSTACK,
-        (_, false) => 0,
-    }
 }
 
 /// Back from a handler (`rt_sigreturn`): the frame lies at the stack pointer, its first word popped.
@@ -301,15 +337,13 @@ pub async fn sigreturn(current: &mut Current) -> Result<(), BadAddress> {
     }
     context.apply(current.frame());
     current.lwp().set_mask(context.mask);
-    let stack = context.stack;
+    current.forget_resume();
     let sp = current.frame().rsp;
-    if !current.alt_stack.contains(sp) {
-        let off = stack.flags & SS_DISABLE != 0;
-        current.alt_stack = if off {
-            AltStack::default()
-        } else {
-            AltStack { flags: 0, ..stack }
-        };
+    // As `sigaltstack` would; what it would refuse leaves things as they are.
+    if !current.alt_stack.is_in_use(sp)
+        && let Ok(stack) = context.stack.asked()
+    {
+        current.alt_stack = stack;
     }
     Ok(())
 }

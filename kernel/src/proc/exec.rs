@@ -86,7 +86,7 @@ pub(super) struct Request<'a> {
     pub argv: Strings,
     pub envp: Strings,
     /// What it may use.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
 }
 
 /// Builds the address space of a new program. Awaits the file's pages.
@@ -296,6 +296,9 @@ pub async fn exec(
     system.table().lock().forget_thread(tid);
     process.files().close_on_exec();
     process.signals().lock().exec();
+    if let Some(timers) = process.timers() {
+        timers.exec();
+    }
     process.set_name(loaded.name);
     system.table().lock().executed(process.pid());
     current.enter(loaded.space, loaded.entry, loaded.sp).await;

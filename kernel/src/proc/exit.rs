@@ -27,22 +27,39 @@ pub enum End {
 
 /// The last act of a thread's body.
 pub(super) async fn exit(mut current: Current, end: End) {
-    let (system, process) = (current.system().clone(), current.process().clone());
-    let lwp = current.lwp().clone();
+    let (system, lwp) = (current.system().clone(), current.lwp().clone());
+    current.charge_faults();
     let status = match end {
         End::Thread(status) => status,
-        End::Process(status) => process.end(status),
+        End::Process(status) => lwp.process().end(status),
     };
     robust::let_go(&mut current).await;
     leave_space(current);
-    match leave_threads(&system, &process, &lwp, status) {
+    leave(&system, &lwp, status).await;
+}
+
+/// The end of a thread that is out of memory and cannot be read back, and of its process. It leaves its locks held, and its number in memory.
+pub(super) async fn of_lost(system: &Processes, lwp: &Arc<Lwp>) {
+    let status = lwp.process().end(ExitStatus::Killed(Signal::BUS));
+    system.futexes().leave(lwp);
+    lwp.set_space(None);
+    leave(system, lwp, status).await;
+}
+
+/// Takes the thread out of the process, which ends with the last one.
+async fn leave(system: &Processes, lwp: &Arc<Lwp>, status: ExitStatus) {
+    let process = lwp.process();
+    match leave_threads(system, process, lwp, status) {
         // Nobody waits for a thread: what those before it have left behind goes here.
         Left::Others => system.uvm().uarea_drain_excess().await,
         Left::Nobody(status) => {
-            close_files(&process);
-            free_space(&process).await;
-            job::leave_terminal(&system, &process);
-            become_zombie(&system, &process, status);
+            if let Some(timers) = process.timers() {
+                timers.end();
+            }
+            close_files(process);
+            free_space(process).await;
+            job::leave_terminal(system, process);
+            become_zombie(system, process, status);
         }
     }
 }

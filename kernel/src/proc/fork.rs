@@ -7,6 +7,7 @@ use super::body::{self, ChildRegisters, Current, Inherited};
 use super::lwp::Lwp;
 use super::process::{Parts, Process};
 use super::table::{ExitStatus, Pid, TableError};
+use super::uarea;
 use crate::fs::FsError;
 use alloc::sync::Arc;
 use executor::Class;
@@ -146,25 +147,12 @@ async fn start(
             let _ = of.write_bytes(at, &pid.0.to_le_bytes()).await;
         }
     }
-    let (uarea, room) = match (system.uvm().uarea_alloc(), system.uvm().heap_room()) {
-        (Ok((uarea, _)), Ok(room)) => (uarea, room),
-        (uarea, _) => {
-            if let Ok((uarea, _)) = uarea {
-                system.uvm().uarea_free(uarea);
-            }
-            return Err(ForkError::OutOfMemory);
-        }
-    };
-    let files = match parent.files().fork() {
-        Ok(files) => files,
-        Err(error) => {
-            system.uvm().uarea_free(uarea);
-            return Err(error.into());
-        }
-    };
+    let room = system.uvm().heap_room()?;
+    parent.expect_child(&room);
+    let residence = uarea::for_lwp_of(&system, pid, &room)?;
     let parts = Parts {
         space: holder,
-        files,
+        files: parent.files().fork()?,
         cwd: parent.cwd(),
         umask: parent.umask(),
         signals: parent.signals().lock().fork(),
@@ -173,7 +161,7 @@ async fn start(
     };
     let child = Process::new(pid, parts, &room);
     let mask = current.saved_mask.unwrap_or(current.lwp().mask());
-    let lwp = Lwp::new(pid, child.clone(), space.clone(), mask, &room);
+    let lwp = Lwp::new(pid, child.clone(), space.clone(), mask, residence, &room);
     child.threads().begin(lwp.clone());
     let machine = current.machine().duplicate();
     let alt_stack = match request.memory {
@@ -189,14 +177,7 @@ async fn start(
         clear_tid: request.clear_tid,
         registers,
     };
-    let thread = body::thread(
-        &system,
-        uarea,
-        machine,
-        lwp.clone(),
-        space.clone(),
-        inherited,
-    );
+    let thread = body::thread(&system, machine, lwp.clone(), space.clone(), inherited);
     system
         .table()
         .lock()
@@ -204,6 +185,7 @@ async fn start(
     if system
         .executor()
         .try_spawn(Class::User, "lwp", thread)
+        .map(|task| lwp.set_task(task))
         .is_err()
     {
         system.table().lock().forget(pid);

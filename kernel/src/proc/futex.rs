@@ -18,24 +18,22 @@ use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::future::poll_fn;
 use core::task::Poll;
-use executor::sync::{AtomicWaker, SpinLock};
+use executor::sync::SpinLock;
 use uvm::km::HeapRoom;
 use uvm::map::WordHome;
 
 /// LWPs woken or moved under one hold of the lock.
 const BATCH: usize = 16;
 
-/// Where an LWP waits, and how it is woken.
+/// Where an LWP waits.
 pub struct FutexSeat {
     at: SpinLock<Option<Seat>>,
-    waker: AtomicWaker,
 }
 
 impl FutexSeat {
     pub(super) fn new() -> FutexSeat {
         FutexSeat {
             at: SpinLock::new(None),
-            waker: AtomicWaker::new(),
         }
     }
 }
@@ -120,7 +118,7 @@ impl Futexes {
         poll_fn(|cx| {
             let seat = lwp.futex();
             // Registered before the look: who wakes takes the seat first.
-            seat.waker.register(cx.waker());
+            lwp.wants_poll(cx.waker());
             match *seat.at.lock() {
                 None => Poll::Ready(()),
                 Some(_) => Poll::Pending,
@@ -158,9 +156,7 @@ impl Futexes {
                 break;
             }
             woken += batch.len();
-            batch
-                .into_iter()
-                .for_each(|waiter| waiter.lwp.futex().waker.wake());
+            batch.into_iter().for_each(|waiter| waiter.lwp.poll_again());
         }
         woken
     }

@@ -1,6 +1,9 @@
-//! Resource limits (`getrlimit`): kept, inherited and reported; UVM and the descriptor table enforce theirs. That of the resident set
-//! binds nobody: what is resident is the pagedaemon's to say.
+//! Resource limits (`getrlimit`): kept, inherited and reported. UVM, the descriptor table and [`super::cpu_timers`] enforce theirs. The one on
+//! processes (`RLIMIT_NPROC`) binds nobody, since everybody is the superuser; signals that wait are bounded by what is told of them. That of the
+//! resident set binds nobody either: what is resident is the pagedaemon's to say.
 
+use super::cpu_timers::CpuLimit;
+use super::pending;
 use super::stack::STACK_SIZE;
 use crate::fs::fd::MAX_FILES;
 use linux_raw_sys::general as sys;
@@ -40,6 +43,10 @@ impl Default for Limits {
         limits.0[sys::RLIMIT_NOFILE as usize] = Limit {
             soft: u64::from(MAX_FILES),
             hard: u64::from(MAX_FILES),
+        };
+        limits.0[sys::RLIMIT_SIGPENDING as usize] = Limit {
+            soft: pending::MOST as u64,
+            hard: pending::MOST as u64,
         };
         limits
     }
@@ -83,6 +90,19 @@ impl Limits {
             stack: soft(sys::RLIMIT_STACK),
             locked: soft(sys::RLIMIT_MEMLOCK),
         }
+    }
+
+    /// What of it binds the time used.
+    #[must_use]
+    pub fn of_cpu(&self) -> CpuLimit {
+        let Limit { soft, hard } = self.0[sys::RLIMIT_CPU as usize];
+        CpuLimit::of_seconds(soft, hard)
+    }
+
+    /// Puts the soft limit on processor time a second higher, as Linux does with each warning.
+    pub fn extend_cpu(&mut self) {
+        let soft = &mut self.0[sys::RLIMIT_CPU as usize].soft;
+        *soft = soft.saturating_add(1);
     }
 
     /// Sets the limit of one kind. Returns whether there is such a kind and `soft` is not above `hard`.

@@ -7,19 +7,25 @@
 use super::futex::FutexSeat;
 use super::machine;
 use super::pending::Pending;
-use super::process::{Process, Times};
+use super::process::Process;
 use super::resident::Resident;
 use super::signal::{SigSet, Signal};
+use super::swapin::Coming;
 use super::table::Pid;
+use super::usage::{Account, Times, Used};
 use crate::fs::io::{Interrupted, Sleeper};
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use core::task::Poll;
+use core::sync::atomic::{
+    AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst,
+};
+use core::task::{Poll, Waker};
+use executor::JoinHandle;
 use executor::sync::{AtomicWaker, SpinLock};
 use uvm::VmSpace;
 use uvm::km::HeapRoom;
+use uvm::uarea::Residence;
 
 /// When the sleep of one began that does not sleep.
 const AWAKE: u64 = 0;
@@ -44,8 +50,14 @@ pub struct Lwp {
     space: SpinLock<Option<Arc<VmSpace>>>,
     /// When its sleep began, or [`AWAKE`].
     asleep_since: AtomicU64,
-    /// Time in ring 3 since the executor was told last, in nanoseconds. Written by the LWP itself alone.
-    user_time: AtomicU64,
+    /// If its sleep needs nothing of what lies in the u-area: the size of the wait, in bytes, 1 at least; else 0. Written by the LWP itself alone.
+    apart: AtomicU16,
+    /// Its u-area.
+    residence: Arc<Residence>,
+    /// What polls it.
+    task: SpinLock<Option<JoinHandle<()>>>,
+    /// Its place among those that wait to come back into memory.
+    pub(super) coming: Coming,
 }
 
 impl Lwp {
@@ -54,6 +66,7 @@ impl Lwp {
         process: Arc<Process>,
         space: Arc<VmSpace>,
         mask: SigSet,
+        residence: Arc<Residence>,
         _room: &HeapRoom<'_>,
     ) -> Arc<Lwp> {
         Arc::new(Lwp {
@@ -67,7 +80,10 @@ impl Lwp {
             waker: AtomicWaker::new(),
             space: SpinLock::new(Some(space)),
             asleep_since: AtomicU64::new(AWAKE),
-            user_time: AtomicU64::new(0),
+            apart: AtomicU16::new(0),
+            residence,
+            task: SpinLock::new(None),
+            coming: Coming::new(),
         })
     }
 
@@ -196,7 +212,6 @@ impl Lwp {
         // What others reach meanwhile lies in no u-area.
         let mut wait = pin!(Resident::new(wait));
         poll_fn(|cx| {
-            self.asleep_since.store(AWAKE, Relaxed);
             if let Poll::Ready(value) = wait.as_mut().poll(cx) {
                 return Poll::Ready(Ok(value));
             }
@@ -207,6 +222,7 @@ impl Lwp {
             } else {
                 let now = machine::now().max(AWAKE + 1);
                 self.asleep_since.store(now, Relaxed);
+                self.apart.store(wait.bytes_apart(), Relaxed);
                 Poll::Pending
             }
         })
@@ -223,29 +239,103 @@ impl Lwp {
         let _old = core::mem::replace(&mut *self.space.lock(), space);
     }
 
-    /// Makes its address space this CPU's.
-    pub(super) fn activate(&self) {
-        if let Some(space) = &*self.space.lock() {
-            space.activate();
+    /// Makes its address space this CPU's. Whether that worked: without memory for page tables that were put away it does not.
+    #[inline]
+    pub(super) fn activate(&self) -> bool {
+        match &*self.space.lock() {
+            Some(space) => {
+                space.activate();
+                space.is_active()
+            }
+            None => true,
         }
     }
 
-    /// Adds time spent in ring 3. For the LWP itself.
+    /// What each poll makes the CPU's address space; `None` once the LWP has let go of it.
+    pub(super) fn space(&self) -> Option<Arc<VmSpace>> {
+        self.space.lock().clone()
+    }
+
+    /// Its u-area.
+    pub(super) fn residence(&self) -> &Arc<Residence> {
+        &self.residence
+    }
+
+    /// Whether its u-area is in memory.
+    #[must_use]
+    pub fn is_in(&self) -> bool {
+        self.residence.is_in()
+    }
+
+    /// Says what polls it.
+    pub(super) fn set_task(&self, task: JoinHandle<()>) {
+        *self.task.lock() = Some(task);
+    }
+
+    /// Whether it waits to be woken, and has not been.
+    pub(super) fn is_idle(&self) -> bool {
+        self.task.lock().as_ref().is_some_and(JoinHandle::is_idle)
+    }
+
+    /// Has it polled once more, which changes nothing in what it awaits. After [`Self::wants_poll`].
+    pub(super) fn poll_again(&self) {
+        self.waker.wake();
+    }
+
+    /// Says who is polled by [`Self::poll_again`].
+    pub(super) fn wants_poll(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// A poll begins: it does not sleep.
     #[inline]
-    pub(super) fn add_user_time(&self, ns: u64) {
-        // One writer: a load and a store do, and no locked instruction is on the hot path.
-        self.user_time
-            .store(self.user_time.load(Relaxed) + ns, Relaxed);
+    pub(super) fn begin_poll(&self) {
+        self.asleep_since.store(AWAKE, Relaxed);
+        self.apart.store(0, Relaxed);
     }
 
-    /// Takes the time spent in ring 3 since the last call: for the poll that ends.
-    pub(super) fn take_user_time(&self) -> u64 {
-        self.user_time.swap(0, Relaxed)
+    /// Whether the poll that ends left it in a swappable wait.
+    #[inline]
+    pub(super) fn may_rest(&self) -> bool {
+        self.apart.load(Relaxed) != 0
     }
 
-    /// Adds one poll's times to the process's.
-    pub(super) fn charge(&self, times: Times) {
-        self.process.usage().add(times);
+    /// Bytes of its swappable wait, if it is in one.
+    pub(super) fn wait_bytes(&self) -> usize {
+        usize::from(self.apart.load(Relaxed))
+    }
+
+    /// Ends a poll: adds what it has used, by its account, to its own count and to its process's. Gives the time.
+    pub(super) fn charge(&self, account: &Account, now: u64) -> Times {
+        let used = account.end(now);
+        let used = self.with_memory(used);
+        account.own().add(used);
+        self.process.usage().add(used);
+        self.process.cpu_timers().look(&self.process);
+        used.times
+    }
+
+    /// Adds the faults of the poll under way. For the LWP itself, before somebody looks.
+    pub(super) fn charge_faults(&self, account: &Account) {
+        let faults = account.take_faults();
+        let used = self.with_memory(Used {
+            faults,
+            ..Used::default()
+        });
+        account.own().add(used);
+        self.process.usage().add(used);
+    }
+
+    /// After faults there may be more in memory than ever before.
+    fn with_memory(&self, used: Used) -> Used {
+        if used.faults.minor + used.faults.major == 0 {
+            return used;
+        }
+        let resident = (self.space.lock().as_ref()).map_or(0, |space| space.resident_pages());
+        Used {
+            most_resident: resident as u64,
+            ..used
+        }
     }
 }
 

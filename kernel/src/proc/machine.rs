@@ -5,10 +5,11 @@
 
 #[cfg(target_os = "none")]
 mod imp {
-    pub use crate::arch::time::now;
+    pub use crate::arch::time::{now, ticks, ticks_to_ns};
     pub use crate::arch::{
         Fault, FpuState, LwpMachineState, PageFaultCode, Trap, TrapFrame, USER_END, UserFlags,
-        compare_exchange_user_u32, copyin, copyout, copyout_raw, load_user_u32, vector, zero_user,
+        compare_exchange_user_u32, copyin, copyout, copyout_raw, load_user_u32, take_fpu_from,
+        vector, zero_user,
     };
 
     /// Feature bits of the processor as AT_HWCAP has them: CPUID leaf 1, EDX.

@@ -7,10 +7,13 @@
 //! | [`elf`], [`stack`], [`exec`] | from a file to a program's first instruction |
 //! | [`fork`], [`thread`], `exit`, [`wait`], [`spawn`] | birth, end, collection; programs started by the kernel itself |
 //! | `threads`, [`futex`], `robust` | the threads of a process; what they wait for; what they owe at their end |
-//! | [`signal`], [`pending`], [`deliver`], [`sigframe`], `fatal` | what signals mean; handlers; frames; faults as signals |
+//! | [`signal`], [`pending`], [`deliver`], [`sigframe`], `fatal`, [`Restart`] | what signals mean; handlers; frames; faults as signals; calls broken off |
 //! | [`job`], [`stop`] | terminals and the groups before them; stopping |
+//! | `swapout`, `swapin`, `footprint` | threads go out of memory, and come back; what of a process stays |
 //! | [`usermem`], [`machine`] | the program's memory; the machine, or its double on the host |
-//! | [`limits`], [`chunks`], [`random`] | resource limits; long byte strings; random bytes |
+//! | [`timers`], [`cpu_timers`], [`countdown`] | timers by the clock, and by used time; what both are made of |
+//! | [`usage`], [`limits`] | what was used; how much may be |
+//! | [`chunks`], [`random`] | long byte strings; random bytes |
 //!
 //! [`Processes`] is the root: the table, and what all processes share. It knows nothing of numbers of system
 //! calls nor of `errno`; that is [`crate::syscall`].
@@ -21,11 +24,14 @@
 
 mod body;
 pub mod chunks;
+pub mod countdown;
+pub mod cpu_timers;
 pub mod deliver;
 pub mod elf;
 pub mod exec;
 mod exit;
 mod fatal;
+mod footprint;
 pub mod fork;
 pub mod futex;
 pub mod job;
@@ -37,25 +43,31 @@ pub mod pending;
 pub mod process;
 pub mod random;
 mod resident;
+mod restart;
 mod robust;
 pub mod sigframe;
 pub mod signal;
 pub mod spawn;
 pub mod stack;
 pub mod stop;
+mod swapin;
+mod swapout;
 pub mod table;
 pub mod thread;
 mod threads;
+pub mod timers;
 mod uarea;
+pub mod usage;
 pub mod usermem;
 pub mod wait;
 
 #[cfg(test)]
 mod tests;
 
-pub use body::{Current, Restart};
+pub use body::Current;
 pub use exit::End;
 pub use process::Process;
+pub use restart::{Restart, Resume};
 pub use spawn::{Child, Program, SpawnError};
 pub use table::{ExitStatus, Life, Pid, Row};
 
@@ -71,6 +83,7 @@ use lwp::Lwp;
 use process::{Name, Parts};
 use random::Random;
 use signal::{SigInfo, Signal, SignalState};
+use swapin::SwapIn;
 use table::Table;
 use uvm::Uvm;
 use uvm::glue::SpaceRef;
@@ -99,11 +112,13 @@ pub struct Processes {
     /// Woken when init has inherited zombies.
     orphans: WaitQueue,
     /// What the kernel's own process has, and what it starts.
-    limits: Limits,
+    limits: Arc<Limits>,
     /// Where threads wait for words of their memory.
     futexes: Futexes,
     /// A bit for each unknown system call that has been logged.
     unknown: [AtomicU64; 8],
+    /// Threads that wait to come back into memory.
+    swapin: SwapIn,
 }
 
 impl Processes {
@@ -111,7 +126,7 @@ impl Processes {
     #[must_use]
     pub fn new(resources: Resources) -> Arc<Processes> {
         let mut table = Table::new();
-        let limits = Limits::of_machine(&resources.uvm);
+        let limits = Arc::new(Limits::of_machine(&resources.uvm));
         let parts = Parts {
             space: SpaceRef::empty(),
             files: FdTable::new(),
@@ -119,9 +134,10 @@ impl Processes {
             umask: 0o22,
             signals: SignalState::new(),
             name: Name::new(b"init"),
-            limits,
+            limits: limits.clone(),
         };
         let init = Process::new(Pid::INIT, parts, &HeapRoom::at_boot());
+        init.expect_child(&HeapRoom::at_boot());
         table.insert(init.clone(), None, &HeapRoom::at_boot());
         let seed = resources.seed;
         let this = Arc::new(Processes {
@@ -133,7 +149,10 @@ impl Processes {
             limits,
             futexes: Futexes::default(),
             unknown: [const { AtomicU64::new(0) }; 8],
+            swapin: SwapIn::new(),
         });
+        swapin::start(&this);
+        swapout::start(&this);
         this.executor()
             .spawn(Class::Daemon, "reaper", wait::reap_orphans(this.clone()));
         this
@@ -233,8 +252,12 @@ impl Processes {
     }
 
     /// The limits of programs that nobody else has given any.
-    pub(crate) fn limits(&self) -> Limits {
-        self.limits
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.clone()
+    }
+
+    fn swapin(&self) -> &SwapIn {
+        &self.swapin
     }
 
     pub(crate) fn futexes(&self) -> &Futexes {

@@ -6,18 +6,23 @@
 //! Synchronisation: each part has a short spin lock of its own, none is held across an await and none is
 //! taken under another, except that `signals` may be taken under none but the table's.
 
-use super::limits::Limits;
+use super::cpu_timers::CpuTimers;
+use super::limits::{Limit, Limits};
 use super::lwp::Lwp;
 use super::pending::Full;
 use super::signal::{Posted, SigInfo, SigSet, Signal, SignalState};
 use super::stop::{Over, Stop};
 use super::table::{ExitStatus, Pid};
 use super::threads::Threads;
+use super::timers::Timers;
+use super::usage::{Usage, Used};
 use crate::fs::fd::FdTable;
 use crate::fs::mount::Location;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use conquer_once::spin::OnceCell;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use executor::sync::{SpinLock, WaitQueue};
 use uvm::VmSpace;
 use uvm::glue::SpaceRef;
@@ -75,39 +80,6 @@ impl fmt::Display for Name {
     }
 }
 
-/// Time used, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// In ring 3.
-    pub user: u64,
-    /// In the kernel.
-    pub system: u64,
-}
-
-/// Counters of time used, and of faults; added to by one LWP, read by anybody.
-#[derive(Debug, Default)]
-pub struct Usage {
-    user: AtomicU64,
-    system: AtomicU64,
-}
-
-impl Usage {
-    /// Adds time used.
-    pub fn add(&self, times: Times) {
-        self.user.fetch_add(times.user, Relaxed);
-        self.system.fetch_add(times.system, Relaxed);
-    }
-
-    /// The time used so far.
-    #[must_use]
-    pub fn times(&self) -> Times {
-        Times {
-            user: self.user.load(Relaxed),
-            system: self.system.load(Relaxed),
-        }
-    }
-}
-
 /// A process.
 pub struct Process {
     pid: Pid,
@@ -117,19 +89,22 @@ pub struct Process {
     space: SpaceRef,
     /// Set when a vfork child has let go of its parent's space.
     vfork_over: AtomicBool,
-    vfork_queue: WaitQueue,
     files: FdTable,
     cwd: SpinLock<Option<Location>>,
     umask: AtomicU32,
     signals: SpinLock<SignalState>,
     threads: Threads,
     name: SpinLock<Name>,
-    limits: SpinLock<Limits>,
+    /// Shared with its parent until one of them changes theirs.
+    limits: SpinLock<Arc<Limits>>,
     usage: Usage,
-    children_usage: Usage,
+    /// There from its first child on.
+    children_usage: OnceCell<Box<Usage>>,
     /// Woken when a child ends, stops or goes on.
     children: WaitQueue,
     stop: Stop,
+    timers: OnceCell<Box<Timers>>,
+    cpu_timers: CpuTimers,
 }
 
 impl fmt::Debug for Process {
@@ -146,29 +121,30 @@ pub(super) struct Parts {
     pub umask: u32,
     pub signals: SignalState,
     pub name: Name,
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
 }
 
 impl Process {
     /// A process without an LWP.
-    pub(super) fn new(pid: Pid, parts: Parts, _room: &HeapRoom<'_>) -> Arc<Process> {
+    pub(super) fn new(pid: Pid, parts: Parts, room: &HeapRoom<'_>) -> Arc<Process> {
         Arc::new(Process {
             pid,
             parent: AtomicU32::new(0),
             space: parts.space,
             vfork_over: AtomicBool::new(false),
-            vfork_queue: WaitQueue::new("vfork child"),
             files: parts.files,
             cwd: SpinLock::new(parts.cwd),
             umask: AtomicU32::new(parts.umask),
             signals: SpinLock::new(parts.signals),
             threads: Threads::new(),
             name: SpinLock::new(parts.name),
+            cpu_timers: CpuTimers::new(parts.limits.of_cpu(), room),
             limits: SpinLock::new(parts.limits),
             usage: Usage::default(),
-            children_usage: Usage::default(),
+            children_usage: OnceCell::uninit(),
             children: WaitQueue::new("child"),
             stop: Stop::new(),
+            timers: OnceCell::uninit(),
         })
     }
 
@@ -184,7 +160,7 @@ impl Process {
                 umask: 0o22,
                 signals: SignalState::new(),
                 name: Name::new(b"test"),
-                limits: Limits::default(),
+                limits: Arc::default(),
             },
             &HeapRoom::at_boot(),
         )
@@ -261,28 +237,75 @@ impl Process {
 
     /// Its resource limits.
     #[must_use]
-    pub fn limits(&self) -> Limits {
-        *self.limits.lock()
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.lock().clone()
     }
 
-    /// Changes its resource limits, and those of its address space.
-    pub fn set_limits(&self, limits: Limits) {
-        *self.limits.lock() = limits;
+    /// Changes one of its resource limits, for all that it binds but the descriptors. Gives the old one, or `None` if the new one cannot be
+    /// (see [`Limits::set`]).
+    #[must_use]
+    pub fn change_limit(&self, kind: u64, new: Limit, room: &HeapRoom<'_>) -> Option<Limit> {
+        let (old, limits) = {
+            let mut limits = self.limits.lock();
+            let old = limits.get(kind)?;
+            if !Arc::make_mut(&mut limits).set(kind, new) {
+                return None;
+            }
+            (old, limits.clone())
+        };
         if let Some(space) = self.space() {
             space.set_limits(limits.of_space());
         }
+        self.cpu_timers.set_limit(limits.of_cpu(), room);
+        Some(old)
     }
 
-    /// Time it has used.
+    /// The soft limit on processor time was reached: the next warning is a second away.
+    pub(super) fn extend_cpu_limit(&self) {
+        // Who shares them with its parent gets its own: one block at most, of the heap's reserve if it must be.
+        Arc::make_mut(&mut self.limits.lock()).extend_cpu();
+    }
+
+    /// Its timers by the clock, if it has ever had any.
+    #[must_use]
+    pub fn timers(&self) -> Option<&Timers> {
+        self.timers.get().map(|timers| &**timers)
+    }
+
+    /// The same, made if it has none.
+    pub(super) fn timers_or_new(&self, _room: &HeapRoom<'_>) -> &Timers {
+        self.timers.get_or_init(|| Box::new(Timers::new()))
+    }
+
+    /// Its timers by used time.
+    #[must_use]
+    pub fn cpu_timers(&self) -> &CpuTimers {
+        &self.cpu_timers
+    }
+
+    /// What it has used.
     #[must_use]
     pub fn usage(&self) -> &Usage {
         &self.usage
     }
 
-    /// Time used by children that it has collected, and theirs.
+    /// What children have used that it has collected, and theirs.
     #[must_use]
-    pub fn children_usage(&self) -> &Usage {
-        &self.children_usage
+    pub fn children_used(&self) -> Used {
+        let usage = self.children_usage.get();
+        usage.map_or(Used::default(), |usage| usage.used())
+    }
+
+    /// It is about to have a child.
+    pub(super) fn expect_child(&self, _room: &HeapRoom<'_>) {
+        self.children_usage.get_or_init(Box::default);
+    }
+
+    /// Adds what a child has used that it has collected.
+    pub(super) fn add_childs_use(&self, used: Used) {
+        if let Some(usage) = self.children_usage.get() {
+            usage.add(used);
+        }
     }
 
     /// Its answers to signals and what is pending.
@@ -325,7 +348,7 @@ impl Process {
         if info.signal == Signal::KILL {
             self.end(ExitStatus::Killed(Signal::KILL));
         } else if posted == Posted::Continue {
-            self.stop.end(Over::Continued);
+            self.end_stop(Over::Continued);
         }
         if posted != Posted::Ignored {
             let takes = |lwp: &Arc<Lwp>| lwp.wants(info.signal);
@@ -354,12 +377,17 @@ impl Process {
     /// Has all its LWPs end, and itself with them; returns how, which is as the first caller said. From any task.
     pub(super) fn end(&self, status: ExitStatus) -> ExitStatus {
         let status = self.threads.end(status);
-        self.stop.end(Over::Killed);
+        self.end_stop(Over::Killed);
         // No LWP shall wait for memory that it will not use; a vfork parent's is another's as well.
         if let Some(space) = self.space().filter(|space| space.is_held_once()) {
             space.doom();
         }
         status
+    }
+
+    fn end_stop(&self, how: Over) {
+        self.stop.end(how);
+        self.threads.queue().wake_all();
     }
 
     /// Its LWPs.
@@ -394,13 +422,15 @@ impl Process {
     /// Says that this process, a vfork child, has let go of its parent's address space.
     pub(super) fn end_vfork(&self) {
         self.vfork_over.store(true, Relaxed);
-        self.vfork_queue.wake_all();
+        self.threads.queue().wake_all();
     }
 
     /// Awaits that this vfork child has let go of the caller's address space.
     pub(super) async fn vfork_over(&self) {
-        self.vfork_queue
+        self.threads
+            .queue()
             .wait_until(|| self.vfork_over.load(Relaxed).then_some(()))
+            .labelled("vfork child")
             .await;
     }
 }

@@ -4,7 +4,7 @@
 //! node in a wait queue, its timer. So the wait alone gets a block of the heap, from the moment that the sleep begins; it goes with the wait. A
 //! resident wait is all that a sleeper costs besides its header and its task.
 
-use alloc::alloc::{Layout, alloc};
+use crate::boxed::try_box;
 use alloc::boxed::Box;
 use core::future::Future;
 use core::pin::Pin;
@@ -21,20 +21,20 @@ pub(super) enum Resident<F> {
 impl<F> Resident<F> {
     /// Puts `wait`, which has not been polled yet, into a block.
     pub(super) fn new(wait: F) -> Resident<F> {
-        let layout = Layout::new::<F>();
-        if layout.size() == 0 {
-            return Resident::Apart(Box::pin(wait));
+        match try_box(wait) {
+            Ok(block) => Resident::Apart(Box::into_pin(block)),
+            Err(wait) => Resident::Here(wait),
         }
-        // SAFETY: the layout is not empty.
-        let block = unsafe { alloc(layout) }.cast::<F>();
-        if block.is_null() {
-            return Resident::Here(wait);
+    }
+}
+
+impl<F> Resident<F> {
+    /// Its size in bytes, 1 at least, if nothing of it lies in the u-area; else 0.
+    pub(super) fn bytes_apart(&self) -> u16 {
+        match self {
+            Resident::Apart(_) => u16::try_from(size_of::<F>().max(1)).unwrap_or(u16::MAX),
+            Resident::Here(_) => 0,
         }
-        // SAFETY: a fresh block of that layout from the global allocator, initialised here, and the box's alone from now on.
-        Resident::Apart(unsafe {
-            block.write(wait);
-            Box::into_pin(Box::from_raw(block))
-        })
     }
 }
 

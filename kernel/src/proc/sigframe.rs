@@ -5,6 +5,7 @@
 
 use super::machine::{TrapFrame, UserFlags};
 use super::signal::{SIGINFO_LEN, SigInfo, SigSet};
+use linux_raw_sys::general as sys;
 
 /// Bytes of the whole frame.
 pub const FRAME_LEN: usize = 8 + UCONTEXT_LEN + SIGINFO_LEN;
@@ -32,22 +33,88 @@ const FPSTATE_AT: usize = REGS_AT + 184;
 const SIGMASK_AT: usize = REGS_AT + 256;
 
 /// An alternate signal stack (`sigaltstack`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AltStack {
     /// Lowest address.
     pub base: u64,
     /// Bytes; 0 when there is none.
     pub size: u64,
-    /// `SS_AUTODISARM` or 0.
+    /// `SS_*` as the program gave them.
     pub flags: u32,
 }
 
+impl Default for AltStack {
+    fn default() -> AltStack {
+        AltStack::NONE
+    }
+}
+
 impl AltStack {
+    /// None.
+    pub const NONE: AltStack = AltStack {
+        base: 0,
+        size: 0,
+        flags: sys::SS_DISABLE,
+    };
+
+    /// Whether a handler's entry disarms it (`SS_AUTODISARM`).
+    #[must_use]
+    pub fn disarms_itself(&self) -> bool {
+        self.flags & sys::SS_AUTODISARM != 0
+    }
+
+    /// Whether it is in use where the stack pointer is `sp`. One that disarms itself never is: while it is used there is none.
+    #[must_use]
+    pub fn is_in_use(&self, sp: u64) -> bool {
+        !self.disarms_itself() && self.contains(sp)
+    }
+
+    /// Its flags as `sigaltstack` shows them.
+    #[must_use]
+    pub fn shown_flags(&self, sp: u64) -> u32 {
+        let state = match self.size {
+            0 => sys::SS_DISABLE,
+            _ if self.is_in_use(sp) => sys::SS_ONSTACK,
+            _ => 0,
+        };
+        state | self.flags & sys::SS_AUTODISARM
+    }
+
+    /// The stack that a program asks for.
+    ///
+    /// # Errors
+    /// See [`AltStackError`].
+    pub fn asked(self) -> Result<AltStack, AltStackError> {
+        match self.flags & !sys::SS_AUTODISARM {
+            sys::SS_DISABLE => Ok(AltStack {
+                base: 0,
+                size: 0,
+                ..self
+            }),
+            0 | sys::SS_ONSTACK if self.size < u64::from(sys::MINSIGSTKSZ) => {
+                Err(AltStackError::TooSmall)
+            }
+            0 | sys::SS_ONSTACK => Ok(self),
+            _ => Err(AltStackError::Flags),
+        }
+    }
+
     /// Whether a stack pointer lies on it.
     #[must_use]
     pub fn contains(&self, sp: u64) -> bool {
         self.size != 0 && sp > self.base && sp - self.base <= self.size
     }
+}
+
+/// Why there can be no such stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AltStackError {
+    /// Unknown flags.
+    #[error("unknown flags")]
+    Flags,
+    /// No frame would fit.
+    #[error("too small")]
+    TooSmall,
 }
 
 /// The machine context of the interrupted program, as it travels through the program's memory.
@@ -61,7 +128,7 @@ pub struct Context {
     pub fpstate: u64,
     /// Signals held back.
     pub mask: SigSet,
-    /// The alternate stack in force, with `SS_*` flags for the program to see.
+    /// The alternate stack in force.
     pub stack: AltStack,
 }
 
@@ -370,7 +437,31 @@ mod tests {
         assert!(
             !s.contains(0x1000) && s.contains(0x1001) && s.contains(0x2000) && !s.contains(0x2001)
         );
-        assert!(!AltStack::default().contains(0));
+        assert!(!AltStack::NONE.contains(0));
+        assert_eq!(s.shown_flags(0x1800), sys::SS_ONSTACK);
+        assert_eq!(s.shown_flags(0), 0);
+        assert_eq!(AltStack::NONE.shown_flags(0), sys::SS_DISABLE);
+        let auto = AltStack {
+            flags: sys::SS_AUTODISARM,
+            ..s
+        };
+        assert!(!auto.is_in_use(0x1800));
+        assert_eq!(auto.shown_flags(0x1800), sys::SS_AUTODISARM);
+    }
+
+    #[test]
+    fn alternate_stacks_asked_for() {
+        let stack = |size, flags| AltStack {
+            base: 0x1000,
+            size,
+            flags,
+        };
+        let (off, on, auto) = (sys::SS_DISABLE, sys::SS_ONSTACK, sys::SS_AUTODISARM);
+        assert_eq!(stack(7, off).asked(), Ok(AltStack::NONE));
+        assert_eq!(stack(2048, on | auto).asked(), Ok(stack(2048, on | auto)));
+        assert_eq!(stack(2047, 0).asked(), Err(AltStackError::TooSmall));
+        assert_eq!(stack(4096, on | off).asked(), Err(AltStackError::Flags));
+        assert_eq!(stack(4096, 4).asked(), Err(AltStackError::Flags));
     }
 
     #[test]

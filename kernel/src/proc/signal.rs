@@ -5,9 +5,11 @@
 //! [`super::deliver`]'s. Numbers and codes are Linux's.
 
 use super::pending::{Full, Pending};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use linux_raw_sys::general as sys;
+use uvm::OutOfMemory;
 
 /// Bytes of Linux's `siginfo_t`.
 pub const SIGINFO_LEN: usize = 128;
@@ -228,6 +230,17 @@ pub enum Detail {
         /// Its exit status or the signal that did it.
         status: i32,
     },
+    /// The timer that is over.
+    Timer {
+        /// Its number.
+        id: u32,
+        /// To which setting of it this belongs; the program is not told.
+        setting: u32,
+        /// How often it was over since.
+        overruns: u32,
+        /// `si_value`.
+        value: u64,
+    },
     /// The address that could not be accessed, or of the instruction.
     Fault {
         /// The address.
@@ -280,6 +293,16 @@ impl SigInfo {
                 out[16..20].copy_from_slice(&pid.to_le_bytes());
                 out[24..32].copy_from_slice(&value.to_le_bytes());
             }
+            Detail::Timer {
+                id,
+                overruns,
+                value,
+                ..
+            } => {
+                out[16..20].copy_from_slice(&id.to_le_bytes());
+                out[20..24].copy_from_slice(&overruns.to_le_bytes());
+                out[24..32].copy_from_slice(&value.to_le_bytes());
+            }
             Detail::Child { pid, status } => {
                 out[16..20].copy_from_slice(&pid.to_le_bytes());
                 out[24..28].copy_from_slice(&status.to_le_bytes());
@@ -329,7 +352,9 @@ impl Action {
         self.flags & u64::from(flag) != 0
     }
 
-    fn ignores(&self, signal: Signal) -> bool {
+    /// Whether it ignores the signal.
+    #[must_use]
+    pub fn ignores(&self, signal: Signal) -> bool {
         match self.disposition {
             Disposition::Ignore => true,
             Disposition::Default => {
@@ -364,11 +389,13 @@ pub enum Kept {
     Dropped(SigSet),
 }
 
+type Actions = Vec<(Signal, Action)>;
+
 /// A process's answers and what is pending for it.
 #[derive(Debug, Default)]
 pub struct SignalState {
-    /// Answers other than the default, in no order: most programs have few.
-    actions: Vec<(Signal, Action)>,
+    /// Answers other than the default, in no order: most programs have few. Shared with the parent until one of them changes theirs.
+    actions: Option<Arc<Actions>>,
     /// What any LWP of the process may take.
     pending: Pending,
 }
@@ -378,7 +405,7 @@ impl SignalState {
     #[must_use]
     pub const fn new() -> SignalState {
         SignalState {
-            actions: Vec::new(),
+            actions: None,
             pending: Pending::new(),
         }
     }
@@ -394,31 +421,34 @@ impl SignalState {
 
     /// For a new program: handlers become the default, what is ignored stays ignored.
     pub fn exec(&mut self) {
-        self.actions
-            .retain(|(_, a)| a.disposition == Disposition::Ignore);
-        for (_, action) in &mut self.actions {
-            *action = Action {
-                disposition: Disposition::Ignore,
-                ..Action::DEFAULT
-            };
-        }
+        self.change(|actions| {
+            actions.retain(|(_, a)| a.disposition == Disposition::Ignore);
+            for (_, action) in actions {
+                *action = Action {
+                    disposition: Disposition::Ignore,
+                    ..Action::DEFAULT
+                };
+            }
+        });
     }
 
     /// The answer to a signal.
     #[must_use]
     pub fn action(&self, signal: Signal) -> Action {
-        self.actions
-            .iter()
+        (self.actions.iter())
+            .flat_map(|actions| actions.iter())
             .find(|(s, _)| *s == signal)
             .map_or(Action::DEFAULT, |(_, a)| *a)
     }
 
     /// Sets the answer to a signal; pending ones that are ignored from now on are dropped, by the caller those of single LWPs if this says so.
     pub fn set_action(&mut self, signal: Signal, action: Action) -> Kept {
-        self.actions.retain(|(s, _)| *s != signal);
-        if action != Action::DEFAULT {
-            self.actions.push((signal, action));
-        }
+        self.change(|actions| {
+            actions.retain(|(s, _)| *s != signal);
+            if action != Action::DEFAULT {
+                actions.push((signal, action));
+            }
+        });
         match action.ignores(signal) {
             true => {
                 self.pending.drop_all(SigSet::only(signal));
@@ -478,6 +508,14 @@ impl SignalState {
         action
     }
 
+    /// As [`Pending::reserve`].
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]
+    pub fn reserve(&mut self) -> Result<(), OutOfMemory> {
+        self.pending.reserve()
+    }
+
     /// What is pending for the process.
     #[must_use]
     pub fn pending(&self) -> SigSet {
@@ -508,173 +546,14 @@ impl SignalState {
 
     fn reset_if_once(&mut self, signal: Signal, action: &Action) {
         if action.has(sys::SA_RESETHAND) && matches!(action.disposition, Disposition::Handler(_)) {
-            self.actions.retain(|(s, _)| *s != signal);
+            self.change(|actions| actions.retain(|(s, _)| *s != signal));
         }
+    }
+
+    fn change(&mut self, f: impl FnOnce(&mut Actions)) {
+        f(Arc::make_mut(self.actions.get_or_insert_default()));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn post(s: &mut SignalState, info: SigInfo, mask: SigSet) -> Posted {
-        s.post(info, mask, None).expect("room for one")
-    }
-    fn take(s: &mut SignalState, mask: SigSet) -> Option<(SigInfo, Action)> {
-        s.take(mask, &mut Pending::new())
-    }
-    fn handler() -> Action {
-        Action {
-            disposition: Disposition::Handler(0x1000),
-            ..Action::DEFAULT
-        }
-    }
-    fn info(signal: Signal) -> SigInfo {
-        SigInfo::from_process(signal, 7)
-    }
-
-    #[test]
-    fn numbers_and_names() {
-        assert_eq!(Signal::new(0), None);
-        assert_eq!(Signal::new(65), None);
-        assert_eq!(Signal::new(u64::MAX), None);
-        assert_eq!(Signal::new(9), Some(Signal::KILL));
-        assert_eq!(Signal::by_name("SIGTERM"), Some(Signal::TERM));
-        assert_eq!(Signal::by_name("INT"), Some(Signal::INT));
-        assert_eq!(Signal::by_name("NOPE"), None);
-        assert_eq!(
-            std::format!("{} {}", Signal::SEGV, Signal::new(40).unwrap()),
-            "SIGSEGV signal 40"
-        );
-    }
-
-    #[test]
-    fn ignored_signals_vanish_unless_held_back() {
-        let mut s = SignalState::new();
-        assert_eq!(
-            post(&mut s, info(Signal::CHLD), SigSet::EMPTY),
-            Posted::Ignored
-        );
-        assert!(s.pending().is_empty());
-        assert_eq!(
-            post(&mut s, info(Signal::CHLD), SigSet::only(Signal::CHLD)),
-            Posted::Pending
-        );
-        assert!(s.pending().contains(Signal::CHLD));
-        // Setting "ignore" drops what is pending.
-        let _ = s.set_action(
-            Signal::CHLD,
-            Action {
-                disposition: Disposition::Ignore,
-                ..Action::DEFAULT
-            },
-        );
-        assert!(s.pending().is_empty());
-    }
-
-    #[test]
-    fn kill_comes_first_and_cannot_be_masked() {
-        let mut s = SignalState::new();
-        let all = SigSet::from_bits(u64::MAX);
-        post(&mut s, info(Signal::HUP), all);
-        post(&mut s, info(Signal::KILL), all);
-        assert_eq!(take(&mut s, all).unwrap().0.signal, Signal::KILL);
-        assert_eq!(take(&mut s, all), None);
-        assert_eq!(take(&mut s, SigSet::EMPTY).unwrap().0.signal, Signal::HUP);
-    }
-
-    #[test]
-    fn the_same_signal_merges() {
-        let mut s = SignalState::new();
-        for _ in 0..100 {
-            post(&mut s, info(Signal::TERM), SigSet::EMPTY);
-        }
-        assert!(take(&mut s, SigSet::EMPTY).is_some());
-        assert_eq!(take(&mut s, SigSet::EMPTY), None);
-    }
-
-    #[test]
-    fn stop_and_continue_cancel_each_other() {
-        let mut s = SignalState::new();
-        let _ = s.set_action(Signal::CONT, handler());
-        post(&mut s, info(Signal::TSTP), SigSet::EMPTY);
-        assert_eq!(
-            post(&mut s, info(Signal::CONT), SigSet::EMPTY),
-            Posted::Continue
-        );
-        assert!(!s.pending().contains(Signal::TSTP));
-        post(&mut s, info(Signal::STOP), SigSet::EMPTY);
-        assert!(!s.pending().contains(Signal::CONT));
-    }
-
-    #[test]
-    fn faults_cannot_be_held_back() {
-        let mut s = SignalState::new();
-        let _ = s.set_action(Signal::SEGV, handler());
-        assert_eq!(s.force(info(Signal::SEGV), SigSet::EMPTY), handler());
-        assert_eq!(
-            s.force(info(Signal::SEGV), SigSet::only(Signal::SEGV)),
-            Action::DEFAULT
-        );
-        let _ = s.set_action(
-            Signal::SEGV,
-            Action {
-                disposition: Disposition::Ignore,
-                ..Action::DEFAULT
-            },
-        );
-        assert_eq!(s.force(info(Signal::SEGV), SigSet::EMPTY), Action::DEFAULT);
-    }
-
-    #[test]
-    fn one_shot_handlers_and_exec() {
-        let mut s = SignalState::new();
-        let once = Action {
-            flags: u64::from(sys::SA_RESETHAND),
-            ..handler()
-        };
-        let _ = s.set_action(Signal::USR1, once);
-        let _ = s.set_action(
-            Signal::INT,
-            Action {
-                disposition: Disposition::Ignore,
-                flags: 3,
-                ..Action::DEFAULT
-            },
-        );
-        post(&mut s, info(Signal::USR1), SigSet::EMPTY);
-        assert_eq!(take(&mut s, SigSet::EMPTY).unwrap().1, once);
-        assert_eq!(s.action(Signal::USR1), Action::DEFAULT);
-        let _ = s.set_action(Signal::USR2, handler());
-        let child = s.fork();
-        assert_eq!(child.action(Signal::USR2), handler());
-        s.exec();
-        assert_eq!(s.action(Signal::USR2), Action::DEFAULT);
-        assert_eq!(s.action(Signal::INT).disposition, Disposition::Ignore);
-    }
-
-    #[test]
-    fn siginfo_lies_where_linux_has_it() {
-        let fault = SigInfo {
-            signal: Signal::SEGV,
-            code: 1,
-            detail: Detail::Fault {
-                address: 0x1234_5678_9abc,
-            },
-        };
-        let b = fault.to_bytes();
-        assert_eq!(b[0], 11);
-        assert_eq!(b[8], 1);
-        assert_eq!(
-            u64::from_le_bytes(b[16..24].try_into().unwrap()),
-            0x1234_5678_9abc
-        );
-        let child = SigInfo {
-            signal: Signal::CHLD,
-            code: 1,
-            detail: Detail::Child { pid: 9, status: 3 },
-        };
-        let b = child.to_bytes();
-        assert_eq!((b[16], b[24]), (9, 3));
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use super::process::{Parts, Process};
 use super::signal::{SigSet, SignalState};
 use super::stack::{Strings, StringsError};
 use super::table::{Change, ExitStatus, Interest, Pid, TableError};
+use super::uarea;
 use super::wait;
 use crate::fs::FsError;
 use crate::fs::fd::{Fd, FdTable, OnExec};
@@ -184,25 +185,15 @@ impl Processes {
     ) -> Result<Arc<Process>, SpawnError> {
         let uvm = self.uvm().clone();
         let room = uvm.heap_room().map_err(|_| SpawnError::OutOfMemory)?;
-        let (uarea, _) = self
-            .uvm()
-            .uarea_alloc()
-            .map_err(|_| SpawnError::OutOfMemory)?;
-        let pid = match self.table().lock().free_pid() {
-            Ok(pid) => pid,
-            Err(error) => {
-                self.uvm().uarea_free(uarea);
-                return Err(error.into());
-            }
-        };
+        let pid = self.table().lock().free_pid()?;
+        let residence = uarea::for_lwp_of(self, pid, &room).map_err(|_| SpawnError::OutOfMemory)?;
         let process = Process::new(pid, parts, &room);
         let (own, space) = (process.clone(), loaded.space.clone());
-        let lwp = Lwp::new(pid, own, space, SigSet::EMPTY, &room);
+        let lwp = Lwp::new(pid, own, space, SigSet::EMPTY, residence, &room);
         process.threads().begin(lwp.clone());
         let machine = LwpMachineState::new(loaded.entry, loaded.sp);
         let thread = body::thread(
             self,
-            uarea,
             machine,
             lwp.clone(),
             loaded.space,
@@ -221,6 +212,7 @@ impl Processes {
         if self
             .executor()
             .try_spawn(Class::User, "lwp", thread)
+            .map(|task| lwp.set_task(task))
             .is_err()
         {
             self.table().lock().forget(pid);

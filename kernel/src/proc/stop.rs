@@ -22,7 +22,6 @@ pub enum Over {
 /// Going, stopped, or stopped and killed: then it never stops again.
 pub struct Stop {
     state: AtomicU8,
-    over: WaitQueue,
 }
 
 impl Stop {
@@ -30,7 +29,6 @@ impl Stop {
     pub(super) fn new() -> Stop {
         Stop {
             state: AtomicU8::new(GOING),
-            over: WaitQueue::new("SIGCONT"),
         }
     }
 
@@ -47,7 +45,7 @@ impl Stop {
         self.state.load(SeqCst) == STOPPED
     }
 
-    /// Ends a stop, if there is one.
+    /// Ends a stop, if there is one. Who waits in it is woken by the caller, afterwards.
     pub(super) fn end(&self, how: Over) {
         match how {
             Over::Continued => {
@@ -56,17 +54,16 @@ impl Stop {
             }
             Over::Killed => self.state.store(KILLED, SeqCst),
         }
-        self.over.wake_all();
     }
 
-    /// Awaits the end of the stop. For the process's own threads.
-    pub(super) async fn until_over(&self) -> Over {
+    /// Awaits the end of the stop, in the queue that is woken then. For the process's own threads.
+    pub(super) async fn until_over(&self, queue: &WaitQueue) -> Over {
         let look = || match self.state.load(SeqCst) {
             STOPPED => None,
             KILLED => Some(Over::Killed),
             _ => Some(Over::Continued),
         };
-        self.over.wait_until(look).await
+        queue.wait_until(look).labelled("SIGCONT").await
     }
 }
 
@@ -78,11 +75,14 @@ mod tests {
 
     #[test]
     fn a_stop_lasts_until_it_is_ended() {
-        let stop = Stop::new();
-        assert_eq!(stop.until_over().now_or_never(), Some(Over::Continued));
+        let (stop, queue) = (Stop::new(), WaitQueue::new("a stop"));
+        assert_eq!(
+            stop.until_over(&queue).now_or_never(),
+            Some(Over::Continued)
+        );
         stop.begin();
         assert!(stop.is_on());
-        let (mut one, mut other) = (pin!(stop.until_over()), pin!(stop.until_over()));
+        let (mut one, mut other) = (pin!(stop.until_over(&queue)), pin!(stop.until_over(&queue)));
         assert_eq!(one.as_mut().now_or_never(), None);
         assert_eq!(other.as_mut().now_or_never(), None);
         stop.end(Over::Continued);
@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn the_killed_never_stop_again() {
-        let stop = Stop::new();
+        let (stop, queue) = (Stop::new(), WaitQueue::new("a stop"));
         stop.begin();
         stop.end(Over::Killed);
         stop.begin();
         assert!(!stop.is_on());
         stop.end(Over::Continued);
-        assert_eq!(stop.until_over().now_or_never(), Some(Over::Killed));
+        assert_eq!(stop.until_over(&queue).now_or_never(), Some(Over::Killed));
     }
 }

@@ -106,6 +106,9 @@ struct Entry {
     previous: Pid,
 }
 
+/// Bytes of a process's place in the table.
+pub(super) const ENTRY_BYTES: usize = size_of::<(Pid, Entry)>();
+
 /// A row of `ps`.
 #[derive(Clone, Debug)]
 pub struct Row {

@@ -6,6 +6,7 @@ mod life;
 mod rows;
 mod signals;
 mod threads;
+mod timers;
 
 use super::elf::tests::{file, phdr};
 use super::machine::{self, PageFaultCode, Trap, TrapFrame, Wants};

@@ -5,6 +5,7 @@ use super::fork::ForkError;
 use super::lwp::Lwp;
 use super::table::{ExitStatus, Pid};
 use super::threads::Ending;
+use super::uarea;
 use executor::Class;
 use uvm::addr::VirtAddr;
 
@@ -36,9 +37,10 @@ pub async fn start(current: &mut Current, request: ThreadRequest) -> Result<Pid,
         }
     }
     let room = system.uvm().heap_room()?;
-    let (uarea, _) = system.uvm().uarea_alloc()?;
+    let residence = uarea::for_lwp_of(&system, process.pid(), &room)?;
     let mask = current.saved_mask.unwrap_or(current.lwp().mask());
-    let lwp = Lwp::new(tid, process.clone(), space.clone(), mask, &room);
+    let (own, its) = (process.clone(), space.clone());
+    let lwp = Lwp::new(tid, own, its, mask, residence, &room);
     let machine = current.machine().duplicate();
     let inherited = Inherited {
         clear_tid: request.clear_tid,
@@ -48,11 +50,11 @@ pub async fn start(current: &mut Current, request: ThreadRequest) -> Result<Pid,
         }),
         ..Inherited::default()
     };
-    let thread = body::thread(&system, uarea, machine, lwp.clone(), space, inherited);
+    let thread = body::thread(&system, machine, lwp.clone(), space, inherited);
     process.threads().add(lwp.clone(), &room)?;
     (system.table().lock()).insert_thread(tid, process.pid(), &room);
     let spawned = system.executor().try_spawn(Class::User, "lwp", thread);
-    if spawned.is_err() {
+    if spawned.map(|task| lwp.set_task(task)).is_err() {
         system.table().lock().forget_thread(tid);
         // Its maker lives: it is not the last.
         let _ = process.threads().leave(&lwp, ExitStatus::Exited(0));

@@ -22,7 +22,7 @@ use super::table::{ExitStatus, Pid};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::ops::Bound;
-use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use executor::sync::{SpinLock, WaitQueue};
 use uvm::km::HeapRoom;
 
@@ -62,12 +62,12 @@ impl Inner {
 /// See the module.
 pub(super) struct Threads {
     inner: SpinLock<Inner>,
-    /// Woken whenever one has left.
-    left: WaitQueue,
+    /// Where LWPs of the process wait for it: woken whenever one has left, when none copies the address space any more, and when a stop is over.
+    changed: WaitQueue,
     /// LWPs that copy the address space.
     copying: AtomicUsize,
-    /// Woken when none does any more.
-    copied: WaitQueue,
+    /// An LWP that was in memory when somebody last looked.
+    seen_in: AtomicU32,
 }
 
 /// While it lives, no other LWP of the process goes to ring 3: the address space is being copied, and the copy must be of one moment. (A C library
@@ -77,7 +77,7 @@ pub(super) struct Copying<'a>(&'a Threads);
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
         if self.0.copying.fetch_sub(1, SeqCst) == 1 {
-            self.0.copied.wake_all();
+            self.0.changed.wake_all();
         }
     }
 }
@@ -86,9 +86,9 @@ impl Threads {
     pub(super) fn new() -> Threads {
         Threads {
             inner: SpinLock::new(Inner::default()),
-            left: WaitQueue::new("other threads' end"),
+            changed: WaitQueue::new("its process"),
             copying: AtomicUsize::new(0),
-            copied: WaitQueue::new("end of a fork"),
+            seen_in: AtomicU32::new(0),
         }
     }
 
@@ -129,7 +129,7 @@ impl Threads {
             (gone, left)
         };
         drop(gone);
-        self.left.wake_all();
+        self.changed.wake_all();
         left
     }
 
@@ -137,7 +137,7 @@ impl Threads {
     pub(super) fn end(&self, status: ExitStatus) -> ExitStatus {
         let status = *self.inner.lock().end.get_or_insert(status);
         self.tell_all();
-        self.left.wake_all();
+        self.changed.wake_all();
         status
     }
 
@@ -173,7 +173,10 @@ impl Threads {
                 (None, _) => None,
             }
         };
-        self.left.wait_until(look).await?;
+        self.changed
+            .wait_until(look)
+            .labelled("other threads' end")
+            .await?;
         let mut inner = self.inner.lock();
         if inner.end.is_some() {
             return Err(Ending);
@@ -201,9 +204,15 @@ impl Threads {
 
     /// Awaits the end of all copies.
     pub(super) async fn copied(&self) {
-        self.copied
+        self.changed
             .wait_until(|| (!self.is_copying()).then_some(()))
+            .labelled("end of a fork")
             .await;
+    }
+
+    /// Where LWPs of the process wait for what concerns all of them.
+    pub(super) fn queue(&self) -> &WaitQueue {
+        &self.changed
     }
 
     /// How many live.
@@ -225,12 +234,31 @@ impl Threads {
 
     /// All of them, a short lock for each.
     pub(super) fn iter(&self) -> impl Iterator<Item = Arc<Lwp>> + '_ {
-        let mut last = None;
+        self.iter_after(None)
+    }
+
+    /// Those behind number `last`.
+    pub(super) fn iter_after(&self, mut last: Option<Pid>) -> impl Iterator<Item = Arc<Lwp>> + '_ {
         core::iter::from_fn(move || {
             let next = self.after(last)?;
             last = Some(next.tid());
             Some(next)
         })
+    }
+
+    /// Whether all of them are out of memory. As they go one by one this is asked each time: it looks first at one that was in the last time.
+    pub(super) fn are_out(&self) -> bool {
+        let last = Pid(self.seen_in.load(Relaxed));
+        let is_in = |lwp: &Arc<Lwp>| lwp.residence().is_in();
+        if self.find(last).as_ref().is_some_and(is_in) {
+            return false;
+        }
+        let behind = self.iter_after(Some(last)).find(is_in);
+        let seen = behind.or_else(|| self.iter().find(is_in));
+        if let Some(lwp) = &seen {
+            self.seen_in.store(lwp.tid().0, Relaxed);
+        }
+        seen.is_none()
     }
 
     /// The next one after number `tid`: the first, then the others in order.

@@ -1,34 +1,62 @@
 //! A future in a u-area: where an LWP's whole kernel state lives while it waits.
 //!
-//! [`UareaBox`] owns the u-area (`uvm::uarea`), in which lie the machine's part of the LWP (registers,
+//! [`UareaBox`] has the LWP's u-area (`uvm::uarea`), in which lie the machine's part of the LWP (registers,
 //! FPU area) and the pinned future of its body. It is itself the small future that the executor polls: at
 //! the start of each poll it makes the LWP's address space and registers the CPU's (rule 12 of awaiting).
+//!
+//! While the LWP is polled the u-area is claimed. A poll that leaves it in a swappable wait lets it go, and it may be put out of
+//! memory; the next poll then has it brought in first ([`super::swapin`]), and touches nothing of it before.
 //! The future's size is a budget: [`UareaBox::new`] does not compile for one that does not fit, and a test
 //! keeps a margin.
 
+use super::Processes;
 use super::lwp::Lwp;
 use super::machine::LwpMachineState;
-use super::process::Times;
+use super::table::Pid;
+use super::usage::Account;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::marker::PhantomData;
-use core::mem::ManuallyDrop;
 use core::pin::Pin;
 use core::ptr::NonNull;
 use core::task::{Context, Poll};
-use executor::Executor;
-use uvm::Uvm;
-use uvm::uarea::{UAREA_SIZE, Uarea};
+use uvm::OutOfMemory;
+use uvm::km::HeapRoom;
+use uvm::uarea::{Residence, UAREA_SIZE};
+
+/// A u-area for a new LWP of process `pid`, claimed, for [`UareaBox::new`]. Never waits.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub(super) fn for_lwp_of(
+    system: &Processes,
+    pid: Pid,
+    room: &HeapRoom<'_>,
+) -> Result<Arc<Residence>, OutOfMemory> {
+    let uvm = system.uvm();
+    let (uarea, _) = uvm.uarea_alloc()?;
+    Residence::new(uvm, uarea, pid.0.into(), room).map_err(|uarea| {
+        uvm.uarea_free(uarea);
+        OutOfMemory
+    })
+}
 
 /// What lies in a u-area. The machine's part comes first: it is aligned most.
 #[repr(C)]
 struct Contents<F> {
-    machine: LwpMachineState,
+    own: Own,
     body: F,
 }
 
-/// The LWP's own handle to its registers: valid inside its body, wherever the body is in its execution.
-pub(super) struct Machine(NonNull<LwpMachineState>);
+/// What lies beside the body.
+#[repr(C)]
+struct Own {
+    machine: LwpMachineState,
+    account: Account,
+}
+
+/// The LWP's own handle to its registers, and to what it counts: valid inside its body, wherever the body is in its execution.
+pub(super) struct Machine(NonNull<Own>);
 
 // SAFETY: there is one handle for each state, which lives in the same u-area and ends with it.
 unsafe impl Send for Machine {}
@@ -42,24 +70,28 @@ impl Machine {
         // SAFETY: the state lies in the u-area until `UareaBox` is dropped, which drops the body (and this
         // handle in it) first; it never moves; the handle is the only one, so `&mut self` excludes others
         // but `UareaBox::poll`, which uses the state only while the body is not being polled.
-        unsafe { Pin::new_unchecked(self.0.as_mut()) }
+        unsafe { Pin::new_unchecked(&mut self.0.as_mut().machine) }
     }
 
     /// The state, to read.
     #[inline]
     pub(super) fn get(&self) -> &LwpMachineState {
         // SAFETY: as above.
-        unsafe { self.0.as_ref() }
+        unsafe { &self.0.as_ref().machine }
+    }
+
+    /// What it counts of its own doing.
+    #[inline]
+    pub(super) fn account(&self) -> &Account {
+        // SAFETY: as above.
+        unsafe { &self.0.as_ref().account }
     }
 }
 
 /// A body of type `F` in its u-area.
 pub(super) struct UareaBox<F: Future<Output = ()>> {
-    contents: NonNull<Contents<F>>,
-    uarea: ManuallyDrop<Uarea>,
     lwp: Arc<Lwp>,
-    uvm: Arc<Uvm>,
-    executor: Arc<Executor>,
+    system: Arc<Processes>,
     body: PhantomData<F>,
 }
 
@@ -72,34 +104,35 @@ impl<F: Future<Output = ()>> UareaBox<F> {
         "the LWP's future outgrew its u-area"
     );
 
-    /// Puts the machine's part and the body into `uarea`. `body` gets the handle to the former.
+    /// Puts the machine's part and the body into the LWP's u-area, in which there is nothing yet. `body` gets the handle to the former.
     pub(super) fn new(
-        uarea: Uarea,
-        machine: LwpMachineState,
         lwp: Arc<Lwp>,
-        uvm: Arc<Uvm>,
-        executor: Arc<Executor>,
+        system: Arc<Processes>,
+        machine: LwpMachineState,
         body: impl FnOnce(Machine) -> F,
     ) -> UareaBox<F> {
         const { Self::FITS };
-        let contents = uarea.base().cast::<Contents<F>>();
-        // SAFETY: the u-area is page-aligned, large enough (checked above) and this function's alone. The
+        let contents = lwp.residence().base().cast::<Contents<F>>();
+        // SAFETY: the u-area is page-aligned, large enough (checked above), in memory since it was made, and this function's alone. The
         // fields are initialised in place, the machine's part before the handle to it exists.
         unsafe {
-            let machine_at = &raw mut (*contents.as_ptr()).machine;
-            machine_at.write(machine);
-            let handle = Machine(NonNull::new_unchecked(machine_at));
+            let own = &raw mut (*contents.as_ptr()).own;
+            own.write(Own {
+                machine,
+                account: Account::default(),
+            });
+            let handle = Machine(NonNull::new_unchecked(own));
             (&raw mut (*contents.as_ptr()).body).write(body(handle));
         }
-        let uarea = ManuallyDrop::new(uarea);
         UareaBox {
-            contents,
-            uarea,
             lwp,
-            uvm,
-            executor,
+            system,
             body: PhantomData,
         }
+    }
+
+    fn contents(&self) -> *mut Contents<F> {
+        self.lwp.residence().base().cast().as_ptr()
     }
 
     /// Bytes of a u-area that stay unused with this body.
@@ -113,34 +146,54 @@ impl<F: Future<Output = ()>> Future for UareaBox<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let start = super::machine::now();
-        self.lwp.activate();
-        // SAFETY: the contents are initialised, never move, and are used by nobody else during this call
-        // but the body itself, whose handle is used only inside the second statement.
+        let began = super::machine::now();
+        if self.lwp.residence().claim().is_err() || !self.lwp.activate() {
+            return self.come_in(cx);
+        }
+        self.lwp.begin_poll();
+        let contents = self.contents();
+        // SAFETY: the contents are in memory, initialised, never move, and are used by nobody else during this call
+        // but the body itself, whose handle is used only inside the third statement.
         let poll = unsafe {
-            Pin::new_unchecked(&mut (*self.contents.as_ptr()).machine).attach();
-            Pin::new_unchecked(&mut (*self.contents.as_ptr()).body).poll(cx)
+            (*contents).own.account.begin(began);
+            Pin::new_unchecked(&mut (*contents).own.machine).attach();
+            Pin::new_unchecked(&mut (*contents).body).poll(cx)
         };
-        let user = self.lwp.take_user_time();
-        self.executor.user_time(user);
-        let all = super::machine::now() - start;
-        self.lwp.charge(Times {
-            user,
-            system: all.saturating_sub(user),
-        });
+        // SAFETY: as above, and the body's handle is at rest.
+        let account = unsafe { &(*contents).own.account };
+        let times = self.lwp.charge(account, super::machine::now());
+        self.system.executor().user_time(times.user);
+        if self.lwp.may_rest() {
+            self.lwp.residence().rest();
+        }
         poll
+    }
+}
+
+impl<F: Future<Output = ()>> UareaBox<F> {
+    /// The u-area, or the page tables, are out.
+    #[cold]
+    fn come_in(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.lwp.coming.is_lost() {
+            return Poll::Ready(());
+        }
+        self.system.swapin().bring_in(&self.lwp, cx.waker());
+        Poll::Pending
     }
 }
 
 impl<F: Future<Output = ()>> Drop for UareaBox<F> {
     fn drop(&mut self) {
-        // SAFETY: initialised by `new`, dropped once: the body first, since it has a handle to the
-        // machine's part. After that nothing refers to the u-area.
-        let uarea = unsafe {
-            core::ptr::drop_in_place(&raw mut (*self.contents.as_ptr()).body);
-            core::ptr::drop_in_place(&raw mut (*self.contents.as_ptr()).machine);
-            ManuallyDrop::take(&mut self.uarea)
-        };
-        self.uvm.uarea_free(uarea);
+        // A task ends in the poll that has claimed it, or lost; a machine, on the host, ends with all that it has in memory.
+        if !self.lwp.coming.is_lost() && self.lwp.residence().claim().is_ok() {
+            let contents = self.contents();
+            // SAFETY: in memory, initialised by `new`, dropped once: the body first, since it has a handle to the
+            // machine's part. After that nothing refers to the u-area.
+            unsafe {
+                core::ptr::drop_in_place(&raw mut (*contents).body);
+                core::ptr::drop_in_place(&raw mut (*contents).own);
+            }
+        }
+        self.lwp.residence().free();
     }
 }

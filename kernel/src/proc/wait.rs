@@ -78,8 +78,8 @@ pub async fn wait(
 
 /// Adds a collected child's times to its parent's.
 fn account(parent: &Process, child: &Process) {
-    parent.children_usage().add(child.usage().times());
-    parent.children_usage().add(child.children_usage().times());
+    parent.add_childs_use(child.usage().used());
+    parent.add_childs_use(child.children_used());
 }
 
 /// Awaits news of a child of init; one that has ended is removed.

@@ -5,9 +5,11 @@ use crate::fs::io::Interrupted;
 use crate::proc::exec::ExecError;
 use crate::proc::fork::ForkError;
 use crate::proc::job::Background;
+use crate::proc::sigframe::AltStackError;
 use crate::proc::stack::StringsError;
 use crate::proc::table::session::TerminalError;
 use crate::proc::table::{SetGroupError, TableError};
+use crate::proc::timers::TimerError;
 use crate::proc::usermem::BadAddress;
 use crate::proc::wait::WaitError;
 use crate::proc::{Restart, elf::ElfError};
@@ -175,6 +177,26 @@ impl From<WaitError> for SysError {
             WaitError::NoChild => Errno::ECHILD.into(),
             WaitError::Interrupted => Interrupted.into(),
         }
+    }
+}
+
+impl From<TimerError> for SysError {
+    fn from(error: TimerError) -> SysError {
+        match error {
+            TimerError::Unknown => Errno::EINVAL.into(),
+            TimerError::TooMany => Errno::EAGAIN.into(),
+            TimerError::OutOfMemory => SysError::Shortage,
+        }
+    }
+}
+
+impl From<AltStackError> for SysError {
+    fn from(error: AltStackError) -> SysError {
+        let errno = match error {
+            AltStackError::Flags => Errno::EINVAL,
+            AltStackError::TooSmall => Errno::ENOMEM,
+        };
+        errno.into()
     }
 }
 

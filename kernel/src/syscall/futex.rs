@@ -3,12 +3,11 @@
 use super::Args;
 use super::errno::{Errno, SysError, SysResult};
 use super::time::{Moment, clock_moment, timeout_at};
-use crate::fs::io::{Interrupted, Sleeper};
+use crate::fs::io::Sleeper;
 use crate::proc::futex::{Futexes, Seated};
 use crate::proc::machine::{self, Fault, USER_END};
-use crate::proc::{Current, Restart};
-use core::pin::pin;
-use futures_util::future::{Either, select};
+use crate::proc::{Current, Restart, Resume};
+use executor::Elapsed;
 use linux_raw_sys::general as sys;
 use uvm::addr::VirtAddr;
 use uvm::map::WordHome;
@@ -54,7 +53,7 @@ pub(super) async fn futex(
 }
 
 /// A word by its address, and whether only this address space is meant.
-type Word = (u64, bool);
+pub(super) type Word = (u64, bool);
 
 fn home(current: &Current, (at, private): Word) -> Result<WordHome, Errno> {
     if !at.is_multiple_of(4) {
@@ -116,8 +115,8 @@ impl Drop for Sitting<'_> {
     }
 }
 
-async fn wait(
-    current: &Current,
+pub(super) async fn wait(
+    current: &mut Current,
     word: Word,
     expected: u32,
     bits: u32,
@@ -144,21 +143,35 @@ async fn wait(
             }
         }
     }
+    let result = sit_out(current, deadline).await;
+    if let (Moment::At(until), Err(SysError::Interrupted(Restart::GoOn))) = (deadline, result) {
+        current.keep(Resume::Futex {
+            word,
+            expected,
+            bits,
+            until,
+        });
+    }
+    result
+}
+
+/// Waits on the seat taken.
+async fn sit_out(current: &Current, deadline: Moment) -> SysResult {
     let _sitting = Sitting(current);
     let woken = Futexes::woken(current.lwp());
     let timed_out = match deadline {
         Moment::Now => !current.system().futexes().leave(current.lwp()),
         Moment::Never => match current.lwp().sleep(woken).await {
             Ok(()) => false,
-            Err(interrupted) => return broken_off(current, interrupted),
+            Err(_) => return broken_off(current, Restart::UnlessHandlerSays),
         },
         Moment::At(ns) => {
-            let executor = current.system().executor().clone();
-            let (woken, timer) = (pin!(woken), pin!(executor.sleep_until(ns)));
-            match current.lwp().sleep(select(woken, timer)).await {
-                Ok(Either::Left(_)) => false,
-                Ok(Either::Right(_)) => !current.system().futexes().leave(current.lwp()),
-                Err(interrupted) => return broken_off(current, interrupted),
+            let executor = current.system().executor();
+            match current.lwp().sleep(executor.timeout_at(ns, woken)).await {
+                Ok(Ok(())) => false,
+                Ok(Err(Elapsed)) => !current.system().futexes().leave(current.lwp()),
+                // What is left of the time, not the whole.
+                Err(_) => return broken_off(current, Restart::GoOn),
             }
         }
     };
@@ -169,9 +182,9 @@ async fn wait(
 }
 
 /// A signal came; unless a wake came first, which must not be lost.
-fn broken_off(current: &Current, _: Interrupted) -> SysResult {
+fn broken_off(current: &Current, restart: Restart) -> SysResult {
     match current.system().futexes().leave(current.lwp()) {
         true => Ok(0),
-        false => Err(SysError::Interrupted(Restart::UnlessHandlerSays)),
+        false => Err(SysError::Interrupted(restart)),
     }
 }

@@ -5,7 +5,7 @@ use super::abi::{out, out_words, words};
 use super::errno::{Errno, SysError, SysResult};
 use crate::fs::fd::MAX_FILES;
 use crate::proc::limits::Limit;
-use crate::proc::process::Times;
+use crate::proc::usage::Used;
 use crate::proc::{Current, Pid};
 use linux_raw_sys::general as sys;
 
@@ -15,8 +15,12 @@ const NAME_LEN: usize = 65;
 const NAMES: [&str; 6] = ["auvm", "auvm", "6.1.0-auvm", "#1", "x86_64", "(none)"];
 /// Most random bytes of one call; callers ask again for the rest.
 const MAX_RANDOM: u64 = 1 << 16;
-/// `RUSAGE_CHILDREN` as an argument.
-const CHILDREN: i32 = -1;
+/// `RUSAGE_*` as an argument.
+const SELF: i32 = sys::RUSAGE_SELF as i32;
+const THREAD: i32 = sys::RUSAGE_THREAD as i32;
+const CHILDREN: i32 = sys::RUSAGE_CHILDREN;
+/// KiB in a page.
+const KIB_PER_PAGE: u64 = uvm::PAGE_SIZE as u64 / 1024;
 
 pub(super) async fn uname(current: &mut Current, [to, ..]: Args) -> SysResult {
     let mut at = to;
@@ -42,20 +46,47 @@ pub(super) async fn sysinfo(current: &mut Current, [to, ..]: Args) -> SysResult 
     Ok(0)
 }
 
-/// A `struct rusage` with these times.
-pub(super) async fn usage_out(current: &Current, to: u64, times: Times) -> Result<(), SysError> {
-    super::time::times_out(current, to, times).await?;
-    out_words(current, to.wrapping_add(32), [0; 14]).await
+/// A `struct rusage`. What is not counted is 0, as on Linux.
+pub(super) async fn usage_out(current: &Current, to: u64, used: Used) -> Result<(), SysError> {
+    let [us, uu] = super::time::to_timeval(used.times.user);
+    let [ss, su] = super::time::to_timeval(used.times.system);
+    let mut words = [0; 18];
+    words[..4].copy_from_slice(&[us, uu, ss, su]);
+    words[4] = used.most_resident * KIB_PER_PAGE;
+    words[8] = used.faults.minor;
+    words[9] = used.faults.major;
+    words[16] = used.waits;
+    words[17] = used.given_way;
+    out_words(current, to, words).await
+}
+
+/// What a process has used, with what of it the running thread has used in the poll under way.
+pub(super) fn used_so_far(current: &Current) -> Used {
+    current.charge_faults();
+    current.process().usage().used().plus(under_way(current))
+}
+
+/// As [`used_so_far`], of the running thread alone.
+pub(super) fn used_by_thread(current: &Current) -> Used {
+    current.charge_faults();
+    current.usage().used().plus(under_way(current))
+}
+
+fn under_way(current: &Current) -> Used {
+    Used {
+        times: current.time_under_way(),
+        ..Used::default()
+    }
 }
 
 pub(super) async fn getrusage(current: &mut Current, [who, to, ..]: Args) -> SysResult {
-    let process = current.process();
-    let times = match who as i32 {
-        CHILDREN => process.children_usage().times(),
-        0 | 1 => process.usage().times(),
+    let used = match who as i32 {
+        CHILDREN => current.process().children_used(),
+        SELF => used_so_far(current),
+        THREAD => used_by_thread(current),
         _ => return Err(Errno::EINVAL.into()),
     };
-    usage_out(current, to, times).await?;
+    usage_out(current, to, used).await?;
     Ok(0)
 }
 
@@ -70,21 +101,26 @@ pub(super) async fn setrlimit(current: &mut Current, [kind, from, ..]: Args) -> 
 pub(super) async fn prlimit64(current: &mut Current, [pid, kind, from, to, ..]: Args) -> SysResult {
     let process = match pid as u32 {
         0 => current.process().clone(),
-        pid => current.system().find(Pid(pid)).ok_or(Errno::ESRCH)?,
+        // Any of its threads stands for it.
+        tid => match current.system().find_lwp(Pid(tid)) {
+            Some((process, _)) => process,
+            None => current.system().find(Pid(tid)).ok_or(Errno::ESRCH)?,
+        },
     };
     let kind = u64::from(kind as u32);
-    let old = process.limits().get(kind).ok_or(Errno::EINVAL)?;
+    let mut old = process.limits().get(kind).ok_or(Errno::EINVAL)?;
     if from != 0 {
         let [soft, hard] = words(current, from).await?;
         let files = kind == u64::from(sys::RLIMIT_NOFILE);
+        if soft > hard {
+            return Err(Errno::EINVAL.into());
+        }
         if files && hard > u64::from(MAX_FILES) {
             return Err(Errno::EPERM.into());
         }
-        let mut limits = process.limits();
-        if !limits.set(kind, Limit { soft, hard }) {
-            return Err(Errno::EINVAL.into());
-        }
-        process.set_limits(limits);
+        let room = current.system().uvm().heap_room()?;
+        let changed = process.change_limit(kind, Limit { soft, hard }, &room);
+        old = changed.ok_or(Errno::EINVAL)?;
         if files {
             process.files().set_limit(soft as u32);
         }
@@ -179,7 +215,10 @@ mod tests {
         use linux_raw_sys::system;
         assert_eq!(size_of::<system::new_utsname>(), NAME_LEN * NAMES.len());
         assert!(NAMES.iter().all(|n| n.len() < NAME_LEN));
-        assert_eq!(size_of::<sys::rusage>(), 32 + 14 * 8);
+        assert_eq!(size_of::<sys::rusage>(), 18 * 8);
+        assert_eq!(core::mem::offset_of!(sys::rusage, ru_maxrss), 4 * 8);
+        assert_eq!(core::mem::offset_of!(sys::rusage, ru_minflt), 8 * 8);
+        assert_eq!(core::mem::offset_of!(sys::rusage, ru_nvcsw), 16 * 8);
         assert_eq!(core::mem::offset_of!(system::sysinfo, mem_unit), 13 * 8);
         assert_eq!(core::mem::offset_of!(system::sysinfo, procs), 10 * 8);
     }

@@ -22,8 +22,10 @@ mod names;
 mod poll;
 mod process;
 mod residency;
+mod restart;
 mod signals;
 mod time;
+mod timers;
 mod tty;
 mod wait;
 
@@ -39,6 +41,8 @@ type Args = [u64; 6];
 
 /// What an interrupted call returns once a handler has run.
 pub const INTERRUPTED: u64 = Errno::EINTR.as_result();
+/// The call by which an interrupted one goes on if none has.
+pub const GO_ON: u64 = sys::__NR_restart_syscall as u64;
 
 macro_rules! table {
     (
@@ -102,6 +106,9 @@ table! {
         __NR_kill => signals::kill,
         __NR_tkill => signals::tkill,
         __NR_tgkill => signals::tgkill,
+        __NR_alarm => timers::alarm,
+        __NR_timer_getoverrun => timers::timer_getoverrun,
+        __NR_timer_delete => timers::timer_delete,
         __NR_close => files::close,
         __NR_dup => files::dup,
         __NR_dup2 => files::dup2,
@@ -190,6 +197,12 @@ table! {
         __NR_pause => signals::pause,
         __NR_nanosleep => time::nanosleep,
         __NR_clock_nanosleep => time::clock_nanosleep,
+        __NR_restart_syscall => restart::restart_syscall,
+        __NR_setitimer => timers::setitimer,
+        __NR_getitimer => timers::getitimer,
+        __NR_timer_create => timers::timer_create,
+        __NR_timer_settime => timers::timer_settime,
+        __NR_timer_gettime => timers::timer_gettime,
         __NR_clock_gettime => time::clock_gettime,
         __NR_clock_getres => time::clock_getres,
         __NR_gettimeofday => time::gettimeofday,

@@ -1,18 +1,16 @@
 //! `poll` and `select`: waiting for any of several files.
 
 use super::Args;
-use super::abi::{fd, out, words};
+use super::abi::{fd, out, out_words, words};
 use super::errno::{Errno, SysError, SysResult};
-use super::time::{Moment, deadline_after, timespec, timeval};
+use super::time::{Moment, deadline_after, timespec, timeval, to_timespec, to_timeval};
 use crate::fs::file::{OpenFile, Readiness, wait_any};
 use crate::fs::io::Sleeper;
 use crate::proc::signal::SigSet;
 use crate::proc::usermem;
-use crate::proc::{Current, Restart};
+use crate::proc::{Current, Restart, Resume};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::pin::pin;
-use futures_util::future::select as first_of;
 use linux_raw_sys::general as sys;
 
 /// Most files that one call waits for: what is kept of them fits a page.
@@ -46,12 +44,11 @@ async fn wait(current: &Current, files: &Wanted, deadline: Moment) -> Result<(),
             .await
             .map_err(interrupted)?,
         Moment::At(ns) => {
-            let ready = pin!(wait_any(files));
-            let timer = pin!(current.system().executor().sleep_until(ns));
+            let executor = current.system().executor();
             // Which of the two ended it shows when the files are looked at again.
-            current
+            let _ = current
                 .lwp()
-                .sleep(first_of(ready, timer))
+                .sleep(executor.timeout_at(ns, wait_any(files)))
                 .await
                 .map_err(interrupted)?;
         }
@@ -73,7 +70,32 @@ pub(super) async fn poll(current: &mut Current, [at, count, timeout, ..]: Args) 
         0 => Moment::Now,
         ms => deadline_after(current, u64::from(ms.unsigned_abs()) * 1_000_000),
     };
-    poll_until(current, at, count, deadline).await
+    let result = poll_until(current, at, count, deadline).await;
+    if let (Moment::At(until), Err(SysError::Interrupted(_))) = (deadline, result) {
+        let list = at;
+        current.keep(Resume::Poll { list, count, until });
+        return Err(SysError::Interrupted(Restart::GoOn));
+    }
+    result
+}
+
+/// Tells the program how much of its time limit at `at` is left: a call that is started over goes on with that.
+async fn left_out(
+    current: &Current,
+    at: u64,
+    deadline: Moment,
+    form: fn(u64) -> [u64; 2],
+    result: SysResult,
+) -> SysResult {
+    let Moment::At(until) = deadline else {
+        return result;
+    };
+    let left = until.saturating_sub(current.system().executor().now());
+    match (out_words(current, at, form(left)).await, result) {
+        // It would begin its time anew.
+        (Err(_), Err(SysError::Interrupted(_))) => Err(Errno::EINTR.into()),
+        (_, result) => result,
+    }
 }
 
 pub(super) async fn ppoll(
@@ -86,6 +108,7 @@ pub(super) async fn ppoll(
     };
     mask_from(current, mask, mask_len).await?;
     let result = poll_until(current, at, count, deadline).await;
+    let result = left_out(current, timeout, deadline, to_timespec, result).await;
     unmask(current, &result);
     result
 }
@@ -109,7 +132,13 @@ fn unmask(current: &mut Current, result: &SysResult) {
     }
 }
 
-async fn poll_until(current: &mut Current, at: u64, count: u64, deadline: Moment) -> SysResult {
+/// Awaits that one of `count` files listed at `at` is ready, until the deadline.
+pub(super) async fn poll_until(
+    current: &mut Current,
+    at: u64,
+    count: u64,
+    deadline: Moment,
+) -> SysResult {
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
     let mut entries: Vec<[u8; POLLFD_LEN]> = with_room(count)?;
     entries.resize(count, [0; POLLFD_LEN]);
@@ -156,7 +185,8 @@ pub(super) async fn select(
         0 => Moment::Never,
         from => deadline_after(current, timeval(words(current, from).await?)?),
     };
-    select_until(current, count, [read, write, except], deadline).await
+    let result = select_until(current, count, [read, write, except], deadline).await;
+    left_out(current, timeout, deadline, to_timeval, result).await
 }
 
 pub(super) async fn pselect6(
@@ -172,6 +202,7 @@ pub(super) async fn pselect6(
         mask_from(current, set, len).await?;
     }
     let result = select_until(current, count, [read, write, except], deadline).await;
+    let result = left_out(current, timeout, deadline, to_timespec, result).await;
     unmask(current, &result);
     result
 }

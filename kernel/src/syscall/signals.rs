@@ -5,14 +5,14 @@ use super::abi::{out, out_words, words};
 use super::errno::{Errno, SysError, SysResult};
 use super::time::{Moment, timeout_at};
 use crate::fs::io::Sleeper;
-use crate::proc::deliver::{self, shown_flags};
+use crate::proc::deliver;
 use crate::proc::pending::Full;
 use crate::proc::sigframe::AltStack;
 use crate::proc::signal::{
     Action, Detail, Disposition, Kept, SIGINFO_LEN, SigInfo, SigSet, Signal,
 };
-use crate::proc::usermem;
 use crate::proc::{Current, End, ExitStatus, Pid, Restart};
+use crate::proc::{timers, usermem};
 use linux_raw_sys::general as sys;
 
 /// Bytes of a `sigset_t`.
@@ -20,6 +20,16 @@ const SET_LEN: u64 = 8;
 /// `SIG_DFL` and `SIG_IGN`.
 const DEFAULT: u64 = 0;
 const IGNORE: u64 = 1;
+
+/// `SA_*` that mean something.
+const FLAGS: u32 = sys::SA_NOCLDSTOP
+    | sys::SA_NOCLDWAIT
+    | sys::SA_SIGINFO
+    | sys::SA_ONSTACK
+    | sys::SA_RESTART
+    | sys::SA_NODEFER
+    | sys::SA_RESETHAND
+    | sys::SA_RESTORER;
 
 fn set_len(len: u64) -> Result<(), Errno> {
     if len == SET_LEN {
@@ -48,14 +58,20 @@ pub(super) async fn rt_sigaction(
         };
         let action = Action {
             disposition,
-            flags,
+            // A program can ask which flags there are: those that stay.
+            flags: flags & u64::from(FLAGS),
             restorer,
             mask: SigSet::mask_from_bits(mask),
         };
         let process = current.process();
         let kept = process.signals().lock().set_action(signal, action);
-        if let Kept::Dropped(which) = kept {
-            process.forget_signals(which);
+        match kept {
+            Kept::Dropped(which) => process.forget_signals(which),
+            Kept::All => {
+                if let Some(timers) = process.timers() {
+                    timers.heed(signal, current.system().executor().now());
+                }
+            }
         }
     }
     if old != 0 {
@@ -150,9 +166,15 @@ async fn until_taken(
     deadline: Moment,
 ) -> Result<SigInfo, SysError> {
     let lwp = current.lwp();
-    let take = || {
-        let mut signals = current.process().signals().lock();
-        signals.take_info(wanted, &mut lwp.pending().lock())
+    let take = || loop {
+        let taken = {
+            let mut signals = current.process().signals().lock();
+            signals.take_info(wanted, &mut lwp.pending().lock())?
+        };
+        // One of a timer that has been set anew since is nothing any more.
+        if let Some(info) = timers::took(current.system(), lwp, taken) {
+            return Some(info);
+        }
     };
     if let Some(info) = take() {
         return Ok(info);
@@ -238,32 +260,21 @@ pub(super) async fn rt_sigreturn(current: &mut Current, _: Args) -> SysResult {
 }
 
 pub(super) async fn sigaltstack(current: &mut Current, [new, old, ..]: Args) -> SysResult {
-    let before = current.alt_stack();
-    let in_use = before.contains(current.frame().rsp);
+    let (before, sp) = (current.alt_stack(), current.frame().rsp);
     if new != 0 {
         let [base, flags, size] = words(current, new).await?;
-        let flags = flags as u32;
-        if in_use {
+        if before.is_in_use(sp) {
             return Err(Errno::EPERM.into());
         }
-        if flags & !(sys::SS_DISABLE | sys::SS_ONSTACK) != 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        let stack = if flags & sys::SS_DISABLE != 0 {
-            AltStack::default()
-        } else if size < u64::from(sys::MINSIGSTKSZ) {
-            return Err(Errno::ENOMEM.into());
-        } else {
-            AltStack {
-                base,
-                size,
-                flags: 0,
-            }
+        let stack = AltStack {
+            base,
+            size,
+            flags: flags as u32,
         };
-        current.set_alt_stack(stack);
+        current.set_alt_stack(stack.asked()?);
     }
     if old != 0 {
-        let shown = u64::from(shown_flags(before, in_use));
+        let shown = u64::from(before.shown_flags(sp));
         out_words(current, old, [before.base, shown, before.size]).await?;
     }
     Ok(0)

@@ -1,15 +1,14 @@
 //! Clocks and sleeping. Times inside the kernel are nanoseconds.
 
 use super::Args;
-use super::abi::{out, out_words, words};
+use super::abi::{out_words, words};
 use super::errno::{Errno, SysError, SysResult};
 use crate::fs::io::Sleeper;
-use crate::proc::process::Times;
 use crate::proc::stack::CLOCK_TICKS;
-use crate::proc::{Current, Restart};
+use crate::proc::{Current, Restart, Resume};
 use linux_raw_sys::general as sys;
 
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// When a wait ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +52,8 @@ pub(super) fn timeval([seconds, microseconds]: [u64; 2]) -> Result<u64, SysError
         .saturating_add(microseconds.saturating_mul(1000)))
 }
 
-fn to_timespec(ns: u64) -> [u64; 2] {
+/// Nanoseconds as a `struct timespec`.
+pub(super) fn to_timespec(ns: u64) -> [u64; 2] {
     [ns / SECOND, ns % SECOND]
 }
 
@@ -72,10 +72,8 @@ fn read(current: &Current, clock: u64) -> Result<u64, SysError> {
         | sys::CLOCK_MONOTONIC_RAW
         | sys::CLOCK_MONOTONIC_COARSE
         | sys::CLOCK_BOOTTIME => Ok(current.system().executor().now()),
-        sys::CLOCK_PROCESS_CPUTIME_ID | sys::CLOCK_THREAD_CPUTIME_ID => {
-            let Times { user, system } = current.process().usage().times();
-            Ok(user + system)
-        }
+        sys::CLOCK_PROCESS_CPUTIME_ID => Ok(super::info::used_so_far(current).times.all()),
+        sys::CLOCK_THREAD_CPUTIME_ID => Ok(super::info::used_by_thread(current).times.all()),
         _ => Err(Errno::EINVAL.into()),
     }
 }
@@ -115,8 +113,8 @@ pub(super) async fn time(current: &mut Current, [to, ..]: Args) -> SysResult {
 pub(super) async fn times(current: &mut Current, [to, ..]: Args) -> SysResult {
     let ticks = |ns: u64| ns / (SECOND / CLOCK_TICKS);
     if to != 0 {
-        let own = current.process().usage().times();
-        let children = current.process().children_usage().times();
+        let own = super::info::used_so_far(current).times;
+        let children = current.process().children_used().times;
         let all = [own.user, own.system, children.user, children.system];
         out_words(current, to, all.map(ticks)).await?;
     }
@@ -124,8 +122,8 @@ pub(super) async fn times(current: &mut Current, [to, ..]: Args) -> SysResult {
 }
 
 /// Sleeps until `until` on the monotonic clock. Where a signal ends it, `remaining` (if any) gets what was
-/// left.
-async fn sleep(current: &mut Current, until: u64, remaining: u64) -> SysResult {
+/// left; the sleep then goes on unless a handler runs.
+pub(super) async fn sleep(current: &mut Current, until: u64, remaining: u64) -> SysResult {
     let executor = current.system().executor().clone();
     if current
         .lwp()
@@ -137,7 +135,8 @@ async fn sleep(current: &mut Current, until: u64, remaining: u64) -> SysResult {
             let left = until.saturating_sub(executor.now());
             out_words(current, remaining, to_timespec(left)).await?;
         }
-        return Err(SysError::Interrupted(Restart::UnlessHandled));
+        current.keep(Resume::Sleep { until, remaining });
+        return Err(SysError::Interrupted(Restart::GoOn));
     }
     Ok(0)
 }
@@ -158,12 +157,19 @@ pub(super) async fn clock_nanosleep(
         _ => return Err(Errno::EINVAL.into()),
     }
     let ns = timespec(words(current, at).await?)?;
-    let now = current.system().executor().now();
+    let system = current.system().clone();
+    let now = system.executor().now();
     if flags as u32 & sys::TIMER_ABSTIME == 0 {
         return sleep(current, now.saturating_add(ns), remaining).await;
     }
     let shown = read(current, clock)?;
-    sleep(current, now.saturating_add(ns.saturating_sub(shown)), 0).await
+    let until = now.saturating_add(ns.saturating_sub(shown));
+    let slept = current.lwp().sleep(system.executor().sleep_until(until));
+    // Begun anew it ends at the same time.
+    slept
+        .await
+        .map_err(|_| SysError::Interrupted(Restart::UnlessHandled))?;
+    Ok(0)
 }
 
 /// The program's copy of a time limit, for `futex`.
@@ -189,17 +195,6 @@ pub(super) async fn clock_moment(
     let moment = timespec(words(current, at).await?)?;
     let shown = read(current, clock.into())?;
     Ok(deadline_after(current, moment.saturating_sub(shown)))
-}
-
-/// Two times as `struct rusage` begins.
-pub(super) async fn times_out(current: &Current, to: u64, times: Times) -> Result<(), SysError> {
-    let ([us, uu], [ss, su]) = (to_timeval(times.user), to_timeval(times.system));
-    out(
-        current,
-        to,
-        zerocopy::IntoBytes::as_bytes(&[us, uu, ss, su]),
-    )
-    .await
 }
 
 #[cfg(test)]

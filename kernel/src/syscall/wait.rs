@@ -3,9 +3,10 @@
 use super::Args;
 use super::abi::out;
 use super::errno::{Errno, SysError, SysResult};
-use crate::proc::process::{Process, Times};
+use crate::proc::process::Process;
 use crate::proc::signal::Signal;
 use crate::proc::table::{Change, Interest, Taking, Which};
+use crate::proc::usage::Used;
 use crate::proc::wait::{self, Patience, WaitError};
 use crate::proc::{Current, ExitStatus, Pid};
 use linux_raw_sys::general as sys;
@@ -59,12 +60,8 @@ fn patience(options: u32) -> Patience {
 }
 
 /// What a child has used, and those that it has waited for.
-fn used(child: &Process) -> Times {
-    let (own, children) = (child.usage().times(), child.children_usage().times());
-    Times {
-        user: own.user + children.user,
-        system: own.system + children.system,
-    }
+fn used(child: &Process) -> Used {
+    child.usage().used().plus(child.children_used())
 }
 
 pub(super) async fn wait4(

@@ -1,7 +1,7 @@
 //! Anonymous maps: which anons a range of anonymous memory shows.
 //!
 //! # What this owns
-//! References to anons by slot (one slot is one page), in a sparse array of 16-slot chunks: a slot never used costs nothing,
+//! References to anons by slot (one slot is one page), in a sparse array of chunks of [`CHUNK`] slots: a slot never used costs nothing,
 //! neither memory nor time at fork. UVM clips large entries into chunks for that end; here the amap itself is in
 //! chunks and entries stay whole. Offsets and lengths are in pages throughout.
 //!
@@ -36,7 +36,7 @@ pub(crate) use copy::Copying;
 pub(crate) use runs::{Run, Runs};
 
 /// Slots in a chunk.
-pub const CHUNK: usize = 16;
+pub const CHUNK: usize = 8;
 
 pub(crate) type SlotNodes = NodePool<Ref<Anon>, CHUNK>;
 pub(crate) type RunNodes = Pool<Node<Run>>;

@@ -136,6 +136,12 @@ impl VmSpace {
         self.holders.load(Relaxed) == 1
     }
 
+    /// How many holders have it.
+    #[must_use]
+    pub fn holders(&self) -> u32 {
+        self.holders.load(Relaxed)
+    }
+
     /// Counts one holder less; whether that was the last.
     fn let_go(&self) -> bool {
         let last = self.holders.fetch_sub(1, AcqRel) == 1;

@@ -131,24 +131,15 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The one of the highest comes in first. In seconds, more or less.
+    /// The one of the highest comes in first. In nanoseconds, more or less; all priorities grow alike with time, so that who is before another stays so.
     #[must_use]
     pub fn priority(&self) -> i64 {
-        let seconds = |long: Duration| i64::try_from(long.as_secs()).unwrap_or(i64::MAX / 4);
-        seconds(self.out) + seconds(self.slept) - 8 * i64::from(self.nice)
+        let ns = |long: Duration| i64::try_from(long.as_nanos()).unwrap_or(i64::MAX / 4);
+        let nice = 8 * ns(Duration::from_secs(1)) * i64::from(self.nice);
+        ns(self.out)
+            .saturating_add(ns(self.slept))
+            .saturating_sub(nice)
     }
-}
-
-/// Who of those that are out and could run comes in first: of equals, the first.
-pub fn first_to_come<T>(all: impl IntoIterator<Item = (Waiting, T)>) -> Option<T> {
-    let mut best = None;
-    for (waiting, who) in all {
-        let priority = waiting.priority();
-        if best.as_ref().is_none_or(|&(most, _)| priority > most) {
-            best = Some((priority, who));
-        }
-    }
-    best.map(|(_, who)| who)
 }
 
 #[cfg(test)]

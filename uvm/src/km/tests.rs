@@ -102,9 +102,9 @@ fn realloc_stays_in_place_within_a_class() {
     let heap = attached(&host);
     // SAFETY: blocks are used within their sizes and freed once.
     unsafe {
-        let a = heap.alloc(layout(200, 8));
+        let a = heap.alloc(layout(230, 8));
         a.write(7);
-        assert_eq!(heap.realloc(a, layout(200, 8), 250), a);
+        assert_eq!(heap.realloc(a, layout(230, 8), 250), a);
         let b = heap.realloc(a, layout(250, 8), 5000);
         assert_eq!(*b, 7);
         assert_eq!(heap.realloc(b, layout(5000, 8), 8000), b);

@@ -50,6 +50,24 @@ impl Advice {
     }
 }
 
+/// A page-aligned address of the user half, in five bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageAligned([u8; 5]);
+
+impl PageAligned {
+    pub(crate) fn new(address: u64) -> Self {
+        let page = address >> PAGE_SHIFT;
+        debug_assert!(page >> 40 == 0 && address == page << PAGE_SHIFT);
+        let [a, b, c, d, e, ..] = page.to_le_bytes();
+        Self([a, b, c, d, e])
+    }
+
+    pub(crate) fn address(self) -> u64 {
+        let [a, b, c, d, e] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]) << PAGE_SHIFT
+    }
+}
+
 /// What is special about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -58,7 +76,7 @@ pub(crate) enum Role {
     /// It grows down when something below it is touched; its size is measured up to `top`.
     Stack {
         /// Where it ended when it was made.
-        top: u64,
+        top: PageAligned,
     },
     /// It keeps a place free for what is on its way from another map, and never becomes part of another.
     Reserved,

@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, VaRange, VirtAddr, round_page, trunc_page};
 use crate::amap::{Amap, Copying};
 use crate::fault::FaultError;
-use crate::map::entry::Role;
+use crate::map::entry::{PageAligned, Role};
 use crate::map::mremap::Relocation;
 use crate::map::tree::{Node, Tree};
 use crate::map::{
@@ -405,7 +405,7 @@ impl MapInner {
             entry.start = entry.start.wrapping_add(moved);
             entry.end = entry.end.wrapping_add(moved);
             if let Role::Stack { top } = &mut entry.role {
-                *top = top.wrapping_add(moved);
+                *top = PageAligned::new(top.address().wrapping_add(moved));
             }
             self.insert_node(node);
         }

@@ -51,7 +51,7 @@ impl VmSpace {
         let wired = stack.wired > 0;
         let locked = if wired { more } else { 0 };
         let fits = start >= USER_MIN
-            && top - start <= limits.stack
+            && top.address() - start <= limits.stack
             && map.size + more <= limits.address_space
             && map.locked + locked <= limits.locked.max(map.locked)
             && map.is_far_from_below(start);

@@ -3,7 +3,7 @@
 //! Owns nothing. Wiring apart, all under the map's write lock, in one go: what a fixed placement meets is gone in the instant that the new is there.
 
 use crate::addr::{PAGE_SHIFT, PageIndex, VaRange, VirtAddr, round_page};
-use crate::map::entry::Role;
+use crate::map::entry::{PageAligned, Role};
 use crate::map::tree::{Node, Tree};
 use crate::map::wire::Scope;
 use crate::map::{Backing, MapEntry, MapRequest, Sharing, USER_MAX, USER_MIN, VmError, VmSpace};
@@ -77,7 +77,9 @@ impl VmSpace {
     pub fn map(&self, request: MapRequest) -> Result<VirtAddr, VmError> {
         let grows = request.grows;
         self.map_as(request, |top| match grows {
-            true => Role::Stack { top },
+            true => Role::Stack {
+                top: PageAligned::new(top),
+            },
             false => Role::Plain,
         })
     }

@@ -21,6 +21,7 @@ mod advise;
 mod brk;
 pub(crate) mod entry;
 mod extract;
+mod footprint;
 pub(crate) mod grow;
 mod inherit;
 mod merge;

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 
 use crate::Uvm;
-use crate::addr::VirtAddr;
+use crate::addr::{Frame, VirtAddr};
 use crate::lock::{self, LEAF, SpinLock};
 use crate::map::usage::FaultCounts;
 use crate::map::{Region, Sharing, USER_MAX, VmError, VmMap};
@@ -69,7 +69,7 @@ pub struct VmSpace {
     /// Mappings are placed below this address.
     pub(crate) top: AtomicU64,
     /// Pages that threads waited for lately, while memory is short.
-    recent: SpinLock<ArrayVec<PageHold, RECENT>, LEAF>,
+    recent: SpinLock<ArrayVec<Frame, RECENT>, LEAF>,
     has_recent: AtomicBool,
     pub(crate) fault_counts: FaultCounts,
     pub(crate) taken: Taken,
@@ -173,10 +173,10 @@ impl VmSpace {
         }
         let mut recent = self.recent.lock();
         let oldest = recent.is_full().then(|| recent.remove(0));
-        recent.push(page);
+        recent.push(page.count_another());
         self.has_recent.store(true, Relaxed);
         drop(recent);
-        drop(oldest);
+        self.release(oldest);
     }
 
     /// A thread has got further in ring 3 than the instruction that faulted, or has ended its copy: pages it waited for may be
@@ -194,7 +194,13 @@ impl VmSpace {
             self.has_recent.store(false, Relaxed);
             core::mem::take(&mut *self.recent.lock())
         };
-        drop(recent);
+        self.release(recent);
+    }
+
+    fn release(&self, recent: impl IntoIterator<Item = Frame>) {
+        for frame in recent {
+            drop(PageHold::counted(&self.uvm, frame));
+        }
     }
 
     /// How far it may grow.
@@ -274,6 +280,7 @@ impl VmSpace {
 impl Drop for VmSpace {
     fn drop(&mut self) {
         self.uvm.unlist_space(self);
+        self.forget_recent();
         // Torn down already unless making it failed half-way.
         let mut dead = core::mem::take(&mut self.map.write().tree);
         if !dead.is_empty() {

@@ -27,12 +27,15 @@ pub struct Node<T> {
     value: T,
     left: Link<T>,
     right: Link<T>,
-    height: u8,
-    /// Extent of the subtree and its largest hole.
+    /// Extent of the subtree.
     first: u64,
     last: u64,
-    hole: u64,
+    /// Its largest hole, and its height in the uppermost byte: positions do not reach so far.
+    hole_and_height: u64,
 }
+
+/// Where the height begins in [`Node::hole_and_height`].
+const HEIGHT: u32 = 56;
 
 type Link<T> = Option<PoolBox<Node<T>>>;
 
@@ -50,10 +53,9 @@ impl<T: Span> Node<T> {
             value,
             left: None,
             right: None,
-            height: 1,
             first,
             last,
-            hole: 0,
+            hole_and_height: 1 << HEIGHT,
         }
     }
 
@@ -72,22 +74,30 @@ impl<T: Span> Node<T> {
         let (mut height, mut hole) = (0, 0);
         (self.first, self.last) = (start, end);
         if let Some(left) = &self.left {
-            height = left.height;
+            height = left.height();
             self.first = left.first;
-            hole = max(left.hole, start - left.last);
+            hole = max(left.hole(), start - left.last);
         }
         if let Some(right) = &self.right {
-            height = max(height, right.height);
+            height = max(height, right.height());
             self.last = right.last;
-            hole = max(hole, max(right.hole, right.first - end));
+            hole = max(hole, max(right.hole(), right.first - end));
         }
-        self.height = height + 1;
-        self.hole = hole;
+        debug_assert!(hole >> HEIGHT == 0, "a position beyond all addresses");
+        self.hole_and_height = u64::from(height + 1) << HEIGHT | hole;
+    }
+
+    fn height(&self) -> u8 {
+        (self.hole_and_height >> HEIGHT) as u8
+    }
+
+    fn hole(&self) -> u64 {
+        self.hole_and_height & ((1 << HEIGHT) - 1)
     }
 
     fn lean(&self) -> i32 {
-        i32::from(self.left.as_ref().map_or(0, |n| n.height))
-            - i32::from(self.right.as_ref().map_or(0, |n| n.height))
+        i32::from(self.left.as_ref().map_or(0, |n| n.height()))
+            - i32::from(self.right.as_ref().map_or(0, |n| n.height()))
     }
 }
 
@@ -265,7 +275,7 @@ fn hole<T: Span, R>(
             None
         };
     };
-    if max(node.hole, max(node.first - low, high - node.last)) < need {
+    if max(node.hole(), max(node.first - low, high - node.last)) < need {
         return None;
     }
     let value = &node.value;

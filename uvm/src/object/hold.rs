@@ -56,6 +56,13 @@ impl PageHold {
         }
     }
 
+    /// One hold more, for who makes it of what this gives by [`Self::counted`].
+    pub(crate) fn count_another(&self) -> Frame {
+        // Held already: its owner's lock is not needed.
+        self.uvm.page(self.frame).loan();
+        self.frame
+    }
+
     /// The frame.
     #[must_use]
     pub fn frame(&self) -> Frame {

@@ -1,21 +1,24 @@
 //! A sparse array: pages of an object by index, anons of an amap by slot.
 //!
-//! A radix tree of fan-out `N` (a power of two) that grows upwards: the path to an element is as long as the largest index
-//! ever used needs, and an array of a few elements is one node. Nodes come from a typed pool, so that
+//! A radix tree of fan-out `N` (a power of two) that grows upwards from where it is used first: the path to an element is as long as the distance
+//! between the indices used so far needs, and a few elements beside each other are one node, whatever their indices. Nodes come from a typed pool, so that
 //! only touched parts cost memory; a node is freed with its last element. No synchronisation: the owner's lock.
 
 use crate::Uvm;
 use crate::pool::{OutOfMemory, Pool, PoolBox};
 
-/// One node: `N` children, or `N` elements at the lowest level.
-pub struct Node<V, const N: usize> {
-    used: u16,
-    slots: Slots<V, N>,
-}
+/// One node: `N` children, or `N` elements at the lowest level. How many there are of them lies beside what tells the two apart.
+pub struct Node<V, const N: usize>(Kind<V, N>);
 
-enum Slots<V, const N: usize> {
-    Inner([Option<PoolBox<Node<V, N>>>; N]),
-    Leaf([Option<V>; N]),
+enum Kind<V, const N: usize> {
+    Inner {
+        used: u16,
+        children: [Option<PoolBox<Node<V, N>>>; N],
+    },
+    Leaf {
+        used: u16,
+        values: [Option<V>; N],
+    },
 }
 
 /// The pool that nodes come from.
@@ -24,24 +27,26 @@ pub type NodePool<V, const N: usize> = Pool<Node<V, N>>;
 /// The array.
 pub struct Radix<V, const N: usize> {
     root: Option<PoolBox<Node<V, N>>>,
-    /// Levels below the root; 0: the root is a leaf.
-    height: u8,
-    len: usize,
+    /// Bits of an index below the root's digit; 0: the root is a leaf.
+    shift: u8,
+    len: u32,
+    /// First index of those that the root stands for.
+    base: u64,
 }
 
 impl<V, const N: usize> Node<V, N> {
     fn leaf() -> Self {
-        Self {
+        Self(Kind::Leaf {
             used: 0,
-            slots: Slots::Leaf([const { None }; N]),
-        }
+            values: [const { None }; N],
+        })
     }
 
     fn inner() -> Self {
-        Self {
+        Self(Kind::Inner {
             used: 0,
-            slots: Slots::Inner([const { None }; N]),
-        }
+            children: [const { None }; N],
+        })
     }
 }
 
@@ -52,23 +57,37 @@ impl<V, const N: usize> Default for Radix<V, N> {
 }
 
 impl<V, const N: usize> Radix<V, N> {
-    const BITS: u32 = {
+    const BITS: u8 = {
         assert!(N.is_power_of_two());
-        N.trailing_zeros()
+        N.trailing_zeros() as u8
     };
 
     /// An empty array.
     pub const fn new() -> Self {
         Self {
             root: None,
-            height: 0,
+            shift: 0,
             len: 0,
+            base: 0,
         }
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
+    }
+
+    /// Number of nodes: a walk over all of them.
+    pub(crate) fn nodes(&self) -> usize {
+        fn below<V, const N: usize>(node: &Node<V, N>) -> usize {
+            match &node.0 {
+                Kind::Leaf { .. } => 1,
+                Kind::Inner { children, .. } => {
+                    1 + children.iter().flatten().map(|c| below(c)).sum::<usize>()
+                }
+            }
+        }
+        self.root.as_deref().map_or(0, below)
     }
 
     /// Whether there are none.
@@ -76,16 +95,22 @@ impl<V, const N: usize> Radix<V, N> {
         self.len == 0
     }
 
-    /// Whether `index` lies within what a tree of this height can hold.
+    /// Whether the root stands for `index`, too.
     #[inline]
     fn fits(&self, index: u64) -> bool {
-        let bits = Self::BITS * (u32::from(self.height) + 1);
-        bits >= u64::BITS || index >> bits == 0
+        // Two shifts: together they may be 64 bits or more.
+        (index ^ self.base) >> self.shift >> Self::BITS == 0
+    }
+
+    /// The first index that a root of this shift stands for, if `index` is among its own.
+    fn base_of(index: u64, shift: u8) -> u64 {
+        let bits = u32::from(shift) + u32::from(Self::BITS);
+        index & u64::MAX.checked_shl(bits).unwrap_or(0)
     }
 
     #[inline]
-    fn digit(index: u64, level: u8) -> usize {
-        (index >> (Self::BITS * u32::from(level))) as usize & (N - 1)
+    fn digit(index: u64, shift: u8) -> usize {
+        (index >> shift) as usize & (N - 1)
     }
 
     /// The element at `index`.
@@ -95,13 +120,15 @@ impl<V, const N: usize> Radix<V, N> {
             return None;
         }
         let mut node = self.root.as_deref()?;
-        let mut level = self.height;
+        let mut shift = self.shift;
         loop {
-            match &node.slots {
-                Slots::Inner(children) => node = children[Self::digit(index, level)].as_deref()?,
-                Slots::Leaf(values) => return values[Self::digit(index, 0)].as_ref(),
+            match &node.0 {
+                Kind::Inner { children, .. } => {
+                    node = children[Self::digit(index, shift)].as_deref()?;
+                }
+                Kind::Leaf { values, .. } => return values[Self::digit(index, 0)].as_ref(),
             }
-            level -= 1;
+            shift -= Self::BITS;
         }
     }
 
@@ -110,16 +137,16 @@ impl<V, const N: usize> Radix<V, N> {
         if !self.fits(index) {
             return None;
         }
-        let mut level = self.height;
+        let mut shift = self.shift;
         let mut node = self.root.as_deref_mut()?;
         loop {
-            match &mut node.slots {
-                Slots::Inner(children) => {
-                    node = children[Self::digit(index, level)].as_deref_mut()?;
+            match &mut node.0 {
+                Kind::Inner { children, .. } => {
+                    node = children[Self::digit(index, shift)].as_deref_mut()?;
                 }
-                Slots::Leaf(values) => return values[Self::digit(index, 0)].as_mut(),
+                Kind::Leaf { values, .. } => return values[Self::digit(index, 0)].as_mut(),
             }
-            level -= 1;
+            shift -= Self::BITS;
         }
     }
 
@@ -150,36 +177,33 @@ impl<V, const N: usize> Radix<V, N> {
         pool: &NodePool<V, N>,
     ) -> Result<Option<V>, OutOfMemory> {
         if self.root.is_none() {
-            self.height = 0;
-            while !self.fits(index) {
-                self.height += 1;
-            }
-            self.root = Some(new_node(self.height, uvm, pool)?);
+            self.root = Some(new_node(0, uvm, pool)?);
+            (self.shift, self.base) = (0, Self::base_of(index, 0));
         }
         while !self.fits(index) {
             let mut up = pool.alloc(uvm, Node::inner())?;
-            up.used = 1;
-            if let Slots::Inner(children) = &mut up.slots {
-                children[0] = self.root.take();
+            if let Kind::Inner { used, children } = &mut up.0 {
+                *used = 1;
+                children[Self::digit(self.base, self.shift + Self::BITS)] = self.root.take();
             }
             self.root = Some(up);
-            self.height += 1;
+            self.shift += Self::BITS;
+            self.base = Self::base_of(self.base, self.shift);
         }
-        let mut level = self.height;
+        let mut shift = self.shift;
         let mut node = self.root.as_deref_mut().ok_or(OutOfMemory)?;
         loop {
-            let Node { used, slots } = node;
-            match slots {
-                Slots::Inner(children) => {
-                    let child = &mut children[Self::digit(index, level)];
-                    level -= 1;
+            match &mut node.0 {
+                Kind::Inner { used, children } => {
+                    let child = &mut children[Self::digit(index, shift)];
+                    shift -= Self::BITS;
                     if child.is_none() {
-                        *child = Some(new_node(level, uvm, pool)?);
+                        *child = Some(new_node(shift, uvm, pool)?);
                         *used += 1;
                     }
                     node = child.as_deref_mut().ok_or(OutOfMemory)?;
                 }
-                Slots::Leaf(values) => {
+                Kind::Leaf { used, values } => {
                     let old = values[Self::digit(index, 0)].replace(value);
                     if old.is_none() {
                         *used += 1;
@@ -196,24 +220,24 @@ impl<V, const N: usize> Radix<V, N> {
         fn go<V, const N: usize>(
             link: &mut Option<PoolBox<Node<V, N>>>,
             index: u64,
-            level: u8,
+            shift: u8,
         ) -> Option<V> {
             let node = link.as_deref_mut()?;
-            let digit = Radix::<V, N>::digit(index, level);
-            let value = match &mut node.slots {
-                Slots::Leaf(values) => {
+            let digit = Radix::<V, N>::digit(index, shift);
+            let (left, value) = match &mut node.0 {
+                Kind::Leaf { used, values } => {
                     let value = values[digit].take();
-                    node.used -= u16::from(value.is_some());
-                    value
+                    *used -= u16::from(value.is_some());
+                    (*used, value)
                 }
-                Slots::Inner(children) => {
+                Kind::Inner { used, children } => {
                     let there = children[digit].is_some();
-                    let value = go(&mut children[digit], index, level - 1);
-                    node.used -= u16::from(there && children[digit].is_none());
-                    value
+                    let value = go(&mut children[digit], index, shift - Radix::<V, N>::BITS);
+                    *used -= u16::from(there && children[digit].is_none());
+                    (*used, value)
                 }
             };
-            if node.used == 0 {
+            if left == 0 {
                 *link = None;
             }
             value
@@ -221,8 +245,8 @@ impl<V, const N: usize> Radix<V, N> {
         if !self.fits(index) {
             return None;
         }
-        let value = go(&mut self.root, index, self.height);
-        self.len -= usize::from(value.is_some());
+        let value = go(&mut self.root, index, self.shift);
+        self.len -= u32::from(value.is_some());
         value
     }
 
@@ -232,21 +256,20 @@ impl<V, const N: usize> Radix<V, N> {
             node: &Node<V, N>,
             from: u64,
             base: u64,
-            level: u8,
+            shift: u8,
         ) -> Option<(u64, &V)> {
-            let bits = Radix::<V, N>::BITS * u32::from(level);
             let first = if from <= base {
                 0
             } else {
-                Radix::<V, N>::digit(from, level)
+                Radix::<V, N>::digit(from, shift)
             };
             for digit in first..N {
-                let here = base + ((digit as u64) << bits);
-                let found = match &node.slots {
-                    Slots::Leaf(values) => values[digit].as_ref().map(|v| (here, v)),
-                    Slots::Inner(children) => children[digit]
+                let here = base + ((digit as u64) << shift);
+                let found = match &node.0 {
+                    Kind::Leaf { values, .. } => values[digit].as_ref().map(|v| (here, v)),
+                    Kind::Inner { children, .. } => children[digit]
                         .as_deref()
-                        .and_then(|c| go(c, from, here, level - 1)),
+                        .and_then(|c| go(c, from, here, shift - Radix::<V, N>::BITS)),
                 };
                 if found.is_some() {
                     return found;
@@ -254,10 +277,11 @@ impl<V, const N: usize> Radix<V, N> {
             }
             None
         }
+        let index = index.max(self.base);
         if !self.fits(index) {
             return None;
         }
-        go(self.root.as_deref()?, index, 0, self.height)
+        go(self.root.as_deref()?, index, self.base, self.shift)
     }
 
     /// All elements in order, from `start` on.
@@ -272,16 +296,68 @@ impl<V, const N: usize> Radix<V, N> {
 }
 
 fn new_node<V, const N: usize>(
-    level: u8,
+    shift: u8,
     uvm: &Uvm,
     pool: &NodePool<V, N>,
 ) -> Result<PoolBox<Node<V, N>>, OutOfMemory> {
     pool.alloc(
         uvm,
-        if level == 0 {
+        if shift == 0 {
             Node::leaf()
         } else {
             Node::inner()
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+    use alloc::collections::BTreeMap;
+    use proptest::prelude::*;
+
+    /// Indices near each other, near both ends, and anywhere.
+    fn index() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..40_u64,
+            (0..40_u64).prop_map(|n| u64::MAX - n),
+            (0..3000_u64).prop_map(|n| 0x1234_5678 + n),
+            any::<u64>(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in proptest::collection::vec((any::<bool>(), index()), 0..300)) {
+            let host = Host::new(1024);
+            let pool: NodePool<u64, 8> = Pool::new("nodes", 1);
+            let mut radix = Radix::<u64, 8>::new();
+            let mut map = BTreeMap::new();
+            for (put, index) in steps {
+                // Half of the time what is there already.
+                let index = match map.range(index..).next() {
+                    Some((&near, _)) if index % 2 == 0 => near,
+                    _ => index,
+                };
+                if put {
+                    let old = radix.insert(index, !index, &host.uvm, &pool).unwrap();
+                    prop_assert_eq!(old, map.insert(index, !index));
+                } else {
+                    prop_assert_eq!(radix.remove(index), map.remove(&index));
+                }
+                prop_assert_eq!(radix.len(), map.len());
+                prop_assert_eq!(radix.get(index), map.get(&index));
+                prop_assert_eq!(radix.get(index ^ 0x800), map.get(&(index ^ 0x800)));
+                let next = map.range(index / 2..).next();
+                prop_assert_eq!(radix.next_from(index / 2), next.map(|(&k, v)| (k, v)));
+            }
+            prop_assert!(radix.iter_from(0).eq(map.iter().map(|(&k, v)| (k, v))));
+            for &index in map.keys() {
+                radix.remove(index);
+            }
+            prop_assert!(radix.is_empty());
+            prop_assert_eq!(pool.in_use(), 0, "nodes go with their last element");
+        }
+    }
 }

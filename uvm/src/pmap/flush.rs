@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 
 use super::Pmap;
 use crate::Uvm;
-use crate::addr::{Frame, VirtAddr};
+use crate::addr::{Frame, PAGE_SHIFT, VirtAddr};
 use crate::lock::{self, IDENTITY, POOL_MAGAZINE};
 use crate::machine::CpuSet;
 use crate::meter::Counter;
@@ -22,10 +22,17 @@ use crate::page::NIL;
 /// Pages noted before the whole address space is flushed instead.
 pub const PAGES: usize = 16;
 
-/// What is to be flushed.
+/// Bits of a page's number beyond 32.
+const HIGH_BITS: u32 = 4;
+const _: () = assert!(HIGH_BITS as usize * PAGES <= u64::BITS as usize);
+
+/// What is to be flushed. Every address space has one, so it is small.
 #[derive(Default)]
 pub(super) struct Pending {
-    pages: ArrayVec<VirtAddr, PAGES>,
+    /// The low halves of their numbers, which have four bits more.
+    pages: ArrayVec<u32, PAGES>,
+    /// Those bits, from the lowest on.
+    high: u64,
     all: bool,
     /// First of the page tables to be freed afterwards, linked by `Page::next`.
     tables: u32,
@@ -33,9 +40,26 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn note(&mut self, va: VirtAddr) {
-        if !self.all && self.pages.try_push(va).is_err() {
-            self.all = true;
+        if self.all {
+            return;
         }
+        let page = va.as_u64() >> PAGE_SHIFT;
+        let shift = HIGH_BITS * self.pages.len() as u32;
+        if self.pages.try_push(page as u32).is_err() {
+            self.all = true;
+        } else {
+            let high = page >> u32::BITS & ((1 << HIGH_BITS) - 1);
+            self.high = self.high & !(u64::MAX << shift) | high << shift;
+        }
+    }
+
+    /// What was noted.
+    fn noted(&self) -> ArrayVec<VirtAddr, PAGES> {
+        let address = |(at, &low): (u32, &u32)| {
+            let high = self.high >> (HIGH_BITS * at) & ((1 << HIGH_BITS) - 1);
+            VirtAddr::new_truncate((high << u32::BITS | u64::from(low)) << PAGE_SHIFT)
+        };
+        (0..).zip(&self.pages).map(address).collect()
     }
 
     pub(super) fn hold_table(&mut self, uvm: &Uvm, frame: Frame) {
@@ -61,7 +85,7 @@ impl Pending {
             } else {
                 uvm.count(Counter::TlbFlush);
                 uvm.count_n(Counter::TlbFlushPages, self.pages.len());
-                uvm.machine().invalidate(cpus, space, &self.pages);
+                uvm.machine().invalidate(cpus, space, &self.noted());
             }
         }
         self.pages.clear();

@@ -113,6 +113,11 @@ impl Slabs {
         }
     }
 
+    /// Objects in a slab.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     pub(super) fn name(&self) -> &'static str {
         self.name
     }

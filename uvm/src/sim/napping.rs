@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::glue::swapout::{Candidate, Doing, Keeps};
 use crate::km::HeapRoom;
-use crate::pdaemon::lwps::{LwpSwapper, Need};
+use crate::pdaemon::lwps::{Looked, LwpSwapper, Need};
 use crate::pmap::TablesStay;
 use crate::sim::lwp::Lwp;
 use crate::sim::random::Random;
@@ -78,15 +78,18 @@ impl Swapper {
 }
 
 impl LwpSwapper for Swapper {
-    fn put_out_some(&self, need: Need) -> usize {
+    fn put_out_some(&self, need: Need) -> Looked {
         let Some(shared) = self.0.upgrade() else {
-            return 0;
+            return Looked {
+                sent: 0,
+                rest: false,
+            };
         };
         let uvm = &shared.world.uvm;
         let now = shared.world.executor.now();
         let beds = shared.beds.0.lock().expect("not poisoned").clone();
         let mut choice = uvm.choose_lwps(need);
-        let mut out = 0;
+        let mut sent = 0;
         for (bed, since) in beds {
             let Some(residence) = bed.upgrade() else {
                 continue;
@@ -104,11 +107,12 @@ impl LwpSwapper for Swapper {
                 && residence.send_out().is_ok()
             {
                 choice.went();
-                out += 1;
+                sent += 1;
             }
         }
         let last = choice.last_resort();
-        out + usize::from(last.is_some_and(|residence| residence.send_out().is_ok()))
+        sent += usize::from(last.is_some_and(|residence| residence.send_out().is_ok()));
+        Looked { sent, rest: false }
     }
 }
 

@@ -35,11 +35,11 @@ use core::ptr::NonNull;
 use executor::sync::WaitQueue;
 
 use super::out::Gone;
-use super::{UAREA_PAGES, Uarea};
+use super::{UAREA_PAGES, UAREA_SIZE, Uarea};
 use crate::Uvm;
 use crate::addr::Frame;
 use crate::io::IoError;
-use crate::km::HeapRoom;
+use crate::km::{HeapRoom, arc_bytes};
 use crate::lock::{LEAF, SpinLock};
 use crate::pool::OutOfMemory;
 use crate::swap::uarea::UareaSlots;
@@ -234,6 +234,16 @@ impl Residence {
             &*self.state.lock(),
             State::Held(_) | State::Idle(_) | State::Leaving { .. }
         )
+    }
+
+    /// Bytes of memory that it takes now: its own, and the u-area if that is there.
+    #[must_use]
+    pub fn kernel_bytes(&self) -> usize {
+        let uarea = match self.is_in() {
+            true => UAREA_SIZE,
+            false => 0,
+        };
+        arc_bytes::<Self>() + self.uvm.upper.listed_uareas.cost() + uarea
     }
 
     /// Whether it could be put out.

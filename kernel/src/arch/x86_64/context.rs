@@ -2,7 +2,7 @@
 
 use core::marker::PhantomPinned;
 use core::pin::Pin;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use x86_64::instructions::interrupts as cpu_interrupts;
 use x86_64::registers::control::Cr2;
@@ -138,12 +138,6 @@ impl LwpMachineState {
         }
     }
 
-    /// Makes sure that nothing of this LWP is left in a CPU, so that its memory may be unwired.
-    pub fn flush(mut self: Pin<&mut Self>) {
-        self.as_mut().with_fpu_saved();
-        self.as_ref().give_up_fpu();
-    }
-
     /// Runs the LWP in ring 3 until its next trap. An interrupt has been served when this returns.
     ///
     /// The LWP must have been [attached](Self::attach) in this poll and its address space be active. Interrupts
@@ -204,6 +198,18 @@ impl LwpMachineState {
         if ptr::eq(cpu.fpu_owner.get(), &raw const *self) {
             cpu.fpu_owner.set(ptr::null_mut());
         }
+    }
+}
+
+/// Stores FPU registers that this CPU holds for the LWP whose state lies at `state`, if any, and holds them no more: its memory may go then. For who makes sure that it
+/// does not run meanwhile. Other CPUs are not asked: an LWP whose registers they hold must stay.
+pub fn take_fpu_from(state: NonNull<u8>) {
+    let cpu = PerCpu::current();
+    let owner = cpu.fpu_owner.get();
+    if ptr::addr_eq(owner, state.as_ptr()) {
+        // SAFETY: an owner is pinned, in memory until this has been called, and clears the pointer when it is dropped.
+        unsafe { (*owner).fpu.save() };
+        cpu.fpu_owner.set(ptr::null_mut());
     }
 }
 

@@ -48,7 +48,7 @@ pub mod time;
 mod trap;
 
 #[cfg(target_os = "none")]
-pub use context::LwpMachineState;
+pub use context::{LwpMachineState, take_fpu_from};
 #[cfg(target_os = "none")]
 pub use copy::{
     Fault, USER_END, compare_exchange_user_u32, copyin, copyin_raw, copyin_str, copyout,

@@ -78,7 +78,18 @@ pub unsafe fn init(kind: TimeKind) {
 /// Nanoseconds since the clock started; 0 before.
 #[inline]
 pub fn now() -> u64 {
-    let ticks = tsc().wrapping_sub(TSC_START.load(Ordering::Relaxed));
+    ticks_to_ns(tsc().wrapping_sub(TSC_START.load(Ordering::Relaxed)))
+}
+
+/// The time stamp counter, which [`ticks_to_ns`] makes nanoseconds of: for spans that are added up on hot paths.
+#[inline]
+pub fn ticks() -> u64 {
+    tsc()
+}
+
+/// How long `ticks` of the time stamp counter take, in nanoseconds, rounded down.
+#[inline]
+pub fn ticks_to_ns(ticks: u64) -> u64 {
     Rate::scaled(ticks, TSC_SCALE.load(Ordering::Relaxed))
 }
 

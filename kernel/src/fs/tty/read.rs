@@ -5,10 +5,7 @@ use super::line::{ReadOutcome, Rule};
 use crate::fs::FsError;
 use crate::fs::io::{IoSink, Sleeper};
 use crate::fs::pipe::Wait;
-use core::future::{Future, poll_fn};
-use core::pin::pin;
 use core::sync::atomic::Ordering::Relaxed;
-use core::task::Poll;
 
 impl Tty {
     /// Reads a line, or what the raw mode gives: `VMIN` bytes, or fewer when `VTIME` has passed, as POSIX has its
@@ -78,14 +75,10 @@ impl Tty {
         match deadline {
             None => cx.sleep(self.keys()).await?,
             Some(deadline) => {
-                let mut keys = pin!(self.keys());
-                let mut timer = pin!(self.executor.sleep_until(deadline));
                 // Which of the two ended it shows when the keys are looked at again.
-                let either = poll_fn(|task| match keys.as_mut().poll(task) {
-                    Poll::Ready(()) => Poll::Ready(()),
-                    Poll::Pending => timer.as_mut().poll(task),
-                });
-                cx.sleep(either).await?;
+                let _ = cx
+                    .sleep(self.executor.timeout_at(deadline, self.keys()))
+                    .await?;
             }
         }
         Ok(())

@@ -71,6 +71,16 @@ pub fn now() -> u64 {
     })
 }
 
+/// A counter of which a tick is a nanosecond: moves on like [`now`].
+pub fn ticks() -> u64 {
+    now()
+}
+
+/// Ticks in nanoseconds.
+pub fn ticks_to_ns(ticks: u64) -> u64 {
+    ticks
+}
+
 /// Feature bits of the double's processor: none.
 pub fn hwcap() -> u64 {
     0
@@ -176,6 +186,9 @@ impl LwpMachineState {
         trap
     }
 }
+
+/// Takes FPU registers back from the CPU; the double has none.
+pub fn take_fpu_from(_state: std::ptr::NonNull<u8>) {}
 
 /// Copies by words of 8 bytes, as the machine does: what faults within a word is not copied at all.
 fn each(at: u64, len: usize, wants: Wants, mut f: impl FnMut(usize, *mut u8)) -> Result<(), Fault> {

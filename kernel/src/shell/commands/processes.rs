@@ -14,6 +14,7 @@ use crate::system::System;
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 use executor::Class;
 use uvm::Patience;
+use uvm::meter::Gauge;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -27,9 +28,11 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "ps",
-        usage: "",
+        usage: "[-v]",
         summary: "list processes",
-        details: "TIME is processor time in seconds, RSS resident memory in KiB. LWPS counts its threads. STATE: R runs, could run, or waits for memory or a disk; S asleep, T stopped, Z ended and not waited for.",
+        details: "TIME is processor time in seconds, RSS resident memory in KiB. LWPS counts its threads. STATE: R runs, could run, or waits for memory or a disk; S asleep, T stopped, Z ended and not waited for; W behind it: all its threads are out of memory. \
+                  -v shows memory instead: OUT counts the threads that are out, RSS and SWAP are KiB in memory and on swap, KMEM is what of the kernel's memory it takes, in bytes: \
+                  headers, map, its share of anons, page tables, and the u-areas of threads that are in. Sums follow.",
         run: run!(ps),
     },
     Command {
@@ -195,8 +198,10 @@ fn status_of(error: SpawnError) -> Status {
 }
 
 async fn ps(shell: Context, args: Vec<String>) -> Status {
-    if !args.is_empty() {
-        return usage(&shell, "ps", format_args!("takes no arguments"));
+    match args.first().map(String::as_str) {
+        None => {}
+        Some("-v") if args.len() == 1 => return ps_memory(&shell).await,
+        Some(word) => return usage(&shell, "ps", format_args!("`{word}` is not an option")),
     }
     shell.say(format_args!(
         "{:>7}{:>7}{:>7}{:>6} STATE{:>10}{:>11} COMMAND",
@@ -216,17 +221,63 @@ async fn ps(shell: Context, args: Vec<String>) -> Status {
             Life::Stopped(_) => 'T',
             Life::Zombie(_) => 'Z',
         };
+        let lwps = row.process.lwps();
+        let out = match lwps > 0 && row.process.lwps_out().0 == lwps {
+            true => 'W',
+            false => ' ',
+        };
         shell.say(format_args!(
-            "{:>7}{:>7}{:>7}{:>6} {state:<5}{resident:>10}{:>7}.{:03} {}",
+            "{:>7}{:>7}{:>7}{lwps:>6} {state}{out:<4}{resident:>10}{:>7}.{:03} {}",
             row.process.pid().0,
             row.parent.0,
             row.group.0,
-            row.process.lwps(),
             time / 1_000_000_000,
             time / 1_000_000 % 1000,
             row.process.name(),
         ));
     }
+    0
+}
+
+/// What processes take of memory: their own, and the kernel's for them.
+async fn ps_memory(shell: &Context) -> Status {
+    let page = uvm::PAGE_SIZE as u64 / 1024;
+    shell.say(format_args!(
+        "{:>7}{:>6}{:>6}{:>10}{:>10}{:>10} COMMAND",
+        "PID", "LWPS", "OUT", "RSS", "SWAP", "KMEM"
+    ));
+    let (mut processes, mut lwps, mut out, mut of_out, mut kernel) = (0, 0, 0, 0, 0);
+    for row in shell.system().processes.list() {
+        let process = &row.process;
+        let memory = match process.space() {
+            Some(space) => space.usage().await,
+            None => Default::default(),
+        };
+        let own = process.kernel_bytes().await;
+        let all = process.lwps();
+        let (gone, of_gone) = process.lwps_out();
+        processes += 1;
+        lwps += all;
+        out += gone;
+        of_out += of_gone;
+        kernel += own;
+        shell.say(format_args!(
+            "{:>7}{all:>6}{gone:>6}{:>10}{:>10}{own:>10} {}",
+            process.pid().0,
+            memory.resident * page,
+            memory.swapped * page,
+            process.name(),
+        ));
+    }
+    let uvm = &shell.system().uvm;
+    let pools = uvm.slab_pages() as u64 * page;
+    let tables = uvm.meter().gauge(Gauge::PmapTables) * page;
+    shell.say(format_args!(
+        "{processes} processes, {lwps} LWPs: {kernel} bytes of kernel memory; {out} LWPs of them are out of memory: {of_out} bytes of that"
+    ));
+    shell.say(format_args!(
+        "kernel memory in all: {pools} KiB of pools and heap, {tables} KiB of page tables"
+    ));
     0
 }
 
