@@ -73,6 +73,7 @@ impl Draw<'_> {
                 }
             }
             Kind::Fill => Op::Fill(self.pages(40), self.random.draw() as u8),
+            Kind::Scan => Op::Scan(self.pages(40)),
             Kind::Map => Op::Map(self.mapping()),
             Kind::MapBadly => {
                 let flaw = self.random.pick(&[

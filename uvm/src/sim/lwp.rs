@@ -90,6 +90,7 @@ impl Lwp {
         match op {
             Op::Access(..) | Op::ReadBytes(..) | Op::WriteBytes(..) => self.touch(op).await,
             Op::Fill(pages, byte) => self.fill(pages, byte).await,
+            Op::Scan(pages) => self.scan(pages).await,
             Op::Map(mapping) => self.map(mapping).await,
             Op::MapBadly(flaw, pages) => self.map_badly(flaw, pages),
             Op::Unmap(pages) => self.unmap(pages).await,
@@ -125,6 +126,13 @@ impl Lwp {
         for page in pages {
             let spot = Spot { page, sample: 0 };
             self.touch(Op::Access(Access::Write, spot, byte)).await;
+        }
+    }
+
+    async fn scan(&self, pages: Range<u64>) {
+        for page in pages {
+            let spot = Spot { page, sample: 0 };
+            self.touch(Op::Access(Access::Read, spot, 0)).await;
         }
     }
 

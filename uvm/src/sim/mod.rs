@@ -4,7 +4,7 @@
 //! clock, and starts the pagedaemon. A "program" is a task that loads and stores through the software MMU and
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
-//! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
+//! Reading order of the simulation: [`plan`] and [`weather`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
 //! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces`, `heirs`, `swapping`, `napping`, `killing` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 mod advice;
@@ -32,6 +32,7 @@ mod shared;
 pub mod shrink;
 mod spaces;
 mod swapping;
+pub mod weather;
 mod wiring;
 
 use alloc::sync::Arc;

@@ -26,6 +26,8 @@ pub enum Kind {
     Copy,
     /// Store to many pages in a row.
     Fill,
+    /// Load from many pages in a row.
+    Scan,
     /// Make a mapping.
     Map,
     /// Ask for a mapping that cannot be.
@@ -81,10 +83,11 @@ pub enum Kind {
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 29] = [
+pub const KINDS: [(Kind, u64, bool); 30] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
     (Kind::Fill, 15, true),
+    (Kind::Scan, 15, true),
     (Kind::Map, 180, false),
     (Kind::MapBadly, 20, true),
     (Kind::Unmap, 70, true),
@@ -242,6 +245,8 @@ pub enum Op {
     WriteBytes(Spot, usize, u8),
     /// A store of this byte to each page of a range.
     Fill(Range<u64>, u8),
+    /// A load from each page of a range.
+    Scan(Range<u64>),
     /// A mapping.
     Map(Mapping),
     /// One that must be refused.

@@ -27,6 +27,7 @@ use crate::sim::op::{Where, Whose};
 use crate::sim::plan::Plan;
 use crate::sim::random::Random;
 use crate::sim::run::Mode;
+use crate::sim::weather::Weather;
 use crate::swap::{SwapError, SwapSlot};
 use crate::{Pace, Uvm};
 
@@ -85,7 +86,11 @@ impl SwapDisk {
             world.swap_to(device.clone(), name, priority, HASTY);
             let mut failing = 0;
             if mode == Mode::Faulty {
-                failing = random.pick(&[0, 10, 20, 40]);
+                let chances: &[u64] = match plan.weather {
+                    Weather::Swapping => &[20, 40, 80],
+                    _ => &[0, 10, 20, 40],
+                };
+                failing = random.pick(chances);
                 // Not the signature, nor all. Some cannot be written, some can, and cannot be read again.
                 for _ in 0..(4 + pages / 8).min(pages / 4) {
                     let page = 1 + random.below(u64::from(pages) - 1);
