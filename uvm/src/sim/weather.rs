@@ -44,6 +44,7 @@ impl Weather {
                 | Kind::Unshare
                 | Kind::Exit,
             ) => Some(weight * 5),
+            (Self::Sharing | Self::Swapping, Kind::Mlock) => Some(weight * 4),
             (Self::Hungry | Self::Swapping, Kind::Map | Kind::Fill) => Some(weight * 2),
             (Self::Hungry, Kind::Fork) => Some(weight * 2),
             (Self::Hungry, Kind::Unmap | Kind::Discard | Kind::Exit) => Some(weight / 3),
