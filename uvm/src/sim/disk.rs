@@ -1,7 +1,8 @@
 //! A disk that completes when told, late, or with an error; and a file on it.
 //!
 //! Contents are computed, not stored: byte `n` of the disk is [`byte_at`]`(n)`, until it is written. Requests wait in order of arrival until
-//! [`SimDisk::complete`] ends them, or, in automatic mode, a task does after a delay.
+//! [`SimDisk::complete`] ends them, or, in automatic mode, a task does after a delay. What is written is what the page holds when the request ends, or, if chance
+//! decides so, what it held when it began: a device reads memory at any time in between.
 //!
 //! A disk that has been told to ([`SimDisk::set_discards`]) takes discards, and takes them at their word: what is discarded is overwritten.
 
@@ -20,7 +21,7 @@ use executor::{Class, Executor};
 
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, PageIndex};
-use crate::io::{BlockDevice, Discards, IoError, Op, PageIo, Request};
+use crate::io::{BlockDevice, Discards, IoError, Op, PageIo, Request, Segment};
 use crate::object::vnode::{Extent, FileMap};
 use crate::page::PageFlags;
 use crate::sim::random::Random;
@@ -49,18 +50,20 @@ pub enum Mode {
     Chance {
         /// Decides.
         seed: u64,
-        /// Requests in a thousand that fail for no reason.
+        /// Requests in a thousand that fail for no reason; of those to write, after which nothing is lost, four times as many.
         failing: u64,
     },
 }
 
-/// What a swap disk remembers of reads.
+/// What a swap disk remembers of its requests.
 #[derive(Default)]
-struct Readings {
+struct Memory {
     /// Pages that can be written and not read again.
     unreadable: BTreeSet<u64>,
     /// Pages that could not be read when they were asked for alone.
     failed: BTreeSet<u64>,
+    /// Pages that hold nothing: they were discarded, or could not be written, alone or with others, and have not been written since.
+    nothing: BTreeSet<u64>,
     /// Reads that failed.
     errors: u64,
     /// Nobody uses it.
@@ -77,7 +80,7 @@ pub struct SimDisk {
     mode: Mutex<Mode>,
     waiting: Mutex<VecDeque<PageIo>>,
     bad: Mutex<Vec<(u64, u64)>>,
-    readings: Mutex<Readings>,
+    memory: Mutex<Memory>,
     random: Mutex<Random>,
     delayed: AtomicUsize,
     /// Whether it may be written, and the pages that were.
@@ -124,7 +127,7 @@ impl SimDisk {
             mode: Mutex::new(mode),
             waiting: Mutex::new(VecDeque::new()),
             bad: Mutex::new(Vec::new()),
-            readings: Mutex::default(),
+            memory: Mutex::default(),
             random: Mutex::new(Random::new(match mode {
                 Mode::Chance { seed, .. } => seed,
                 _ => 0,
@@ -194,83 +197,98 @@ impl SimDisk {
 
     /// From now on page `page` can be written, but not read.
     pub fn spoil_reads(&self, page: u64) {
-        self.readings().unreadable.insert(page);
+        self.memory().unreadable.insert(page);
     }
 
     /// Reads that have failed.
     #[must_use]
     pub fn read_errors(&self) -> u64 {
-        self.readings().errors
+        self.memory().errors
     }
 
     /// Whether page `page` has been asked for alone since the disk was opened, in vain.
     #[must_use]
     pub fn has_failed(&self, page: u64) -> bool {
-        self.readings().failed.contains(&page)
+        self.memory().failed.contains(&page)
     }
 
     /// Nobody uses it any more: what it holds, but for its first page, is lost, and whatever is asked for is a mistake.
     pub fn close(&self) {
-        self.readings().closed = true;
+        self.memory().closed = true;
         let mut written = self.written.lock().expect("not poisoned");
         written.retain(|&page, _| page == 0);
     }
 
     /// It is used again, from the start.
     pub fn open(&self) {
-        let mut readings = self.readings();
-        (readings.closed, readings.failed) = (false, BTreeSet::new());
+        let mut memory = self.memory();
+        *memory = Memory {
+            unreadable: core::mem::take(&mut memory.unreadable),
+            errors: memory.errors,
+            misuse: memory.misuse.take(),
+            ..Memory::default()
+        };
     }
 
-    /// What should not have been asked for, if anything was: a request to a closed disk, or a page written, or discarded, that could not be read.
+    /// What should not have been asked for, if anything was: a request to a closed disk, a page written, or discarded, that could not be read, or one
+    /// read that holds nothing.
     #[must_use]
     pub fn misuse(&self) -> Option<String> {
-        self.readings().misuse.clone()
+        self.memory().misuse.clone()
     }
 
-    fn readings(&self) -> std::sync::MutexGuard<'_, Readings> {
-        self.readings.lock().expect("not poisoned")
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().expect("not poisoned")
     }
 
     /// Looks whether a request should have been made.
     fn judge(&self, request: &Request) {
-        let mut readings = self.readings();
+        let mut memory = self.memory();
         let size = PAGE_SIZE as u64;
         let pages = request.offset / size..(request.offset + request.len).div_ceil(size);
-        let lost = readings.failed.range(pages).next().is_some();
+        let lost = memory.failed.range(pages.clone()).next().is_some();
+        let nothing = memory.nothing.range(pages).next().is_some();
         let wrong = match request.op {
-            _ if readings.closed => Some("it is closed"),
+            _ if memory.closed => Some("it is closed"),
             Op::Discard
                 if *self.discards.lock().expect("not poisoned") == Discards::Unsupported =>
             {
                 Some("it takes none")
             }
             Op::Write | Op::Discard if lost => Some("it could not be read"),
+            Op::Read if nothing => Some("it holds nothing"),
             _ => None,
         };
         if let Some(why) = wrong {
             let (op, at) = (request.op, request.offset / size);
-            readings.misuse = Some(format!("{op:?} of page {at} of a disk: {why}"));
+            memory.misuse = Some(format!("{op:?} of page {at} of a disk: {why}"));
         }
     }
 
     /// Ends a request in vain.
     fn fail(&self, io: PageIo) {
         let request = io.request();
-        if request.op == Op::Read {
-            let mut readings = self.readings();
-            readings.errors += 1;
-            if request.len == PAGE_SIZE as u64 {
-                readings.failed.insert(request.offset / PAGE_SIZE as u64);
+        let size = PAGE_SIZE as u64;
+        let pages = request.offset / size..(request.offset + request.len).div_ceil(size);
+        let mut memory = self.memory();
+        match request.op {
+            Op::Read => {
+                memory.errors += 1;
+                if request.len == size {
+                    memory.failed.extend(pages);
+                }
             }
+            Op::Write => memory.nothing.extend(pages),
+            _ => {}
         }
+        drop(memory);
         io.complete(Err(IoError::Device));
     }
 
     /// All of the disk is readable again.
     pub fn mend(&self) {
         self.bad.lock().expect("not poisoned").clear();
-        self.readings().unreadable.clear();
+        self.memory().unreadable.clear();
     }
 
     /// Ends the `n` oldest requests. Returns how many there were to end.
@@ -279,7 +297,7 @@ impl SimDisk {
             let Some(io) = self.queue().pop_front() else {
                 return done;
             };
-            self.finish(io);
+            self.finish(io, None);
         }
         n
     }
@@ -291,8 +309,9 @@ impl SimDisk {
         bad.iter().any(|b| b.0 < end && start < b.1)
     }
 
-    /// How long the next request of [`Mode::Chance`] takes, and whether it fails. Discards take long: much is to happen meanwhile.
-    fn chance(&self, op: Op, failing: u64) -> (Duration, bool) {
+    /// How long the next request of [`Mode::Chance`] takes, whether it fails, and whether it takes what it writes from memory at once.
+    /// Discards take long: much is to happen meanwhile.
+    fn chance(&self, op: Op, failing: u64) -> (Duration, bool, bool) {
         let mut random = self.random.lock().expect("not poisoned");
         let micros = match random.below(20) {
             0..10 if op == Op::Discard => 1_000 + random.below(20_000),
@@ -301,7 +320,16 @@ impl SimDisk {
             14..19 => 1_000 + random.below(1_000),
             _ => 20_000,
         };
-        (Duration::from_micros(micros), random.below(1000) < failing)
+        let failing = match op {
+            Op::Write => 4 * failing,
+            _ => failing,
+        };
+        let (fails, early) = (random.below(1000) < failing, random.percent(50));
+        (
+            Duration::from_micros(micros),
+            fails,
+            early && op == Op::Write,
+        )
     }
 
     fn uvm(&self) -> Arc<Uvm> {
@@ -312,14 +340,15 @@ impl SimDisk {
         self.waiting.lock().expect("not poisoned")
     }
 
-    fn finish(&self, io: PageIo) {
+    /// Ends a request well. Of a write `taken` is what it has taken from memory already, page by page.
+    fn finish(&self, io: PageIo, taken: Option<Vec<Vec<u8>>>) {
         let request = io.request();
         let end = request.offset + request.len;
         let size = PAGE_SIZE as u64;
         let unreadable = {
-            let readings = self.readings();
+            let memory = self.memory();
             let pages = request.offset / size..end.div_ceil(size);
-            request.op == Op::Read && readings.unreadable.range(pages).next().is_some()
+            request.op == Op::Read && memory.unreadable.range(pages).next().is_some()
         };
         if unreadable || self.is_bad(request.offset, end) {
             return self.fail(io);
@@ -328,11 +357,13 @@ impl SimDisk {
         let mut written = self.written.lock().expect("not poisoned");
         if request.op == Op::Discard {
             let pages = request.offset / size..end / size;
+            self.memory().nothing.extend(pages.clone());
             written.extend(pages.map(|page| (page, alloc::vec![DISCARDED; PAGE_SIZE])));
             let mut discarded = self.discarded.lock().expect("not poisoned");
             discarded.push((request.offset / size, request.len / size));
         }
         let mut at = request.offset;
+        let mut taken = taken.into_iter().flatten();
         for segment in &request.segments {
             let first = segment.offset as usize;
             let page = at / PAGE_SIZE as u64;
@@ -342,8 +373,10 @@ impl SimDisk {
                 }
                 (Op::Read, None) => (at..at + u64::from(segment.len)).map(byte_at).collect(),
                 _ => {
+                    self.memory().nothing.remove(&page);
                     // Whole pages: nobody else writes.
-                    written.insert(page, page_of(&uvm, segment.frame));
+                    let now = page_of(&uvm, segment.frame);
+                    written.insert(page, taken.next().unwrap_or(now));
                     Vec::new()
                 }
             };
@@ -405,14 +438,19 @@ impl BlockDevice for Device {
         };
         let mode = *disk.mode.lock().expect("not poisoned");
         if let Mode::Chance { failing, .. } = mode {
-            let (delay, fails) = disk.chance(io.request().op, failing);
+            let (delay, fails, early) = disk.chance(io.request().op, failing);
+            let taken = early.then(|| {
+                let (uvm, segments) = (disk.uvm(), &io.request().segments);
+                let page = |segment: &Segment| page_of(&uvm, segment.frame);
+                segments.iter().map(page).collect()
+            });
             disk.delayed.fetch_add(1, Relaxed);
             let end = move |disk: &SimDisk| {
                 disk.delayed.fetch_sub(1, Relaxed);
                 if fails {
                     disk.fail(io);
                 } else {
-                    disk.finish(io);
+                    disk.finish(io, taken);
                 }
             };
             if delay.is_zero() {

@@ -72,6 +72,8 @@ impl Draw<'_> {
                     false => Op::WriteBytes(at, len as usize, self.random.draw() as u8),
                 }
             }
+            Kind::Fill => Op::Fill(self.pages(40), self.random.draw() as u8),
+            Kind::Scan => Op::Scan(self.pages(40)),
             Kind::Map => Op::Map(self.mapping()),
             Kind::MapBadly => {
                 let flaw = self.random.pick(&[
@@ -159,9 +161,13 @@ impl Draw<'_> {
             },
             Kind::Mincore => Op::Mincore(self.pages(16)),
             Kind::Fork => Op::Fork(1 + self.random.below(2) as usize),
+            Kind::Bequeath => Op::Bequeath(self.pages(4), self.random.draw() as u8),
             Kind::Join => Op::Join(self.random.draw()),
             Kind::Unshare => Op::Unshare,
-            Kind::Swapoff => Op::Swapoff(self.random.below(SWAPS as u64) as usize),
+            Kind::Swapoff => {
+                let which = self.random.below(SWAPS as u64) as usize;
+                Op::Swapoff(which, self.random.draw())
+            }
             Kind::Swapon => {
                 let which = self.random.below(SWAPS as u64) as usize;
                 Op::Swapon(which, self.random.pick(&[-1, 0, 1]))

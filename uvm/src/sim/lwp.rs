@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::future::poll_fn;
+use core::ops::Range;
 use core::pin::pin;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -87,23 +88,9 @@ impl Lwp {
 
     async fn operation(&self, op: Op) {
         match op {
-            Op::Access(_, at, _) | Op::ReadBytes(at, _) | Op::WriteBytes(at, _, _) => {
-                let turn = self.turn_to_grow(at).await;
-                if !self.process.may_access() {
-                    return;
-                }
-                let turn = turn.as_ref();
-                let growing = u32::from(turn.is_some());
-                self.process.with(|m| m.growing += growing);
-                match op {
-                    Op::Access(access, spot, byte) => self.access(access, spot, byte, turn).await,
-                    Op::ReadBytes(at, len) => self.read_bytes(at, len, turn).await,
-                    Op::WriteBytes(at, len, byte) => self.write_bytes(at, len, byte, turn).await,
-                    _ => {}
-                }
-                self.process.with(|m| m.growing -= growing);
-                self.process.accessed();
-            }
+            Op::Access(..) | Op::ReadBytes(..) | Op::WriteBytes(..) => self.touch(op).await,
+            Op::Fill(pages, byte) => self.fill(pages, byte).await,
+            Op::Scan(pages) => self.scan(pages).await,
             Op::Map(mapping) => self.map(mapping).await,
             Op::MapBadly(flaw, pages) => self.map_badly(flaw, pages),
             Op::Unmap(pages) => self.unmap(pages).await,
@@ -127,11 +114,48 @@ impl Lwp {
             Op::MunlockAll => self.munlockall().await,
             Op::Mincore(pages) => self.mincore(pages),
             Op::Fork(programs) => self.fork(programs).await,
-            Op::Swapoff(which) => self.swapoff(which).await,
+            Op::Bequeath(pages, byte) => self.bequeath(pages, byte).await,
+            Op::Swapoff(which, moves) => self.swapoff(which, moves).await,
             Op::Swapon(which, priority) => self.swapon(which, priority).await,
             // The program's whole life is about these.
             Op::Join(_) | Op::Unshare | Op::Exit => {}
         }
+    }
+
+    pub(super) async fn fill(&self, pages: Range<u64>, byte: u8) {
+        for page in pages {
+            let spot = Spot { page, sample: 0 };
+            self.touch(Op::Access(Access::Write, spot, byte)).await;
+        }
+    }
+
+    async fn scan(&self, pages: Range<u64>) {
+        for page in pages {
+            let spot = Spot { page, sample: 0 };
+            self.touch(Op::Access(Access::Read, spot, 0)).await;
+        }
+    }
+
+    /// An access, if any may begin now.
+    pub(super) async fn touch(&self, op: Op) {
+        let (Op::Access(_, at, _) | Op::ReadBytes(at, _) | Op::WriteBytes(at, _, _)) = op else {
+            return;
+        };
+        let turn = self.turn_to_grow(at).await;
+        if !self.process.may_access() {
+            return;
+        }
+        let turn = turn.as_ref();
+        let growing = u32::from(turn.is_some());
+        self.process.with(|m| m.growing += growing);
+        match op {
+            Op::Access(access, spot, byte) => self.access(access, spot, byte, turn).await,
+            Op::ReadBytes(at, len) => self.read_bytes(at, len, turn).await,
+            Op::WriteBytes(at, len, byte) => self.write_bytes(at, len, byte, turn).await,
+            _ => {}
+        }
+        self.process.with(|m| m.growing -= growing);
+        self.process.accessed();
     }
 
     /// Something is wrong.

@@ -4,8 +4,8 @@
 //! clock, and starts the pagedaemon. A "program" is a task that loads and stores through the software MMU and
 //! faults where that refuses, as an LWP does; [`run`] makes many of them do random things and compares every byte.
 //!
-//! Reading order of the simulation: [`plan`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
-//! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces`, `swapping`, `napping`, `killing` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
+//! Reading order of the simulation: [`plan`] and [`weather`] (what a seed decides), [`op`] (the operations), [`model`] (what must come of them), `lwp`,
+//! `mapping`, `growing`, `wiring`, `advice`, `lending`, `moving`, `spaces`, `heirs`, `swapping`, `napping`, `killing` (who does them), `drive` (who runs next and on which CPU, and what is looked at after each poll), [`run`], [`shrink`].
 
 mod advice;
 mod content;
@@ -13,6 +13,7 @@ pub mod disk;
 mod draw;
 mod drive;
 mod growing;
+mod heirs;
 pub mod holes;
 mod killing;
 mod lending;
@@ -31,6 +32,7 @@ mod shared;
 pub mod shrink;
 mod spaces;
 mod swapping;
+pub mod weather;
 mod wiring;
 
 use alloc::sync::Arc;

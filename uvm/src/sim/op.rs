@@ -24,6 +24,10 @@ pub enum Kind {
     Access,
     /// Bytes over several pages, from outside.
     Copy,
+    /// Store to many pages in a row.
+    Fill,
+    /// Load from many pages in a row.
+    Scan,
     /// Make a mapping.
     Map,
     /// Ask for a mapping that cannot be.
@@ -64,6 +68,8 @@ pub enum Kind {
     Mincore,
     /// Copy the address space.
     Fork,
+    /// Copy it twice, sharing memory with the one child and not with the other.
+    Bequeath,
     /// Go over to another process's space.
     Join,
     /// Go over to a copy of a space that others have as well.
@@ -77,9 +83,11 @@ pub enum Kind {
 }
 
 /// All kinds, how often each is done, and whether a run may do without it.
-pub const KINDS: [(Kind, u64, bool); 27] = [
+pub const KINDS: [(Kind, u64, bool); 30] = [
     (Kind::Access, 1200, false),
     (Kind::Copy, 60, true),
+    (Kind::Fill, 15, true),
+    (Kind::Scan, 15, true),
     (Kind::Map, 180, false),
     (Kind::MapBadly, 20, true),
     (Kind::Unmap, 70, true),
@@ -95,16 +103,17 @@ pub const KINDS: [(Kind, u64, bool); 27] = [
     (Kind::Mremap, 30, true),
     (Kind::Poke, 20, true),
     (Kind::Brk, 20, true),
-    (Kind::Mlock, 40, true),
-    (Kind::Munlock, 20, true),
+    (Kind::Mlock, 60, true),
+    (Kind::Munlock, 30, true),
     (Kind::MlockAll, 8, true),
     (Kind::Mincore, 20, true),
     (Kind::Fork, 40, true),
+    (Kind::Bequeath, 20, true),
     (Kind::Join, 10, true),
     (Kind::Unshare, 15, true),
     (Kind::Exit, 30, true),
-    (Kind::Swapoff, 6, true),
-    (Kind::Swapon, 12, true),
+    (Kind::Swapoff, 24, true),
+    (Kind::Swapon, 48, true),
 ];
 
 /// A byte that is looked at: a sample of a page.
@@ -234,6 +243,10 @@ pub enum Op {
     ReadBytes(Spot, usize),
     /// Bytes written there: all the same.
     WriteBytes(Spot, usize, u8),
+    /// A store of this byte to each page of a range.
+    Fill(Range<u64>, u8),
+    /// A load from each page of a range.
+    Scan(Range<u64>),
     /// A mapping.
     Map(Mapping),
     /// One that must be refused.
@@ -276,12 +289,14 @@ pub enum Op {
     Mincore(Range<u64>),
     /// A child of so many programs.
     Fork(usize),
+    /// A child that shares these pages, one with a copy of them, and stores of this byte before and after.
+    Bequeath(Range<u64>, u8),
     /// The program goes over to the space of one of the other processes, which this number chooses.
     Join(u64),
     /// It goes over to a copy of its space, unless it has that alone.
     Unshare,
-    /// Takes away the swap device that this number chooses.
-    Swapoff(usize),
+    /// Takes away the swap device that the first number chooses, while pages move about as the second has it.
+    Swapoff(usize, u64),
     /// Uses it again with this priority, or gives it that.
     Swapon(usize, i16),
     /// The program ends, unless it is the last.

@@ -3,9 +3,10 @@
 //! Runs differ on purpose. Some have one CPU, some four; some never unmap, some do little else; in some every address space fits in
 //! a few pages, so that everything meets everything. What no single mixture would find, one of many does.
 
-use crate::sim::op::{KINDS, Kind};
+use crate::sim::op::KINDS;
 use crate::sim::random::Random;
 use crate::sim::swapping::SWAPS;
+use crate::sim::weather::Weather;
 
 /// First page of a range where two page tables meet in the middle.
 const MIDDLE: u64 = 0x1_0200;
@@ -17,6 +18,8 @@ pub const MARGIN: u64 = 16;
 pub struct Plan {
     /// The seed.
     pub seed: u64,
+    /// What the run is about.
+    pub weather: Weather,
     /// CPUs, 1 to 4.
     pub cpus: usize,
     /// Translations that each caches.
@@ -63,34 +66,21 @@ impl Plan {
         let mut random = Random::new(seed);
         // The first few draws of neighbouring seeds are as different as any.
         let cpus = 1 + random.below(4) as usize;
-        // One run in four is about memory that several show: few pages, and again and again they are inherited, shared and copied.
-        let sharing = seed % 4 == 1;
-        let size = match sharing {
-            true => 24,
-            false => random.pick(&[24, 48, 96, 128]),
-        };
-        let weights = KINDS.map(|(kind, weight, dispensable)| match random.below(8) {
-            _ if sharing
-                && matches!(
-                    kind,
-                    Kind::Inherit
-                        | Kind::Extract
-                        | Kind::Fork
-                        | Kind::Join
-                        | Kind::Unshare
-                        | Kind::Exit
-                ) =>
-            {
-                weight * 5
-            }
-            0 if dispensable => 0,
-            0..3 => weight,
-            3..5 => (weight / 3).max(1),
-            5..7 => weight,
-            _ => weight * 4,
+        let weather = Weather::of(seed);
+        let size = weather.arena(random.pick(&[24, 48, 96, 128]));
+        let weights = KINDS.map(|(kind, weight, dispensable)| {
+            let usual = match random.below(8) {
+                0 if dispensable => 0,
+                0..3 => weight,
+                3..5 => (weight / 3).max(1),
+                5..7 => weight,
+                _ => weight * 4,
+            };
+            weather.weigh(kind, weight).unwrap_or(usual)
         });
         Self {
             seed,
+            weather,
             cpus,
             tlb: random.pick(&[8, 16, 32, 64]),
             arena: MIDDLE - size / 2..MIDDLE + size / 2,
@@ -99,7 +89,7 @@ impl Plan {
             stack: random.pick(&[6, 16, 24, 270]),
             hot: random.pick(&[4, 8, 16]),
             limit: match random.below(4) {
-                0 => size * 3 / 4 * crate::PAGE_SIZE as u64,
+                0 if !weather.fills_memory() => size * 3 / 4 * crate::PAGE_SIZE as u64,
                 _ => u64::MAX,
             },
             locked: random.pick(&[4, 24, 60, 60]) * crate::PAGE_SIZE as u64,
@@ -108,12 +98,12 @@ impl Plan {
             asks: random.pick(&[0, 20, 50, 90]),
             rests: random.pick(&[10, 30, 60]),
             speculates: random.pick(&[0, 10, 40]),
-            spare: (random.below(11) * random.below(11)) as usize,
-            swaps: [
-                (random.pick(&[0, 120, 400, 2000]), 0),
-                (random.pick(&[0, 0, 60, 400]), random.pick(&[-1, 0, 1])),
-            ],
-            kills: random.percent(60),
+            spare: match random.below(11) * random.below(11) {
+                _ if weather.fills_memory() => 0,
+                spare => spare as usize,
+            },
+            swaps: swaps(weather, &mut random),
+            kills: random.percent(60) || weather == Weather::Hungry,
             total: weights.iter().sum(),
             weights,
         }
@@ -134,4 +124,19 @@ impl Plan {
             false => pages,
         }
     }
+}
+
+/// Pages and priority of each swap device.
+///
+/// The second is small in half of all runs: it is full all the time, a u-area may not fit on it alone, and what is forgotten when it is taken away is all
+/// there was.
+fn swaps(weather: Weather, random: &mut Random) -> [(u32, i16); SWAPS] {
+    let first = random.pick(&[0, 120, 400, 2000]);
+    let second = random.pick(&[0, 2, 2, 8, 60, 400]);
+    let (first, second) = match weather {
+        Weather::Hungry => (first.min(120), second.min(60)),
+        Weather::Swapping => (first.clamp(120, 400), second),
+        Weather::Mixed | Weather::Sharing => (first, second),
+    };
+    [(first, 0), (second, random.pick(&[-1, 0, 1]))]
 }

@@ -30,6 +30,7 @@ use crate::sim::process::Process;
 use crate::sim::random::Random;
 use crate::sim::run::{Mode, Outcome, Run, Trace};
 use crate::sim::swapping::SwapDisk;
+use crate::sim::weather::Weather;
 use crate::testing::{DEVICE_PAGES, HostConfig};
 
 /// Kernel addresses for as many u-areas as there ever are programs.
@@ -112,10 +113,10 @@ impl Shared {
                 frames,
                 hole: (run.seed % 3 * 100) as usize,
                 cpus: plan.cpus,
-                // Bad blocks show only where pages come and go.
+                // Bad blocks show only where pages come and go; what has been read is to stay now and then, all the same.
                 torture_evict: match run.mode {
                     Mode::Torture => true,
-                    Mode::Faulty => run.seed.is_multiple_of(2),
+                    Mode::Faulty => plan.weather != Weather::Sharing,
                     Mode::Normal | Mode::Starved => false,
                 },
                 tlb: plan.tlb,

@@ -9,6 +9,7 @@ use crate::pdaemon::demand::Patience;
 use crate::sim::lwp::Lwp;
 use crate::sim::mapping::{ALL, range};
 use crate::sim::model::Model;
+use crate::sim::napping::Bed;
 use crate::sim::process::{Doing, Process};
 
 /// Address spaces alive at once, at most.
@@ -49,6 +50,23 @@ impl Lwp {
         }
         self.shared.note(|o| o.forks += 1);
         self.shared.start(space, child, programs);
+    }
+
+    /// The same program as a guest in another process, which goes on until [`Self::leave`].
+    pub(super) fn guest(&self, choice: u64) -> Option<Self> {
+        let (process, holder) = self.shared.visit(&self.process, choice)?;
+        Some(Self {
+            shared: self.shared.clone(),
+            program: self.program.in_space(&process.space),
+            process,
+            holder,
+            bed: Bed::new(choice),
+        })
+    }
+
+    /// The end of a guest.
+    pub(super) async fn leave(self) {
+        self.shared.leave(&self.process, &self.holder).await;
     }
 
     /// Goes over to another process, whose space is then this program's. The old space is freed if nobody else has it.

@@ -4,20 +4,30 @@
 //! lost at once, and no request may reach it from then on: a page that was forgotten there shows. A slot whose page could not be read must
 //! not be written again, and only the page that has it may answer so: see [`SwapDisk::lost`]. What is discarded is lost as well: a page
 //! that was still there shows.
+//!
+//! While a device is being taken away pages that are out are moved to where whoever looks for them may have been already: one look at everything is
+//! not to be enough.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::Poll;
 use core::time::Duration;
 use std::sync::Mutex;
 
 use crate::addr::{Frame, PAGE_SIZE};
 use crate::io::{BlockDevice, Discards};
-use crate::map::VmSpace;
+use crate::map::{Extract, VmSpace};
 use crate::sim::World;
 use crate::sim::disk::{self, SimDisk};
 use crate::sim::lwp::Lwp;
+use crate::sim::mapping::PAGE;
+use crate::sim::op::{Where, Whose};
 use crate::sim::plan::Plan;
 use crate::sim::random::Random;
 use crate::sim::run::Mode;
+use crate::sim::weather::Weather;
 use crate::swap::{SwapError, SwapSlot};
 use crate::{Pace, Uvm};
 
@@ -30,6 +40,11 @@ const HASTY: Pace = Pace {
     pause: Duration::from_micros(5),
     quiet: Duration::from_micros(5),
 };
+/// Pages moved, at most, while a device is taken away.
+const MOVES: usize = 16;
+/// How often who waits for something to be on a device looks, and how long it waits in between.
+const LOOKS: usize = 40;
+const LOOK: Duration = Duration::from_micros(50);
 const NAMES: [&str; SWAPS] = ["swap", "other"];
 
 /// What is being done with a device.
@@ -55,18 +70,13 @@ pub(super) struct SwapDisk {
 
 impl SwapDisk {
     /// The devices of a run, all in use.
-    pub(super) fn all(
-        world: &World,
-        plan: &Plan,
-        mode: Mode,
-        random: &mut Random,
-    ) -> alloc::vec::Vec<Self> {
+    pub(super) fn all(world: &World, plan: &Plan, mode: Mode, random: &mut Random) -> Vec<Self> {
         let sizes = plan.swaps.iter().zip(NAMES);
         let used = sizes.filter(|((pages, _), _)| *pages > 0);
         used.map(|(&(pages, priority), name)| {
             // Where memory is short so is swap; and bad slots show where all are used again soon.
             let pages = match mode {
-                Mode::Starved | Mode::Faulty => pages / 4,
+                Mode::Starved | Mode::Faulty => (pages / 4).max(2),
                 Mode::Normal | Mode::Torture => pages,
             };
             let disk = SimDisk::swap(&world.uvm, pages, disk::Mode::AtOnce);
@@ -76,13 +86,17 @@ impl SwapDisk {
             world.swap_to(device.clone(), name, priority, HASTY);
             let mut failing = 0;
             if mode == Mode::Faulty {
-                failing = random.pick(&[0, 0, 10, 40]);
-                // Not the signature. Some cannot be written, some can, and cannot be read again.
-                for _ in 0..4 {
+                let chances: &[u64] = match plan.weather {
+                    Weather::Swapping => &[20, 40, 80],
+                    _ => &[0, 10, 20, 40],
+                };
+                failing = random.pick(chances);
+                // Not the signature, nor all. Some cannot be written, some can, and cannot be read again.
+                for _ in 0..(4 + pages / 8).min(pages / 4) {
                     let page = 1 + random.below(u64::from(pages) - 1);
                     disk.spoil(page * PAGE_SIZE as u64, page * PAGE_SIZE as u64 + 1);
                 }
-                for _ in 0..3 + pages / 16 {
+                for _ in 0..(3 + pages / 16).min(pages / 4) {
                     disk.spoil_reads(1 + random.below(u64::from(pages) - 1));
                 }
             }
@@ -132,6 +146,21 @@ fn slot_at(space: &VmSpace, va: u64) -> Option<SwapSlot> {
     nowhere_else(pages.frames.get(index.0).copied()).then_some(slot)
 }
 
+/// Awaits the end of both.
+async fn both(first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let mut done = [false; 2];
+    poll_fn(|cx| {
+        done[0] = done[0] || first.as_mut().poll(cx).is_ready();
+        done[1] = done[1] || second.as_mut().poll(cx).is_ready();
+        match done {
+            [true, true] => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+}
+
 impl Lwp {
     /// Whether a page may answer that it cannot be read: for its file, or for the slot that it is in now.
     pub(super) fn may_fail(&self, page: u64) -> bool {
@@ -150,8 +179,66 @@ impl Lwp {
         (swap.state() != State::Coming).then_some(swap)
     }
 
-    pub(super) async fn swapoff(&self, which: usize) {
-        let Some(swap) = self.swap(which) else { return };
+    /// Moves pages about, one at a time, as long as a device is being taken away.
+    async fn move_about(&self, swap: &SwapDisk, seed: u64) {
+        let mut random = Random::new(seed);
+        let executor = &self.shared.world.executor;
+        for _ in 0..MOVES {
+            executor
+                .sleep(Duration::from_micros(1 + random.below(40)))
+                .await;
+            if swap.state() != State::Leaving {
+                return;
+            }
+            self.move_down(random.draw()).await;
+        }
+    }
+
+    /// Moves one of the last pages that are out to the first hole, in its own space or in another one.
+    async fn move_down(&self, choice: u64) {
+        let plan = &self.shared.plan;
+        let (from, to) = self.process.with(|m| {
+            let mapped = m.within(plan.arena.clone()).map(|(page, _)| page);
+            let out = |&page: &u64| slot_at(&self.process.space, page * PAGE).is_some();
+            let out: Vec<_> = mapped.filter(out).collect();
+            let n = choice as usize % out.len().clamp(1, 4);
+            let hole = plan.arena.clone().find(|&page| !m.any(page..page + 1));
+            (out.iter().rev().nth(n).copied(), hole)
+        });
+        if let (Some(from), Some(to)) = (from, to) {
+            let whose = match choice >> 32 & 3 {
+                0 => Whose::Other(choice >> 40),
+                _ => Whose::Own,
+            };
+            let to = (to, Where::Exclusive);
+            self.extract(from..from + 1, Extract::Remove, to, whose)
+                .await;
+        }
+    }
+
+    pub(super) async fn swapoff(&self, which: usize, moves: u64) {
+        if let Some(swap) = self.swap(which) {
+            self.something_on(swap).await;
+        }
+        if let Some(swap) = self.swap(which) {
+            both(self.take_away(swap), self.move_about(swap, moves)).await;
+        }
+    }
+
+    /// Awaits, but not for long, that there is something on a device: to take an empty one away shows little.
+    async fn something_on(&self, swap: &SwapDisk) {
+        let world = &self.shared.world;
+        for _ in 0..LOOKS {
+            let devices = world.uvm.swap_devices();
+            let device = devices.iter().find(|device| &device.name == swap.name);
+            if device.is_none_or(|device| device.used > 0) {
+                break;
+            }
+            world.executor.sleep(LOOK).await;
+        }
+    }
+
+    async fn take_away(&self, swap: &SwapDisk) {
         let before = swap.state();
         // A u-area may lie on two devices.
         let errors = self.shared.swap_errors();
