@@ -164,7 +164,11 @@ impl Uvm {
     /// # Errors
     /// [`OutOfMemory`] when it cannot.
     pub async fn wait_for_room(&self, pages: usize) -> Result<(), OutOfMemory> {
-        match self.has_more_to_free(pages) {
+        // What is on no queue cannot be paged out: more than all the rest there will not be, whoever is killed for it.
+        let queued: usize = (self.queue_counts_by_sort().iter())
+            .map(|queues| queues.total())
+            .sum();
+        match self.has_more_to_free(pages) && self.free_frames() + queued >= pages {
             true => self.wait_for_memory(pages).await,
             false => Err(OutOfMemory),
         }

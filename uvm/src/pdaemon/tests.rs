@@ -331,6 +331,50 @@ fn when_all_is_full_the_largest_dies_and_the_others_go_on() {
     world.check_quiet();
 }
 
+/// Who can do without waits for no more than there can be, and nobody dies for it.
+#[test]
+fn nobody_dies_for_who_can_do_without() {
+    const PAGES: usize = 40;
+    let world = World::new(256, 0);
+    let disk = SimDisk::swap(&world.uvm, 100, Mode::AtOnce);
+    world.swapon(&disk, "swap", 0);
+    let space = world.space();
+    let request = MapRequest::anonymous(PAGES * PAGE_SIZE, Prot::RW);
+    space
+        .map(request.at(Placement::Fixed(VirtAddr::new(AT))))
+        .unwrap();
+    let program = world.program(&space);
+    world.run(async move { program.touch(AT, PAGES, 1).await.unwrap() });
+    let killer = Arc::new(Executioner {
+        world: world.executor.clone(),
+        killed: std::sync::Mutex::new(Vec::new()),
+        spaces: alloc::vec![space.clone()],
+    });
+    world.uvm.set_killer(killer.clone());
+    // Of the kernel's own, which stays.
+    let frames = hog(&world, 20);
+    let uvm = world.uvm.clone();
+    let (some, more) = world.run(async move {
+        let some = uvm.wait_for_room(20 + PAGES / 2).await;
+        (some, uvm.wait_for_room(200).await)
+    });
+    assert_eq!((some, more), (Ok(()), Err(OutOfMemory)));
+    assert_eq!(*killer.killed.lock().unwrap(), []);
+    free(&world, frames);
+    world.run(async move {
+        space.deactivate();
+        space.teardown().await;
+    });
+    world.uvm.set_killer(Arc::new(Executioner {
+        world: world.executor.clone(),
+        killed: std::sync::Mutex::default(),
+        spaces: Vec::new(),
+    }));
+    drop(killer);
+    world.driver.run_until_stalled();
+    world.check_quiet();
+}
+
 #[test]
 fn who_is_doomed_does_not_wait_for_memory() {
     let world = World::new(256, 0);
