@@ -20,11 +20,11 @@ impl Pmap {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, range, |inner, entries, first, table| {
             let mut gone = 0;
-            for (i, slot) in used(entries) {
+            each_used(entries, |i, slot| {
                 let old = Pte(slot.swap(0, AcqRel));
                 // `page_protect` may have been faster since; it did the rest then.
                 if old.0 == 0 {
-                    continue;
+                    return;
                 }
                 let vpn = first.offset(i as u64);
                 self.unlist(uvm, vpn, old);
@@ -33,7 +33,7 @@ impl Pmap {
                     self.wired.fetch_sub(1, Relaxed);
                 }
                 gone += 1;
-            }
+            });
             self.resident.fetch_sub(gone, Relaxed);
             let page = uvm.page(table);
             if page.prev.fetch_sub(gone, Relaxed) == gone {
@@ -60,7 +60,7 @@ impl Pmap {
         }
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, range, |inner, entries, first, _| {
-            for (i, slot) in used(entries) {
+            each_used(entries, |i, slot| {
                 let tighter = |old: Pte| {
                     let new = old.restricted(prot);
                     (old.0 != 0 && old != new).then_some(new)
@@ -68,7 +68,7 @@ impl Pmap {
                 if change(slot, tighter).is_some() {
                     self.note(uvm, inner, first.offset(i as u64));
                 }
-            }
+            });
         });
     }
 
@@ -77,12 +77,12 @@ impl Pmap {
     pub fn for_each(&self, uvm: &Uvm, mut f: impl FnMut(VirtAddr, Mapping)) {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, user_half(), |_, entries, first, _| {
-            for (i, slot) in used(entries) {
+            each_used(entries, |i, slot| {
                 let entry = Pte(slot.load(Relaxed));
                 if entry.is_present() {
                     f(first.offset(i as u64).addr(), entry.mapping());
                 }
-            }
+            });
         });
     }
 
@@ -264,16 +264,21 @@ impl Pmap {
     }
 }
 
-/// The entries that are not 0, with their places. Most tables are mostly empty, so it looks at eight at a time.
-fn used(entries: &[AtomicU64]) -> impl Iterator<Item = (usize, &AtomicU64)> {
+/// Calls `f` for the entries that are not 0, with their places. Most tables are mostly empty, so it looks at eight at a time.
+#[inline]
+fn each_used(entries: &[AtomicU64], mut f: impl FnMut(usize, &AtomicU64)) {
     const AT_A_TIME: usize = 8;
-    let chunks = entries.chunks(AT_A_TIME).enumerate();
-    let some = chunks.filter(|(_, chunk)| {
+    for (i, chunk) in entries.chunks(AT_A_TIME).enumerate() {
         let all = chunk.iter().map(|slot| slot.load(Relaxed));
-        all.fold(0, |all, entry| all | entry) != 0
-    });
-    some.flat_map(|(i, chunk)| (i * AT_A_TIME..).zip(chunk))
-        .filter(|(_, slot)| slot.load(Relaxed) != 0)
+        if all.fold(0, |all, entry| all | entry) == 0 {
+            continue;
+        }
+        for (j, slot) in chunk.iter().enumerate() {
+            if slot.load(Relaxed) != 0 {
+                f(i * AT_A_TIME + j, slot);
+            }
+        }
+    }
 }
 
 /// How far a part of [`Pmap::collect`] has got.
