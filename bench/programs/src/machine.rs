@@ -14,7 +14,7 @@ const COUNTED: u64 = 1_000_000;
 ///
 /// # Errors
 /// The line is too long.
-pub fn describe(to: &mut impl Write) -> fmt::Result {
+pub fn describe<W: Write>(to: &mut W) -> fmt::Result {
     match known() {
         Ok((names, [total, free], overhead)) => write!(
             to,

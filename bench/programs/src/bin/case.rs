@@ -26,7 +26,7 @@ fn run(arguments: Arguments) -> i32 {
 /// Here and now.
 fn measure(name: &'static str) -> i32 {
     if name == "machine" {
-        record::print(|to| machine::describe(to));
+        record::print(machine::describe);
         return 0;
     }
     let Some(case) = cases::find(name) else {

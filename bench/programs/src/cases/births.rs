@@ -7,7 +7,7 @@ use super::mappings::touch;
 use crate::PAGE;
 use crate::bench::{Bench, Outcome, stamp};
 use crate::child::{self, expect_exit};
-use crate::sys::{self, Access, Sharing};
+use crate::sys::{self, Access, Errno, Sharing};
 use crate::thread::Room;
 
 const SAMPLES: usize = 500;
@@ -30,6 +30,17 @@ pub(super) fn fork_exit_wait_large(bench: &mut Bench) -> Outcome {
     bench.rounds(LARGE_SAMPLES, fork_exit_wait)
 }
 
+pub(super) fn fork_exit_wait_rewritten(bench: &mut Bench) -> Outcome {
+    let area = grow()?;
+    let round = |bench: &mut Bench| {
+        // SAFETY: made above.
+        unsafe { touch(area, LARGE) };
+        fork_exit_wait(bench)
+    };
+    bench.warm_up(4, round)?;
+    bench.rounds(LARGE_SAMPLES, round)
+}
+
 pub(super) fn fork_small(bench: &mut Bench) -> Outcome {
     bench.warm_up(WARM_UP, fork_alone)?;
     bench.rounds(SAMPLES, fork_alone)
@@ -42,11 +53,11 @@ pub(super) fn fork_large(bench: &mut Bench) -> Outcome {
 }
 
 /// Writes 16 MiB, for as long as the process lives.
-fn grow() -> Outcome {
+fn grow() -> Result<*mut u8, Errno> {
     let area = sys::map(LARGE, Access::ReadWrite, Sharing::Private)?;
     // SAFETY: made above.
     unsafe { touch(area, LARGE) };
-    Ok(())
+    Ok(area)
 }
 
 #[inline(always)]

@@ -47,8 +47,8 @@ fn touch_mapped(
 pub(super) fn read_fault(bench: &mut Bench) -> Outcome {
     let file = cached()?;
     let round = |bench: &mut Bench| {
-        // SAFETY: only called with bytes of the mapping.
         let touch = |byte: *mut u8| {
+            // SAFETY: only called with bytes of the mapping.
             unsafe { byte.read_volatile() };
         };
         touch_mapped(bench, file, Access::Read, AROUND, touch)

@@ -92,6 +92,11 @@ pub static CASES: &[Case] = &[
         births::fork_exit_wait_large,
     ),
     case(
+        "fork-exit-wait-16-mib-rewritten",
+        "the same, every page having been written since the last fork",
+        births::fork_exit_wait_rewritten,
+    ),
+    case(
         "fork-small",
         "fork of a small process, until it returns in the parent",
         births::fork_small,
