@@ -2,7 +2,7 @@
 
 use crate::PAGE;
 use crate::bench::{Bench, Outcome};
-use crate::sys::{self, Access, Sharing};
+use crate::sys::{self, Access, Errno, Sharing};
 
 const SAMPLES: usize = 1000;
 const WARM_UP: usize = 32;
@@ -98,6 +98,28 @@ pub(super) fn protect_and_back(bench: &mut Bench) -> Outcome {
     };
     bench.warm_up(WARM_UP, round)?;
     bench.rounds(SAMPLES, round)
+}
+
+pub(super) fn protect_and_write(bench: &mut Bench) -> Outcome {
+    let area = sys::map(SOME, Access::ReadWrite, Sharing::Private)?;
+    // SAFETY: made above.
+    unsafe { touch(area, SOME) };
+    let round = |bench: &mut Bench| {
+        bench.sample(|| {
+            // SAFETY: made above; nobody writes while it is read-only.
+            unsafe {
+                sys::protect(area, SOME, Access::Read)?;
+                sys::protect(area, SOME, Access::ReadWrite)?;
+                touch(area, SOME);
+            }
+            Ok::<(), Errno>(())
+        })?;
+        Ok(())
+    };
+    bench.warm_up(WARM_UP, round)?;
+    bench.count_faults()?;
+    bench.rounds(SAMPLES, round)?;
+    bench.counted_faults()
 }
 
 pub(super) fn unmap_large(bench: &mut Bench) -> Outcome {

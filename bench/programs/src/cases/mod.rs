@@ -147,6 +147,11 @@ pub static CASES: &[Case] = &[
         "mprotect of 64 written pages to read-only, and back",
         mappings::protect_and_back,
     ),
+    case(
+        "mprotect-write-64",
+        "the same, and a write to each page: what was left to faults is in it",
+        mappings::protect_and_write,
+    ),
     per_page(
         "munmap-32-mib",
         "munmap of 32 MiB of written pages, by their number",
