@@ -72,12 +72,12 @@ fn changes(
         let (Some(Ok(old)), Ok(new)) = (old.map(&side), side(row)) else {
             continue;
         };
-        let figures: [(&str, fn(&Measured) -> f64); 2] =
-            [("p50", |case| case.p50 as f64), ("mean", |case| case.mean)];
-        changes.extend(figures.map(|(figure, of)| Change {
+        let figures = |case: &Measured| [("p50", case.p50 as f64), ("mean", case.mean)];
+        let pairs = figures(old).into_iter().zip(figures(new));
+        changes.extend(pairs.map(|((figure, before), (_, now))| Change {
             what: format!("{} {figure} on {kernel}", row.name),
-            before: of(old),
-            now: of(new),
+            before,
+            now,
         }));
     }
     changes.retain(|change| (change.now - change.before).abs() > change.before * NOTABLE);
