@@ -140,6 +140,40 @@ pub fn programs(
     Ok(programs)
 }
 
+/// Builds the programs of `bench/programs`, which stand on nothing but the kernel; answers the directory that they are in.
+///
+/// # Errors
+/// The compiler's messages when one does not compile.
+pub fn bench_programs(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    steps: &Steps,
+) -> Result<PathBuf> {
+    let directory = workspace.target(&format!("programs-{}-bare", toolchain.version()));
+    let mut cargo = toolchain.programs_cargo();
+    cargo.args(["--package", "bench-programs", "--bins", "--release"]);
+    cargo
+        .env("CARGO_PROFILE_RELEASE_STRIP", "true")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+    let flags = [
+        "target-feature=+crt-static",
+        "relocation-model=static",
+        // It is by this that the programs know that they have no library under them.
+        "panic=abort",
+        "link-arg=-nostartfiles",
+        "link-arg=-nostdlib",
+    ];
+    rustflags(&mut cargo, &flags);
+    run(
+        workspace,
+        &directory,
+        "building the measuring programs",
+        cargo,
+        steps,
+    )?;
+    Ok(directory.join(PROGRAM_TARGET).join("release"))
+}
+
 fn rustflags(cargo: &mut Command, codegen: &[&str]) {
     let flags: Vec<&str> = codegen.iter().flat_map(|flag| ["-C", flag]).collect();
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));

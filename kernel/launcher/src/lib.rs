@@ -39,7 +39,7 @@ use crate::options::Options;
 use crate::outcome::{Next, Status, Traces};
 use crate::qemu::{LoadedRamDisk, Machine, RootDisk};
 use crate::ramdisk::Carries;
-use crate::session::Console;
+use crate::session::{Console, Sink};
 use crate::steps::Steps;
 use crate::swap::SwapArea;
 use crate::swapfile::SwapFile;
@@ -54,6 +54,14 @@ const EXEC_TIMEOUT: u64 = 600;
 /// # Errors
 /// auvm was not started, and why.
 pub fn run(options: &Options) -> Result<Status> {
+    run_into(options, &mut session::show)
+}
+
+/// As [`run`], with what the machine prints under `--exec` given to `sink`, which answers whether anybody still listens.
+///
+/// # Errors
+/// auvm was not started, and why.
+pub fn run_into(options: &Options, sink: Sink) -> Result<Status> {
     let steps = Steps::new(options.dry_run);
     let workspace = Workspace::find()?;
     let built = build(options, &workspace, &steps)?;
@@ -95,7 +103,7 @@ pub fn run(options: &Options) -> Result<Status> {
         // An old log must not speak for this run.
         std::fs::write(&log, "")
             .with_context(|| format!("cannot write the log {}", log.display()))?;
-        let ended = session::run(command()?, console, timeout)?;
+        let ended = session::run(command()?, console, timeout, sink)?;
         let next = outcome::conclude(&ended, console, timeout, traces);
         // QEMU may have ended before it made the file.
         let _ = std::fs::remove_file(&resets);

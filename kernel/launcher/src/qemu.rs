@@ -120,32 +120,12 @@ impl Machine {
         log: &Path,
         console: Console,
     ) -> Result<Command> {
-        let accel = accelerator(options)?;
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-            "-machine",
-            "q35",
-            "-accel",
-            accel,
-        ]);
-        qemu.args(["-cpu", if options.icount { "qemu64" } else { "max" }]);
-        qemu.args(["-smp", &options.cpus.to_string()]);
+        let mut qemu = processor(options)?;
         qemu.args(["-m", &format!("{}M", self.memory(options).0 >> 20)]);
         qemu.arg("-kernel").arg(kernel);
         qemu.args(["-append", self.words(options).line()?]);
         if let Some(container) = container {
             qemu.arg("-initrd").arg(&container.path);
-        }
-        if options.icount {
-            qemu.args([
-                "-icount",
-                "shift=0,sleep=off",
-                "-rtc",
-                "base=2024-01-01,clock=vm",
-            ]);
         }
         if let RootDisk::Scratch(image) | RootDisk::Kept(image) = &self.root {
             let snapshot = if matches!(self.root, RootDisk::Scratch(_)) {
@@ -202,6 +182,35 @@ impl Machine {
         }
         Ok(qemu)
     }
+}
+
+/// The beginning of every machine's command: the board, the processors, and how guest code runs and guest time passes. Whatever is
+/// compared with auvm boots on the same.
+///
+/// # Errors
+/// An accelerator that was asked for and is not to be had here.
+pub fn processor(options: &Options) -> Result<Command> {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args([
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-machine",
+        "q35",
+        "-accel",
+        accelerator(options)?,
+    ]);
+    qemu.args(["-cpu", if options.icount { "qemu64" } else { "max" }]);
+    qemu.args(["-smp", &options.cpus.to_string()]);
+    if options.icount {
+        qemu.args([
+            "-icount",
+            "shift=0,sleep=off",
+            "-rtc",
+            "base=2024-01-01,clock=vm",
+        ]);
+    }
+    Ok(qemu)
 }
 
 /// The virtio disk on a drive. One that fails answers each request by itself: QEMU would merge them, and a whole lot fail for one bad page.

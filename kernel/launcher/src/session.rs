@@ -49,13 +49,24 @@ pub enum Ended {
     NobodyListens,
 }
 
+/// Where a machine's output goes.
+pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
+
 /// Runs QEMU until it ends, `timeout` is over, or a signal asks the launcher to end.
 ///
 /// To be called from the main thread, which lives as long as the process: QEMU dies with the thread.
 ///
+/// What comes out of [`Console::Output`] is given to `sink` piece by piece, lines ended as on this host; the end of output is an empty piece.
+/// It answers whether anybody still listens.
+///
 /// # Errors
 /// QEMU could not be started.
-pub fn run(mut qemu: Command, console: Console, timeout: Option<Duration>) -> Result<Ended> {
+pub fn run(
+    mut qemu: Command,
+    console: Console,
+    timeout: Option<Duration>,
+    sink: Sink,
+) -> Result<Ended> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     // SIGCHLD too: it tells of QEMU's end.
     let mut watched = SigSet::empty();
@@ -92,7 +103,7 @@ pub fn run(mut qemu: Command, console: Console, timeout: Option<Duration>) -> Re
         });
     }
     let child = qemu.spawn().context("cannot start qemu-system-x86_64")?;
-    let ended = Running { child }.watch(&signals, deadline);
+    let ended = Running { child }.watch(&signals, deadline, sink);
     drop(terminal);
     watched.thread_unblock()?;
     ended
@@ -112,7 +123,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn watch(mut self, signals: &SignalFd, deadline: Option<Instant>) -> Result<Ended> {
+    fn watch(mut self, signals: &SignalFd, deadline: Option<Instant>, sink: Sink) -> Result<Ended> {
         let mut stdout = self.child.stdout.take();
         let mut stderr = self.child.stderr.take();
         let mut lines = HostLines::default();
@@ -147,7 +158,7 @@ impl Running {
             let stderr_ready = stderr.is_some() && ready.next() == Some(true);
             if stdout_ready
                 && let Some(piece) = next_piece(&mut stdout)?
-                && !show(lines.take(&piece))
+                && !sink(&lines.take(&piece))
             {
                 return Ok(Ended::NobodyListens);
             }
@@ -163,7 +174,7 @@ impl Running {
             // Its pipes first: what it wrote last is still in there.
             let drained = stdout.is_none() && stderr.is_none();
             if drained && let Some(status) = self.child.try_wait()? {
-                if !show(lines.finish()) {
+                if !sink(&lines.finish()) {
                     return Ok(Ended::NobodyListens);
                 }
                 let complaints = String::from_utf8_lossy(&complaints).trim().to_owned();
@@ -187,10 +198,10 @@ fn next_piece(pipe: &mut Option<impl Read>) -> Result<Option<Vec<u8>>> {
 }
 
 /// Passes console output on; answers whether anybody still takes it.
-fn show(bytes: Vec<u8>) -> bool {
+pub(crate) fn show(bytes: &[u8]) -> bool {
     let mut stdout = std::io::stdout().lock();
     stdout
-        .write_all(&bytes)
+        .write_all(bytes)
         .and_then(|()| stdout.flush())
         .is_ok()
 }

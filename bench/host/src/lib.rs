@@ -1,0 +1,89 @@
+//! `cargo bench`: boots auvm and Linux in the same QEMU, has both run the same programs, and reports what each operation took.
+//!
+//! The order of events is [`compare`]'s. What is measured is written in `bench/programs`; how a machine is built and
+//! booted is the launcher's.
+
+pub mod auvm;
+pub mod collector;
+pub mod comparison;
+pub mod cpio;
+pub mod debian;
+pub mod json;
+pub mod linux;
+pub mod markdown;
+pub mod options;
+pub mod programs;
+pub mod record;
+pub mod reference;
+pub mod statistics;
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+use bench_programs::cases::CASES;
+use launcher::compile;
+use launcher::steps::Steps;
+use launcher::toolchain::Toolchain;
+use launcher::workspace::Workspace;
+
+use crate::collector::Collector;
+use crate::comparison::Comparison;
+use crate::options::Options;
+use crate::programs::Programs;
+
+/// Does all that `options` ask for; answers whether every case ran on both kernels.
+///
+/// # Errors
+/// Something cannot be built, fetched or booted: the error says what, and what to do about it.
+pub fn compare(options: &Options) -> Result<bool> {
+    if options.list {
+        for case in CASES {
+            println!("{:<28} {}", case.name, case.sample);
+        }
+        return Ok(true);
+    }
+    let cases = options.chosen()?;
+    let workspace = Workspace::find()?;
+    let steps = Steps::new(false);
+    let toolchain = Toolchain::current()?;
+    launcher::set_up(&toolchain, &workspace, false, &steps)?;
+    let package = debian::package(&workspace, options.linux_package.as_deref(), &steps)?;
+    let built = compile::bench_programs(&workspace, &toolchain, &steps)?;
+    let directory = workspace.target_dir("bench")?;
+    let programs = Programs::new(built, &directory)?;
+
+    let mut on_auvm = Collector::new("auvm", &cases);
+    auvm::run(&programs, &cases, &mut on_auvm)?;
+    let mut on_linux = Collector::new("Linux", &cases);
+    linux::run(&package, &programs, &cases, &directory, &mut on_linux)?;
+
+    let comparison = Comparison::new(on_auvm.finish()?, on_linux.finish()?)?;
+    let text = markdown::report(&comparison, linux::COMMAND_LINE);
+    let json = json::write(&comparison, linux::COMMAND_LINE);
+    save(&directory.join("report.md"), &text)?;
+    save(&directory.join("report.json"), &json)?;
+    print!("{text}");
+
+    let stored = workspace.root().join("bench/reference.json");
+    match fs::read_to_string(&stored) {
+        Ok(before) => {
+            let before = json::read(&before)
+                .with_context(|| format!("{} is not a report", stored.display()))?;
+            print!("\n{}", reference::against(&before, &comparison));
+        }
+        Err(_) => println!("\nThere is no {} to compare with.", stored.display()),
+    }
+    let complete = comparison.is_complete();
+    if options.store {
+        if !complete {
+            bail!("not stored as the reference: some cases did not run");
+        }
+        save(&stored, &json)?;
+        println!("Stored as {}.", stored.display());
+    }
+    Ok(complete)
+}
+
+fn save(path: &std::path::Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
