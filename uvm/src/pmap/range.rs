@@ -20,7 +20,10 @@ impl Pmap {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, range, |inner, entries, first, table| {
             let mut gone = 0;
-            each_used(entries, |i, slot| {
+            each_eight_used(entries, |i, slot| {
+                if slot.load(Relaxed) == 0 {
+                    return;
+                }
                 let old = Pte(slot.swap(0, AcqRel));
                 // `page_protect` may have been faster since; it did the rest then.
                 if old.0 == 0 {
@@ -60,7 +63,7 @@ impl Pmap {
         }
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, range, |inner, entries, first, _| {
-            each_used(entries, |i, slot| {
+            each_eight_used(entries, |i, slot| {
                 let tighter = |old: Pte| {
                     let new = old.restricted(prot);
                     (old.0 != 0 && old != new).then_some(new)
@@ -77,7 +80,7 @@ impl Pmap {
     pub fn for_each(&self, uvm: &Uvm, mut f: impl FnMut(VirtAddr, Mapping)) {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, user_half(), |_, entries, first, _| {
-            each_used(entries, |i, slot| {
+            each_eight_used(entries, |i, slot| {
                 let entry = Pte(slot.load(Relaxed));
                 if entry.is_present() {
                     f(first.offset(i as u64).addr(), entry.mapping());
@@ -264,19 +267,16 @@ impl Pmap {
     }
 }
 
-/// Calls `f` for the entries that are not 0, with their places. Most tables are mostly empty, so it looks at eight at a time.
+/// Calls `f` for the entries, with their places, but leaves eights out of which all are 0: most tables are mostly empty.
 #[inline]
-fn each_used(entries: &[AtomicU64], mut f: impl FnMut(usize, &AtomicU64)) {
+fn each_eight_used(entries: &[AtomicU64], mut f: impl FnMut(usize, &AtomicU64)) {
     const AT_A_TIME: usize = 8;
     for (i, chunk) in entries.chunks(AT_A_TIME).enumerate() {
         let all = chunk.iter().map(|slot| slot.load(Relaxed));
-        if all.fold(0, |all, entry| all | entry) == 0 {
-            continue;
-        }
-        for (j, slot) in chunk.iter().enumerate() {
-            if slot.load(Relaxed) != 0 {
-                f(i * AT_A_TIME + j, slot);
-            }
+        if all.fold(0, |all, entry| all | entry) != 0 {
+            (i * AT_A_TIME..)
+                .zip(chunk)
+                .for_each(|(i, slot)| f(i, slot));
         }
     }
 }
