@@ -19,7 +19,7 @@ pub fn write(comparison: &Comparison, linux_command_line: &str) -> String {
     format!("{report:#}\n")
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 ///
 /// # Errors
 /// It did not.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bench_programs::{CASE, FILE, FILE_PAGES, NOTHING, PAGE};
+use bench_programs::{CASE, ENDS, FILE, FILE_PAGES, PAGE};
 
 /// Where the files are on this machine.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Programs {
     pub fn files(&self) -> [(PathBuf, &'static str); 3] {
         [
             (self.built.join("case"), CASE),
-            (self.built.join("nothing"), NOTHING),
+            (self.built.join("ends"), ENDS),
             (self.data.clone(), FILE),
         ]
     }

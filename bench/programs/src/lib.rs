@@ -30,7 +30,7 @@ pub const DIRECTORY: &str = "/bench";
 pub const CASE: &str = "/bench/case";
 
 /// A program that ends at once, as small as can be.
-pub const NOTHING: &str = "/bench/nothing";
+pub const ENDS: &str = "/bench/ends";
 
 /// A file of [`FILE_PAGES`] pages.
 pub const FILE: &str = "/bench/file";

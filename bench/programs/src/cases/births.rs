@@ -72,7 +72,7 @@ fn fork_alone(bench: &mut Bench) -> Outcome {
 }
 
 pub(super) fn vfork_exec(bench: &mut Bench) -> Outcome {
-    let program = c"/bench/nothing";
+    let program = c"/bench/ends";
     let arguments = [program.as_ptr(), null()];
     let round =
         |bench: &mut Bench| bench.sample(|| expect_exit(sys::vfork_exec(program, &arguments)?));
