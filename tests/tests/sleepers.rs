@@ -177,13 +177,13 @@ fn who_cannot_be_read_back_ends_all_the_same() {
         .option("--fail", "virtio1:read:900-1155")
         .option("--fail", "virtio1:read:1500-1755")
         .exec(
-            "sysctl vm.maxslp=1; run /bin/sleepers --count 600 --rest 600 & run /bin/busybox sleep 3; run /bin/hog --procs 1 --size 80M --rounds 1; \
-             sysctl vm.uareasout; kill -9 %1; fg; run /bin/busybox sleep 2; ps; sysctl vm.uareasout; check",
+            "sysctl vm.maxslp=1; run /bin/sleepers --count 600 --rest 600 & run /bin/busybox sleep 3; run /bin/hog --procs 1 --size 80M --rounds 2; \
+             kill -9 %1; fg; run /bin/busybox sleep 2; ps; sysctl vm.uareasout; check",
         );
     let lost = outcome.log.matches("cannot be read back from swap").count();
     let text = outcome.success();
     println!("{lost} of 600 could not be read back");
-    assert!(text.contains("\nvm.uareasout = 601\n"), "{text}");
+    // How many go out is a matter of time, and how many of those the bad pages hit.
     assert!(lost > 0, "all could be read back: {text}");
     assert!(!text.contains(" sleepers\n"), "somebody is left: {text}");
     assert!(text.contains("\nvm.uareasout = 0\n"), "{text}");
