@@ -26,7 +26,7 @@ pub fn package(workspace: &Workspace, given: Option<&Path>, steps: &Steps) -> Re
             Some(package) => package,
             None => {
                 fetch(&directory, steps)?;
-                kept(&directory)?.context("apt-get download succeeded and left no package")?
+                kept(&directory)?.context("a package was fetched and is gone")?
             }
         },
     };
@@ -86,11 +86,19 @@ fn fetch(directory: &Path, steps: &Steps) -> Result<()> {
 
 fn download(directory: &Path, steps: &Steps) -> Result<()> {
     let name = candidate()?;
+    // Aside, so that half a package, of a download that was interrupted, is never taken for a whole one.
+    let aside = directory.join("new");
+    if aside.exists() {
+        fs::remove_dir_all(&aside)?;
+    }
+    fs::create_dir(&aside)?;
     let mut download = Command::new("apt-get");
-    download
-        .args(["-q", "download", &name])
-        .current_dir(directory);
+    download.args(["-q", "download", &name]).current_dir(&aside);
     steps.run(format!("fetching {name}"), &mut download)?;
+    let package = kept(&aside)?.context("apt-get download succeeded and left no package")?;
+    let file = package.file_name().context("a package has a name")?;
+    fs::rename(&package, directory.join(file))?;
+    fs::remove_dir(&aside)?;
     Ok(())
 }
 

@@ -247,6 +247,17 @@ struct Executioner {
     spaces: Vec<Arc<VmSpace>>,
 }
 
+impl Executioner {
+    /// One for these spaces. It refers to them, and the machine to it: who wants them gone sets one of none afterwards.
+    fn of(world: &World, spaces: Vec<Arc<VmSpace>>) -> Arc<Self> {
+        Arc::new(Self {
+            world: world.executor.clone(),
+            killed: std::sync::Mutex::default(),
+            spaces,
+        })
+    }
+}
+
 impl Killer for Executioner {
     fn kill(&self, space: &Arc<VmSpace>, gain: Gain) -> bool {
         let Some(at) = self.spaces.iter().position(|s| Arc::ptr_eq(s, space)) else {
@@ -277,11 +288,7 @@ fn when_all_is_full_the_largest_dies_and_the_others_go_on() {
         .unwrap();
     let program = world.program(&nobodys);
     world.run(async move { program.touch(AT, 100, 1).await.unwrap() });
-    let killer = Arc::new(Executioner {
-        world: world.executor.clone(),
-        killed: std::sync::Mutex::new(Vec::new()),
-        spaces: spaces.clone(),
-    });
+    let killer = Executioner::of(&world, spaces.clone());
     world.uvm.set_killer(killer.clone());
     let programs: Vec<_> = spaces
         .iter()
@@ -320,12 +327,7 @@ fn when_all_is_full_the_largest_dies_and_the_others_go_on() {
             space.teardown().await;
         }
     });
-    // What the killer refers to, the machine refers to.
-    world.uvm.set_killer(Arc::new(Executioner {
-        world: world.executor.clone(),
-        killed: std::sync::Mutex::default(),
-        spaces: Vec::new(),
-    }));
+    world.uvm.set_killer(Executioner::of(&world, Vec::new()));
     drop((killer, spaces));
     world.driver.run_until_stalled();
     world.check_quiet();
@@ -345,11 +347,7 @@ fn nobody_dies_for_who_can_do_without() {
         .unwrap();
     let program = world.program(&space);
     world.run(async move { program.touch(AT, PAGES, 1).await.unwrap() });
-    let killer = Arc::new(Executioner {
-        world: world.executor.clone(),
-        killed: std::sync::Mutex::new(Vec::new()),
-        spaces: alloc::vec![space.clone()],
-    });
+    let killer = Executioner::of(&world, alloc::vec![space.clone()]);
     world.uvm.set_killer(killer.clone());
     // Of the kernel's own, which stays.
     let frames = hog(&world, 20);
@@ -365,11 +363,7 @@ fn nobody_dies_for_who_can_do_without() {
         space.deactivate();
         space.teardown().await;
     });
-    world.uvm.set_killer(Arc::new(Executioner {
-        world: world.executor.clone(),
-        killed: std::sync::Mutex::default(),
-        spaces: Vec::new(),
-    }));
+    world.uvm.set_killer(Executioner::of(&world, Vec::new()));
     drop(killer);
     world.driver.run_until_stalled();
     world.check_quiet();
