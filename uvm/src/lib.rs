@@ -196,7 +196,7 @@ pub use object::vnode::VnodeObject;
 pub use pdaemon::demand::Patience;
 pub use pdaemon::lwps::{Looked, LwpSwapper, Need};
 pub use pdaemon::pagedaemon;
-pub use pdaemon::victim::{Gain, Killer};
+pub use pdaemon::victim::{Gain, Killer, Shortage};
 pub use swap::discard::{Pace, discard_worker};
 pub use swap::pageout::{WORKERS, pageout_worker};
 pub use swap::{Discarding, SwapDevice, SwapError};

@@ -39,6 +39,7 @@ impl Killer for OomKiller {
             false => "memory and swap are full",
         };
         let mut killed = false;
+        log::error!("out of memory: {}", processes.uvm().shortage());
         for row in processes.list() {
             let process = &row.process;
             let has = |other: Arc<VmSpace>| Arc::ptr_eq(&other, space);

@@ -4,6 +4,7 @@
 //! ([`VmSpace::doom`]), so that it gets to its end, and everybody else goes on waiting for what that frees.
 
 use alloc::sync::{Arc, Weak};
+use core::fmt;
 use core::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -11,7 +12,7 @@ use arrayvec::ArrayVec;
 use crate::Uvm;
 use crate::lock::{LEAF, SpinLock};
 use crate::map::{MapEntry, VmSpace};
-use crate::meter::Counter;
+use crate::meter::{Counter, Gauge};
 use crate::pool::Ref;
 
 /// How long a victim gets until another one is looked for.
@@ -35,6 +36,39 @@ impl Gain {
     #[must_use]
     pub const fn total(self) -> usize {
         self.resident + self.swapped
+    }
+}
+
+/// Where all memory is when somebody is to die for lack of it: what tells afterwards whether that was right.
+#[derive(Clone, Copy, Debug)]
+pub struct Shortage {
+    free: usize,
+    wanted: usize,
+    waiters: usize,
+    active: usize,
+    inactive: usize,
+    paging: u64,
+    pools: usize,
+    tables: u64,
+    wired: u64,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} frames free, up to {} wanted by each of {}; {} active pages, {} inactive, {} being written; {} frames of pools and heap, \
+             {} page tables, {} wired",
+            self.free,
+            self.wanted,
+            self.waiters,
+            self.active,
+            self.inactive,
+            self.paging,
+            self.pools,
+            self.tables,
+            self.wired
+        )
     }
 }
 
@@ -62,6 +96,24 @@ impl Victims {
 }
 
 impl Uvm {
+    /// How memory is used now, and how much is waited for.
+    #[must_use]
+    pub fn shortage(&self) -> Shortage {
+        let queues = self.queue_counts_by_sort();
+        let meter = self.meter();
+        Shortage {
+            free: self.free_frames(),
+            wanted: self.most_wanted(),
+            waiters: self.free_waiters(),
+            active: queues.iter().map(|sort| sort.active).sum(),
+            inactive: queues.iter().map(|sort| sort.inactive).sum(),
+            paging: meter.gauge(Gauge::Paging),
+            pools: self.slab_pages(),
+            tables: meter.gauge(Gauge::PmapTables),
+            wired: meter.gauge(Gauge::Wired),
+        }
+    }
+
     /// Has `killer` asked when memory runs out for good. Until then whoever asks for memory is told that there is none.
     pub fn set_killer(&self, killer: Arc<dyn Killer>) {
         *self.upper.victims.killer.lock() = Some(killer);

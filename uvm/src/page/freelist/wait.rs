@@ -54,9 +54,12 @@ impl Uvm {
 
     /// Whether somebody waits for more frames than there are.
     pub(crate) fn has_unmet_demand(&self) -> bool {
-        self.has_free_waiters()
-            && (self.free.demands.iter().rposition(|n| n.load(Relaxed) != 0))
-                .is_some_and(|sort| !self.can_allocate(AllocFor::User, 1 << sort))
+        self.has_free_waiters() && !self.can_allocate(AllocFor::User, self.most_wanted())
+    }
+
+    /// How many frames the one waits for who waits for most, rounded up to a power of two; 0 if nobody waits.
+    pub(crate) fn most_wanted(&self) -> usize {
+        (self.free.demands.iter().rposition(|n| n.load(Relaxed) != 0)).map_or(0, |sort| 1 << sort)
     }
 
     #[cold]
