@@ -15,6 +15,7 @@ use crate::addr::{Frame, PageIndex};
 use crate::lock::{ANON, SpinLock, SpinLockGuard};
 use crate::meter::Gauge;
 use crate::page::{OwnerKind, PageFlags, PageOwner};
+use crate::policy::nonresident::Went;
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
 use crate::swap::SwapSlot;
 
@@ -31,6 +32,20 @@ pub(crate) struct AnonInner {
     pub(crate) frame: Option<Frame>,
     /// On a swap device; if it is in memory as well, as it was when it was written last.
     pub(crate) slot: Option<SwapSlot>,
+    /// Since when it is there only. (Fills what alignment would leave.)
+    pub(crate) went: Went,
+}
+
+const _: () = assert!(size_of::<Anon>() == 24);
+
+impl AnonInner {
+    const fn of(frame: Frame) -> Self {
+        Self {
+            frame: Some(frame),
+            slot: None,
+            went: Went::UNKNOWN,
+        }
+    }
 }
 
 // SAFETY: `count` is this anon's own and nothing else changes it.
@@ -40,7 +55,7 @@ unsafe impl Counted for Anon {
     }
 
     fn finalize(&mut self, uvm: &Uvm) {
-        let AnonInner { frame, slot } = self.inner.get_mut();
+        let AnonInner { frame, slot, .. } = self.inner.get_mut();
         let (frame, slot) = (frame.take(), slot.take());
         if let Some(slot) = slot {
             uvm.swap().free(uvm, slot);
@@ -82,10 +97,7 @@ impl Anon {
             uvm,
             Self {
                 count: RefCount::new(),
-                inner: SpinLock::new(AnonInner {
-                    frame: Some(frame),
-                    slot: None,
-                }),
+                inner: SpinLock::new(AnonInner::of(frame)),
             },
         )?;
         let page = uvm.page(frame);
@@ -104,10 +116,7 @@ impl Anon {
     pub(crate) fn borrowing(uvm: &Uvm, frame: Frame) -> Result<Ref<Self>, OutOfMemory> {
         let anon = Self {
             count: RefCount::new(),
-            inner: SpinLock::new(AnonInner {
-                frame: Some(frame),
-                slot: None,
-            }),
+            inner: SpinLock::new(AnonInner::of(frame)),
         };
         // Should there be no memory: only what has been a `Ref` is finalized, so the loan is not given back.
         Ref::new(&uvm.upper.anons, uvm, anon)
@@ -143,10 +152,11 @@ impl Anon {
     /// Takes its own frame out: from now on it is on swap only. Nothing maps the page. The caller has it locked, and frees the frame if the
     /// answer is `true`.
     #[inline]
-    pub(crate) fn evict(inner: &mut AnonInner, uvm: &Uvm) -> bool {
+    pub(crate) fn evict(inner: &mut AnonInner, uvm: &Uvm, went: Went) -> bool {
         let Some(frame) = inner.frame.take() else {
             return false;
         };
+        inner.went = went;
         uvm.meter().lower(Gauge::Anonpages, 1);
         uvm.take_owner_off(frame)
     }

@@ -161,6 +161,23 @@ impl Request {
         }
     }
 
+    /// Becomes a read or write of `segments` (at most [`MAX_SEGMENTS`]) at `offset`, in place: a request is too large to be moved about for each
+    /// page.
+    pub(crate) fn fill(
+        &mut self,
+        op: Op,
+        offset: u64,
+        segments: impl IntoIterator<Item = Segment>,
+    ) {
+        (self.op, self.offset, self.len) = (op, offset, 0);
+        self.segments.clear();
+        for segment in segments {
+            self.len += u64::from(segment.len);
+            self.segments.push(segment);
+        }
+        debug_assert!(self.len > 0, "a transfer of nothing");
+    }
+
     /// The content of `len` bytes from `offset` on is no longer needed.
     #[must_use]
     pub const fn discard(offset: u64, len: u64) -> Self {
@@ -192,12 +209,18 @@ pub(crate) enum Finish {
     SwapIn(SwapIn),
 }
 
-struct SlotState {
-    request: Request,
+/// What is to be done with a claimed slot.
+pub(crate) struct Order {
+    pub(crate) request: Request,
     /// Ranges still to be read after `request`, last first.
-    chain: ArrayVec<Piece, MAX_CHAIN>,
+    pub(crate) chain: ArrayVec<Piece, MAX_CHAIN>,
+    /// What the end of it finishes; nobody need wait.
+    pub(crate) finish: Finish,
+}
+
+struct SlotState {
+    order: Order,
     device: Option<Arc<dyn BlockDevice>>,
-    finish: Finish,
     result: Option<Result<(), IoError>>,
     /// When the device got it, in nanoseconds.
     started: u64,
@@ -278,10 +301,12 @@ impl IoSlots {
             .map(|_| {
                 Arc::new(Slot {
                     state: SpinLock::new(SlotState {
-                        request: Request::empty(),
-                        chain: ArrayVec::new(),
+                        order: Order {
+                            request: Request::empty(),
+                            chain: ArrayVec::new(),
+                            finish: Finish::Waiter,
+                        },
                         device: None,
-                        finish: Finish::Waiter,
                         result: None,
                         started: 0,
                         handles: 0,
@@ -379,20 +404,17 @@ impl IoSlots {
 impl Claim {
     /// Starts the request; await the result. Never waits itself.
     pub fn submit(self, device: &Arc<dyn BlockDevice>, request: Request) -> Transfer {
-        self.start(device, request, ArrayVec::new(), Finish::Waiter)
+        self.start(device, |order| order.request = request)
     }
 
-    /// Starts a request whose completion finishes `finish`; nobody need wait. `chain` is read piece after
-    /// piece once `request` is through.
+    /// Starts what `fill` makes of an order with an old request, no chain and nothing to finish. It is called with the slot locked, and
+    /// takes no lock itself.
     pub(crate) fn start(
         mut self,
         device: &Arc<dyn BlockDevice>,
-        request: Request,
-        mut chain: ArrayVec<Piece, MAX_CHAIN>,
-        finish: Finish,
+        fill: impl FnOnce(&mut Order),
     ) -> Transfer {
         let slot = self.slot.take().expect("a claim has its slot");
-        chain.reverse();
         {
             let mut state = slot.state.lock();
             let in_flight = state.home.as_ref().map(|home| home.executor.in_flight());
@@ -401,11 +423,9 @@ impl Claim {
                 home.most_under_way.fetch_max(now, Relaxed);
                 home.executor.now()
             });
-            // One by one: to build the whole elsewhere first would move a few hundred bytes once more.
-            state.request = request;
-            state.chain = chain;
+            debug_assert!(state.order.chain.is_empty(), "the slot was free");
+            fill(&mut state.order);
             state.device = Some(device.clone());
-            state.finish = finish;
             state.result = None;
             state.started = started;
             state.handles = 2;
@@ -423,7 +443,7 @@ impl Claim {
 
 /// Hands the request to its device, unless it is nonsense.
 fn start_on(device: &Arc<dyn BlockDevice>, io: PageIo) {
-    let (op, end) = io.with(|s| (s.request.op, s.request.offset.checked_add(s.request.len)));
+    let (op, end) = io.with_request(|r| (r.op, r.offset.checked_add(r.len)));
     if end.is_none_or(|end| end > device.size()) {
         io.complete(Err(IoError::OutOfRange));
     } else if device.read_only() && op != Op::Read {
@@ -447,7 +467,7 @@ impl PageIo {
 
     /// What `f` makes of the request. The slot is locked meanwhile: `f` takes no lock and does not complete anything.
     pub fn with_request<T>(&self, f: impl FnOnce(&Request) -> T) -> T {
-        self.with(|state| f(&state.request))
+        self.with(|state| f(&state.order.request))
     }
 
     /// Ends the request. Finishes its pages and wakes its waiter. Called from a Completion-class task.
@@ -486,13 +506,7 @@ impl Drop for PageIo {
 
 impl fmt::Debug for PageIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.with(|s| {
-            write!(
-                f,
-                "PageIo({:?} {} bytes at {})",
-                s.request.op, s.request.len, s.request.offset
-            )
-        })
+        self.with_request(|r| write!(f, "PageIo({:?} {} bytes at {})", r.op, r.len, r.offset))
     }
 }
 
@@ -500,19 +514,19 @@ impl fmt::Debug for PageIo {
 fn finish(slot: Arc<Slot>, result: Result<(), IoError>) {
     let mut state = slot.state.lock();
     if result.is_ok()
-        && let Some(piece) = state.chain.pop()
+        && let Some(piece) = state.order.chain.pop()
         && let Some(device) = state.device.clone()
     {
-        state.request = Request::transfer(
-            Op::Read,
-            piece.offset,
-            [piece.segment].into_iter().collect(),
-        );
+        state
+            .order
+            .request
+            .fill(Op::Read, piece.offset, [piece.segment]);
         drop(state);
         start_on(&device, PageIo { slot: Some(slot) });
         return;
     }
-    let what = core::mem::replace(&mut state.finish, Finish::Waiter);
+    state.order.chain.clear();
+    let what = core::mem::replace(&mut state.order.finish, Finish::Waiter);
     let device = state.device.take();
     let in_flight = state.in_flight.take();
     if let Some(home) = &state.home {

@@ -22,7 +22,8 @@
 //! dozen pages, asked or not: a scan of all of memory is long, and nothing waits for its end.
 //!
 //! # When nothing can be freed
-//! While pages are being written it waits for them, and for the end of a discard if all free slots of swap are in it. A pass that frees nothing, and skipped nothing that might be free soon, tells all who wait ([`Uvm::wait_for_memory`]): their faults
+//! While pages are being written it waits for them, and for the end of a discard if all free slots of swap are in it. A pass that frees nothing, and skipped nothing that might be free soon
+//! (the page tables of those who have just gone out are), tells all who wait ([`Uvm::wait_for_memory`]): their faults
 //! end with out-of-memory, unless a swap device is being taken away, which is called off then, or there is somebody whose death helps (`pdaemon::victim`). No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
 //! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
 
@@ -87,7 +88,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
             uvm.swap().out.wait_finished(finished).await;
             pass.later += 1;
         }
-        if pass.freed == 0 && uvm.swap().discarded_room().await {
+        if pass.freed == 0 && (uvm.swap().discarded_room().await || uvm.lwps_are_freeing()) {
             pass.later += 1;
         }
         // The workers' count as well, also of writes that ended before the pass did.

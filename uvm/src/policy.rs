@@ -12,7 +12,7 @@ pub use settings::{Setting, SettingError};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use self::balance::{Costs, Rails};
-use self::nonresident::{Key, Nonresident};
+use self::nonresident::Nonresident;
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE};
 use crate::meter::{Counter, Gauge};
@@ -91,10 +91,12 @@ impl Uvm {
 
     /// Decides where a page that has been read begins, by how long it was away: with those that are in use if it went so lately that
     /// fewer active pages would have kept it, else with the candidates, where that it was used once counts for nothing: what is read once
-    /// pushes nothing out ([`PageAttrs::ONCE`]). Returns whether it was evicted lately at all. Caller holds the owner's lock.
-    pub(crate) fn page_returns(&self, frame: Frame, key: Key) -> bool {
+    /// pushes nothing out ([`PageAttrs::ONCE`]). `away`: for how many evictions, if that is known. Returns whether it was evicted lately at all.
+    /// Caller holds the owner's lock.
+    pub(crate) fn page_returns(&self, frame: Frame, away: Option<u64>) -> bool {
         let memory = &self.upper.memory;
-        let away = memory.gone.take(key);
+        // As far back as is remembered of all.
+        let away = away.filter(|&away| away <= self.pages().managed() as u64);
         if away.is_some() {
             self.count(Counter::Refaults);
         }

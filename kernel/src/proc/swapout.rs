@@ -40,6 +40,8 @@ pub(super) struct Swapper {
     gone: ArrayQueue<Pid>,
     /// There were more.
     all: AtomicBool,
+    /// Somebody looks at one of them, or for one.
+    looking: AtomicBool,
     has_gone: WaitQueue,
 }
 
@@ -80,6 +82,7 @@ pub(super) fn start(processes: &Arc<Processes>) {
         hand: AtomicU64::new(Hand::FIRST.to_bits()),
         gone: ArrayQueue::new(GONE),
         all: AtomicBool::new(false),
+        looking: AtomicBool::new(false),
         has_gone: WaitQueue::new("swap-out of an LWP"),
     });
     processes.uvm().set_lwp_swapper(swapper.clone());
@@ -144,6 +147,10 @@ impl LwpSwapper for Swapper {
         looked
     }
 
+    fn is_freeing(&self) -> bool {
+        self.looking.load(SeqCst) || !self.gone.is_empty() || self.all.load(SeqCst)
+    }
+
     fn has_gone(&self, residence: &Residence) {
         let pid = Pid(u32::try_from(residence.tag()).unwrap_or(0));
         if self.gone.push(pid).is_err() {
@@ -181,9 +188,15 @@ fn send_out(lwp: &Lwp) -> Result<(), StaysIn> {
 /// Puts the page tables of processes away of which all LWPs are out.
 async fn put_tables_away(processes: Arc<Processes>, swapper: Arc<Swapper>) {
     loop {
-        let gone = || match swapper.all.swap(false, SeqCst) {
-            true => Some(None),
-            false => swapper.gone.pop().map(Some),
+        let gone = || {
+            // Before one is taken out, so that it is never nowhere.
+            swapper.looking.store(true, SeqCst);
+            let found = match swapper.all.swap(false, SeqCst) {
+                true => Some(None),
+                false => swapper.gone.pop().map(Some),
+            };
+            swapper.looking.store(found.is_some(), SeqCst);
+            found
         };
         match swapper.has_gone.wait_until(gone).await {
             Some(pid) => {

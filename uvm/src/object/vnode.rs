@@ -24,7 +24,7 @@ use arrayvec::ArrayVec;
 use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, PageIndex};
 use crate::io::{
-    BlockDevice, Claim, Finish, IoError, MAX_CHAIN, MAX_SEGMENTS, Op, Piece, Request, Segment,
+    BlockDevice, Claim, Finish, IoError, MAX_CHAIN, MAX_SEGMENTS, Op, Order, Piece, Segment,
 };
 use crate::map::Advice;
 use crate::meter::{Counter, Gauge};
@@ -285,9 +285,10 @@ impl VnodePager {
         };
         match (extent, claim) {
             (Extent::Run { offset, .. }, Some(claim)) => {
-                let segments = read.frames.iter().map(|&f| Segment::page(f)).collect();
-                let request = Request::transfer(Op::Read, *offset, segments);
-                self.submit(uvm, claim, request, ArrayVec::new(), read);
+                self.submit(uvm, claim, read, |order, frames| {
+                    let segments = frames.iter().map(|&f| Segment::page(f));
+                    order.request.fill(Op::Read, *offset, segments);
+                });
             }
             (Extent::Blocks(blocks), Some(claim)) => {
                 self.start_blocks(uvm, claim, blocks, read);
@@ -345,26 +346,27 @@ impl VnodePager {
             return;
         }
         let first = pieces.remove(0);
-        let request = Request::transfer(
-            Op::Read,
-            first.offset,
-            [first.segment].into_iter().collect(),
-        );
-        self.submit(uvm, claim, request, pieces.into_iter().collect(), read);
+        self.submit(uvm, claim, read, |order, _| {
+            order.request.fill(Op::Read, first.offset, [first.segment]);
+            order.chain.extend(pieces.into_iter().rev());
+        });
     }
 
+    /// Starts the read that `fill` makes an order of, for the frames of `read`.
     fn submit(
         &self,
         uvm: &Uvm,
         claim: Claim,
-        request: Request,
-        chain: ArrayVec<Piece, MAX_CHAIN>,
         read: PageIn,
+        fill: impl FnOnce(&mut Order, &[Frame]),
     ) {
         uvm.count(Counter::Pageins);
         uvm.count_n(Counter::Pgswapin, read.frames.len());
         // Nobody awaits the transfer: whoever wants a page awaits the page.
-        drop(claim.start(self.file.device(), request, chain, Finish::PageIn(read)));
+        drop(claim.start(self.file.device(), |order| {
+            fill(order, &read.frames);
+            order.finish = Finish::PageIn(read);
+        }));
     }
 
     /// After a miss at `wanted`, read up to `next`: was this where a sequential reader would miss? Then start on what it will
@@ -446,7 +448,8 @@ impl PageIn {
                     }
                     page.clear(PageFlags::FAKE | PageFlags::ZERO);
                     page.set(PageFlags::CLEAN);
-                    if uvm.page_returns(frame, Key::file(&object, index)) {
+                    let away = uvm.upper.memory.gone.take(Key::file(&uvm, &object, index));
+                    if uvm.page_returns(frame, away) {
                         refault = Some(Sort::of(page));
                     }
                 } else {

@@ -57,6 +57,11 @@ const KEEP_DIRTY: usize = 2 * BATCH;
 // A refill outside scarce mode leaves the reserves on the lists.
 const _: () = assert!(SCARCE >= BATCH + RESERVE_PAGEDAEMON + RESERVE_KERNEL);
 
+/// What must not be freed.
+const NOT_FREED: PageFlags = PageFlags::FREE
+    .union(PageFlags::RESERVED)
+    .union(PageFlags::KERNEL);
+
 /// A fresh page's flags.
 const FRESH: PageFlags = PageFlags::BUSY
     .union(PageFlags::CLEAN)
@@ -169,9 +174,7 @@ impl FreeList {
     fn give_back(&self, uvm: &Uvm, frames: &[Frame], flags: PageFlags) {
         uvm.count(Counter::FreelistLocks);
         let mut lists = self.lists.lock();
-        for &frame in frames {
-            lists.of(flags).push(uvm.pages(), frame, flags);
-        }
+        lists.of(flags).push_all(uvm.pages(), frames, flags);
         if lists.total() >= 2 * self.scarce_below() {
             self.scarce.store(false, Relaxed);
         }
@@ -421,17 +424,19 @@ impl Uvm {
         let page = self.page(frame);
         self.dequeue_page(frame, page);
         let old = page.retire(PageFlags::FREE.union(PageFlags::CACHED));
+        if old.intersects(NOT_FREED.union(PageFlags::WANTED)) {
+            self.retire_special(frame, old);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retire_special(&self, frame: Frame, old: PageFlags) {
         assert!(
-            !old.intersects(
-                PageFlags::FREE
-                    .union(PageFlags::RESERVED)
-                    .union(PageFlags::KERNEL)
-            ),
+            !old.intersects(NOT_FREED),
             "{frame:?} freed in state {old:?}"
         );
-        if old.contains(PageFlags::WANTED) {
-            self.wake_busy(frame);
-        }
+        self.wake_busy(frame);
     }
 
     /// Marks a fresh frame as holding objects of the kernel, not data.

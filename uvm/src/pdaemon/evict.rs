@@ -186,7 +186,8 @@ impl Batch<'_> {
         if is_clean(page) && inner.slot.is_some() {
             // Before anybody can bring it in again.
             self.sweep.flush();
-            if Held::Anon(&anon, &mut inner).evict(uvm) {
+            let went = uvm.upper.memory.gone.count(1);
+            if Held::Anon(&anon, &mut inner).evict(uvm, went) {
                 self.free.push(frame);
             }
             return Some(Fate::Freed);
@@ -258,7 +259,9 @@ impl Batch<'_> {
         match (held, file) {
             (Held::Object(object, pages, index), true) if clean => {
                 object.remove(pages, uvm, *index);
-                uvm.upper.memory.gone.note(Key::file(object, *index));
+                let gone = &uvm.upper.memory.gone;
+                gone.count(1);
+                gone.note(Key::file(uvm, object, *index));
                 Fate::Freed
             }
             (_, true) => {
@@ -266,7 +269,8 @@ impl Batch<'_> {
                 Fate::Stays
             }
             (held, false) if clean && held.slot().is_some() => {
-                if held.evict(uvm) {
+                let went = uvm.upper.memory.gone.count(1);
+                if held.evict(uvm, went) {
                     self.free.push(frame);
                 }
                 Fate::Freed

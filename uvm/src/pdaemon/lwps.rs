@@ -35,6 +35,11 @@ pub trait LwpSwapper: Send + Sync + 'static {
     /// well below a millisecond. Called by the pagedaemon, with no lock held; allocates nothing.
     fn put_out_some(&self, need: Need) -> Looked;
 
+    /// Whether memory of LWPs that are out is still on its way to the free list, such as their page tables: then it is not yet time to despair.
+    fn is_freeing(&self) -> bool {
+        false
+    }
+
     /// A u-area has gone out. Called by a page-out worker with no lock held; does not wait, and allocates nothing.
     fn has_gone(&self, residence: &Residence) {
         let _ = residence;
@@ -94,6 +99,11 @@ impl Uvm {
             }
         }
         false
+    }
+
+    /// Whether LWPs that are out will give more memory soon.
+    pub(super) fn lwps_are_freeing(&self) -> bool {
+        (self.upper.lwps.swapper()).is_some_and(|swapper| swapper.is_freeing())
     }
 
     /// Who is asked, if LWPs may go anywhere.

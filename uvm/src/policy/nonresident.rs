@@ -5,6 +5,8 @@
 //! after *n* others went would have stayed, had memory been *n* pages larger. That distance tells a page that belongs to a working set
 //! from one that comes by once in a long round.
 //!
+//! An anon outlives its frame, and has room for that itself ([`Went`]). What is here is of pages of objects, of which nothing is left in memory.
+//!
 //! # Where the idea is from
 //! CLOCK-Pro's non-resident pages and their place in NetBSD's `uvm_pdpolicy_clockpro.c` (fixed hash buckets, so that remembering costs no
 //! allocation), and the refault distance of Linux's `mm/workingset.c`.
@@ -19,6 +21,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use conquer_once::spin::OnceCell;
 
+use crate::Uvm;
 use crate::addr::PageIndex;
 use crate::object::UvmObject;
 use crate::pool::{OutOfMemory, Ref};
@@ -37,12 +40,13 @@ const GRAIN: usize = 1024;
 pub(crate) struct Key(u64);
 
 impl Key {
-    /// Of a page of a file.
-    pub(crate) fn file(object: &Ref<UvmObject>, index: PageIndex) -> Self {
-        Self::of(Ref::as_ptr(object).addr().get() as u64, index.0)
+    /// Of a page of a file. By the object's physical address, which a simulation repeats.
+    pub(crate) fn file(uvm: &Uvm, object: &Ref<UvmObject>, index: PageIndex) -> Self {
+        let object = uvm.phys().addr_of(Ref::as_ptr(object).as_ptr().cast());
+        Self::of(object.as_u64(), index.0)
     }
 
-    /// Of anonymous memory: its place on swap. (No object has such an address.)
+    /// Of an anonymous object's page: its place on swap. (No object has such an address.)
     pub(crate) fn slot(slot: SwapSlot) -> Self {
         Self::of(1, slot.number().into())
     }
@@ -56,6 +60,15 @@ impl Key {
         let first = fold(a, 0x9e37_79b9_7f4a_7c15);
         Self(fold(first ^ b, 0xd6e8_feb8_6659_fd93))
     }
+}
+
+/// When a page went, in evictions since boot: what an anon remembers while it is on swap only.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Went(u32);
+
+impl Went {
+    /// It is not known.
+    pub(crate) const UNKNOWN: Self = Self(0);
 }
 
 /// The entries of some pages, a ring, and which of them is the youngest.
@@ -161,15 +174,26 @@ impl Nonresident {
         (self.evictions.load(Relaxed) / self.unit) as u16
     }
 
-    /// A page has been evicted.
+    /// So many pages are evicted: when that was, for those of anons.
+    pub(crate) fn count(&self, pages: usize) -> Went {
+        let before = self.evictions.fetch_add(pages as u64, Relaxed);
+        Went(((before + pages as u64) as u32).max(1))
+    }
+
+    /// An anon's page comes back: how many evictions ago it went, if that is known.
+    pub(crate) fn since(&self, went: Went) -> Option<u64> {
+        let now = self.evictions.load(Relaxed) as u32;
+        (went.0 != 0).then(|| u64::from(now.wrapping_sub(went.0)))
+    }
+
+    /// A page that is not an anon's has been evicted, and counted.
     pub(crate) fn note(&self, key: Key) {
-        self.evictions.fetch_add(1, Relaxed);
         if let Some((set, fingerprint)) = self.table.get().and_then(|table| table.set(key)) {
             set.push(pack(fingerprint, self.stamp()));
         }
     }
 
-    /// A page comes back: how many evictions ago it went, if that is known. It is forgotten.
+    /// Such a page comes back: how many evictions ago it went, if that is known. It is forgotten.
     pub(crate) fn take(&self, key: Key) -> Option<u64> {
         let (set, fingerprint) = self.table.get()?.set(key)?;
         let then = set.take(fingerprint)?;
@@ -192,17 +216,19 @@ mod tests {
     #[test]
     fn distance_is_counted_in_evictions() {
         let pages = Nonresident::new(1000);
-        pages.note(key(0));
+        let note = |n| {
+            pages.count(1);
+            pages.note(key(n));
+        };
+        note(0);
         assert_eq!(
             pages.take(key(0)),
             None,
             "nothing is remembered without memory"
         );
         pages.allocate(1000).unwrap();
-        pages.note(key(1));
-        for n in 100..150 {
-            pages.note(key(n));
-        }
+        note(1);
+        (100..150).for_each(note);
         assert_eq!(pages.take(key(1)), Some(50));
         assert_eq!(pages.take(key(1)), None, "forgotten");
         assert_eq!(pages.take(key(149)), Some(0));
@@ -213,11 +239,32 @@ mod tests {
     fn a_page_evicted_again_went_the_second_time() {
         let pages = Nonresident::new(1000);
         pages.allocate(1000).unwrap();
-        pages.note(key(1));
-        (100..120).for_each(|n| pages.note(key(n)));
-        pages.note(key(1));
-        (200..203).for_each(|n| pages.note(key(n)));
+        let note = |n| {
+            pages.count(1);
+            pages.note(key(n));
+        };
+        note(1);
+        (100..120).for_each(note);
+        note(1);
+        (200..203).for_each(note);
         assert_eq!(pages.take(key(1)), Some(3));
+    }
+
+    #[test]
+    fn an_anon_knows_for_long_when_it_went() {
+        let pages = Nonresident::new(1000);
+        assert_eq!(pages.since(Went::UNKNOWN), None);
+        let went = pages.count(16);
+        assert_eq!(pages.since(went), Some(0));
+        for _ in 0..100 {
+            pages.count(1 << 20);
+        }
+        assert_eq!(pages.since(went), Some(100 << 20));
+        // What the counter would call unknown is not.
+        let pages = Nonresident::new(1000);
+        pages.count((1 << 32) - 1);
+        let went = pages.count(1);
+        assert!(pages.since(went).is_some());
     }
 
     #[test]
@@ -225,7 +272,10 @@ mod tests {
         const N: u64 = 20_000;
         let pages = Nonresident::new(N as usize);
         pages.allocate(N as usize).unwrap();
-        (0..3 * N).for_each(|n| pages.note(key(n)));
+        (0..3 * N).for_each(|n| {
+            pages.count(1);
+            pages.note(key(n));
+        });
         let known =
             |from: u64, to: u64| (from..to).filter(|&n| pages.take(key(n)).is_some()).count();
         let late = known(5 * N / 2, 3 * N);

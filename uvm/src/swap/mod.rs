@@ -256,8 +256,10 @@ impl Swap {
 
     /// Takes up to `want` slots in a row: the first, and how many. `None`: all are in use.
     fn take_run(&self, uvm: &Uvm, want: usize) -> Option<(SwapSlot, usize)> {
-        let order = self.order.lock().clone();
-        for (priority, number) in order {
+        // Whoever changes the order meanwhile: a device asked twice, or not this time, is no harm.
+        let mut turn = 0;
+        while let Some((priority, number)) = self.at_turn(turn) {
+            turn += 1;
             let number = usize::from(number);
             let run = {
                 let mut device = self.devices[number].lock();
@@ -278,9 +280,17 @@ impl Swap {
         None
     }
 
+    /// The device that is asked after so many others.
+    fn at_turn(&self, turn: usize) -> Option<(i16, u8)> {
+        self.order.lock().get(turn).copied()
+    }
+
     /// Round robin: the next run comes from another device of the same priority.
     fn move_back(&self, priority: i16, number: usize) {
         let mut order = self.order.lock();
+        if order.len() == 1 {
+            return;
+        }
         let at = order.iter().position(|&(_, n)| usize::from(n) == number);
         let last = order.iter().rposition(|&(p, _)| p == priority);
         if let (Some(at), Some(last)) = (at, last)

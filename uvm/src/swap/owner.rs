@@ -8,7 +8,7 @@ use crate::anon::{Anon, AnonInner};
 use crate::meter::Gauge;
 use crate::object::{ObjectPages, UvmObject};
 use crate::page::PageFlags;
-use crate::policy::nonresident::Key;
+use crate::policy::nonresident::{Key, Went};
 use crate::pool::{OutOfMemory, Ref};
 use crate::swap::SwapSlot;
 
@@ -91,19 +91,30 @@ impl Held<'_> {
         Ok(())
     }
 
-    /// Takes the frame out: from now on the page is on swap only. Nothing maps it. Whether the caller has to free the frame; if not, that
-    /// happens when its last hold goes.
+    /// Takes the frame out: from now on, that is since `went`, the page is on swap only. Nothing maps it. Whether the caller has to free the frame;
+    /// if not, that happens when its last hold goes.
     #[inline(always)]
     #[must_use]
-    pub(crate) fn evict(&mut self, uvm: &Uvm) -> bool {
+    pub(crate) fn evict(&mut self, uvm: &Uvm, went: Went) -> bool {
         debug_assert!(self.slot().is_some(), "an evicted page has a slot");
-        if let Some(slot) = self.slot() {
-            uvm.upper.memory.gone.note(Key::slot(slot));
-        }
         uvm.meter().raise(Gauge::Swpgonly, 1);
         match self {
-            Self::Anon(_, inner) => Anon::evict(inner, uvm),
-            Self::Object(object, pages, index) => object.take_out(pages, uvm, *index),
+            Self::Anon(_, inner) => Anon::evict(inner, uvm, went),
+            Self::Object(object, pages, index) => {
+                if let Some(slot) = pages.slot(*index) {
+                    uvm.upper.memory.gone.note(Key::slot(slot));
+                }
+                object.take_out(pages, uvm, *index)
+            }
+        }
+    }
+
+    /// The page is back: how many evictions it was away for, if that is known. That is forgotten.
+    pub(crate) fn returns(&mut self, uvm: &Uvm) -> Option<u64> {
+        let gone = &uvm.upper.memory.gone;
+        match self {
+            Self::Anon(_, inner) => gone.since(core::mem::take(&mut inner.went)),
+            Self::Object(_, pages, index) => gone.take(Key::slot(pages.slot(*index)?)),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::Uvm;
 use crate::addr::{Frame, PAGE_SIZE, PageIndex};
 use crate::amap::Amap;
 use crate::anon::Anon;
-use crate::io::{Claim, Finish, IoError, Op, Request, Segment};
+use crate::io::{Claim, Finish, IoError, Op, Segment};
 use crate::map::{Advice, VmSpace};
 use crate::meter::{Counter, Gauge};
 use crate::object::vnode::CLUSTER;
@@ -25,7 +25,7 @@ use crate::page::PageFlags;
 use crate::page::freelist::{AllocFor, Zero};
 use crate::page::fresh::Fresh;
 use crate::page::queues::Sort;
-use crate::policy::nonresident::Key;
+use crate::policy::nonresident::Went;
 use crate::pool::{OutOfMemory, Ref};
 
 /// Largest read-ahead, in pages.
@@ -194,9 +194,11 @@ impl Uvm {
             // A device is not taken away before its slots are empty.
             return read.finish(Err(IoError::Device));
         };
-        let segments = frames.into_iter().map(Segment::page).collect();
-        let request = Request::transfer(Op::Read, offset, segments);
-        drop(claim.start(&disk, request, ArrayVec::new(), Finish::SwapIn(read)));
+        drop(claim.start(&disk, |order| {
+            let segments = frames.into_iter().map(Segment::page);
+            order.request.fill(Op::Read, offset, segments);
+            order.finish = Finish::SwapIn(read);
+        }));
     }
 
     /// Adds the pages next to that of `owner` at `slot`, upwards (`step` 1) or downwards (-1), as far as they lie side by side in its
@@ -365,17 +367,16 @@ impl SwapIn {
                 if result.is_ok() {
                     page.clear(PageFlags::FAKE | PageFlags::ZERO);
                     page.set(PageFlags::CLEAN);
-                    if let Some(slot) = held.slot() {
-                        let lately = uvm.page_returns(frame, Key::slot(slot));
-                        refault |= lately && i == usize::from(wanted);
-                    }
+                    let away = held.returns(&uvm);
+                    refault |= uvm.page_returns(frame, away) && i == usize::from(wanted);
                 } else {
                     if cluster_failed {
                         page.set(PageFlags::RELEASED);
                     } else if let Some(slot) = held.slot() {
                         uvm.swap().doubt(slot);
                     }
-                    let free = held.evict(&uvm);
+                    // It was away all the time; since when is forgotten.
+                    let free = held.evict(&uvm, Went::UNKNOWN);
                     debug_assert!(!free, "the read holds its pages");
                 }
                 uvm.unbusy(frame);

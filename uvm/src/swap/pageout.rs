@@ -21,15 +21,17 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use executor::sync::WaitQueue;
 
+use super::owner::Held;
 use super::uarea::LeavingUareas;
 use super::{Owner, SwapSlot};
 use crate::Uvm;
-use crate::addr::{Frame, PAGE_SIZE};
-use crate::io::{IoError, Op, Request, Segment};
+use crate::addr::Frame;
+use crate::io::{IoError, Op, Segment};
 use crate::lock::{LEAF, SpinLock};
 use crate::meter::{Counter, Gauge};
 use crate::object::vnode::CLUSTER;
 use crate::page::{Page, PageAttrs, PageFlags};
+use crate::policy::nonresident::Went;
 use crate::uarea::Residence;
 
 /// Worker tasks, and so clusters in flight at once, at most.
@@ -269,40 +271,61 @@ impl Uvm {
         first: SwapSlot,
     ) -> Result<(), IoError> {
         let (disk, offset) = self.swap().place(first).ok_or(IoError::Device)?;
-        let segments = pages
-            .iter()
-            .map(|leaving| Segment::page(leaving.frame))
-            .collect();
-        let request = Request::transfer(Op::Write, offset, segments);
-        debug_assert_eq!(request.len as usize, pages.len() * PAGE_SIZE);
         self.count(Counter::Pageouts);
         let claim = self.io().claim_to_write().await;
-        claim.submit(&disk, request).await
+        let written = claim.start(&disk, |order| {
+            let segments = pages.iter().map(|leaving| Segment::page(leaving.frame));
+            order.request.fill(Op::Write, offset, segments);
+        });
+        written.await
     }
 
     /// Pages are written: frees their frames, but those that somebody waits for.
     fn have_left(&self, pages: &mut ArrayVec<Leaving, CLUSTER>) {
         let n = pages.len();
+        let went = self.upper.memory.gone.count(n);
         let mut free = ArrayVec::<Frame, CLUSTER>::new();
         for Leaving { owner, frame } in pages.iter() {
-            let page = self.page(*frame);
-            owner.with(|held| {
-                let old = page.clear(PageFlags::PAGEOUT.union(PageFlags::BUSY));
-                if old.contains(PageFlags::WANTED) {
-                    page.set(PageFlags::CLEAN.union(PageFlags::BUSY));
-                    self.activate(*frame);
-                    self.unbusy(*frame);
-                } else if held.evict(self) {
-                    let full = free.try_push(*frame).is_err();
-                    debug_assert!(!full, "no more frames than pages");
+            let left = match owner {
+                Owner::Anon(anon) => {
+                    self.has_left(*frame, Held::Anon(anon, &mut anon.lock()), went)
                 }
-            });
+                Owner::Object(object, index) => {
+                    let mut pages = object.lock();
+                    self.has_left(*frame, Held::Object(object, &mut pages, *index), went)
+                }
+            };
+            if left {
+                let full = free.try_push(*frame).is_err();
+                debug_assert!(!full, "no more frames than pages");
+            }
         }
         self.count_n(Counter::Swapouts, n);
         self.count_n(Counter::Pdfreed, free.len());
         self.free_pages(&free);
         pages.clear();
         self.meter().lower(Gauge::Paging, n as u64);
+    }
+
+    /// The same for one page, its owner locked; whether the caller has to free the frame.
+    #[inline(always)]
+    fn has_left(&self, frame: Frame, mut held: Held<'_>, went: Went) -> bool {
+        let page = self.page(frame);
+        let old = page.clear(PageFlags::PAGEOUT.union(PageFlags::BUSY));
+        if old.contains(PageFlags::WANTED) {
+            self.stays_after_all(frame);
+            return false;
+        }
+        held.evict(self, went)
+    }
+
+    /// Somebody has come to wait for a page that is written: it stays.
+    #[cold]
+    fn stays_after_all(&self, frame: Frame) {
+        self.page(frame)
+            .set(PageFlags::CLEAN.union(PageFlags::BUSY));
+        self.activate(frame);
+        self.unbusy(frame);
     }
 
     /// Pages cannot leave: they are as before, and active.

@@ -270,14 +270,14 @@ impl SlotMap {
     pub(super) fn take_run(&mut self, want: usize) -> Option<(usize, usize)> {
         let want = want.clamp(1, CLUSTER);
         let (start, len) = self.find_cluster(want).or_else(|| self.find_any(want))?;
-        for slot in start..start + len {
-            self.free.put(slot, false);
-        }
+        // All in one word: clusters are parts of one, and so is what is left in between.
+        let (word, run) = (start / WORD, u64::MAX >> (WORD - len) << (start % WORD));
+        self.free.set(word, self.free.get(word) & !run);
         self.count -= len;
         for cluster in start / CLUSTER..(start + len).div_ceil(CLUSTER) {
             self.written.put(cluster, true);
         }
-        self.sum_up(start / WORD);
+        self.sum_up(word);
         self.next = (start + len) % self.slots;
         Some((start, len))
     }

@@ -86,18 +86,28 @@ impl Lists {
 
 impl List {
     pub(super) fn push(&mut self, pages: &PageArray, frame: Frame, flags: PageFlags) {
-        let page = pages.page(frame);
-        page.reset_flags(PageFlags::FREE.union(flags));
-        page.prev.store(NIL, Relaxed);
-        page.next.store(self.head, Relaxed);
-        if self.head != NIL {
-            pages
-                .page(Frame::new(self.head))
-                .prev
-                .store(frame.number(), Relaxed);
+        self.push_all(pages, &[frame], flags);
+    }
+
+    /// Pushes some, one after the other: the last one ends up at the head.
+    pub(super) fn push_all(&mut self, pages: &PageArray, frames: &[Frame], flags: PageFlags) {
+        let mut head = self.head;
+        let mut behind = (head != NIL).then(|| pages.page(Frame::new(head)));
+        for &frame in frames {
+            let page = pages.page(frame);
+            page.reset_flags(PageFlags::FREE.union(flags));
+            page.next.store(head, Relaxed);
+            head = frame.number();
+            if let Some(behind) = behind {
+                behind.prev.store(head, Relaxed);
+            }
+            behind = Some(page);
         }
-        self.head = frame.number();
-        self.count += 1;
+        if let Some(first) = behind {
+            first.prev.store(NIL, Relaxed);
+        }
+        self.head = head;
+        self.count += frames.len();
     }
 
     pub(super) fn pop(&mut self, pages: &PageArray) -> Option<Frame> {

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Mutex;
 
 use super::*;
@@ -18,7 +19,13 @@ struct Sender {
     here: Mutex<Vec<Arc<Residence>>>,
     asked: Mutex<Vec<Need>>,
     gone: Mutex<Vec<u64>>,
+    /// Frames that one question after the other brings nearer to being free.
+    tables: Mutex<Vec<crate::Frame>>,
+    questions: AtomicUsize,
 }
+
+/// How often it is asked before they are free.
+const SOON: usize = 10;
 
 impl LwpSwapper for Sender {
     fn put_out_some(&self, need: Need) -> Looked {
@@ -26,6 +33,13 @@ impl LwpSwapper for Sender {
         let here = self.here.lock().unwrap();
         let sent = here.iter().filter(|here| here.send_out().is_ok()).count();
         Looked { sent, rest: false }
+    }
+
+    fn is_freeing(&self) -> bool {
+        !self.tables.lock().unwrap().is_empty() && {
+            self.questions.fetch_add(1, Relaxed);
+            true
+        }
     }
 
     fn has_gone(&self, residence: &Residence) {
@@ -95,6 +109,39 @@ fn nearly_no_memory_needs_anybody() {
     let (world, sender) = world(100);
     let hog = hog(&world, 0);
     assert_eq!(asked(&sender).first(), Some(&Need::Anybody));
+    hog.into_iter()
+        .for_each(|frame| world.uvm.free_frame(frame));
+}
+
+/// Who waits is not told that there is no hope while page tables are still being put away.
+#[test]
+fn what_lwps_that_are_out_still_give_is_waited_for() {
+    let (world, sender) = world(100);
+    let mut hog = hog(&world, 0);
+    // The u-areas are out. Nothing else can be had.
+    while let Some(frame) = world.uvm.alloc_frame(AllocFor::User, Zero::No) {
+        hog.push(frame);
+    }
+    sender.tables.lock().unwrap().extend(hog.pop());
+    let (uvm, tables) = (world.uvm.clone(), sender.clone());
+    let put_away = async move {
+        while tables.questions.load(Relaxed) < SOON {
+            uvm.executor()
+                .sleep(core::time::Duration::from_micros(100))
+                .await;
+        }
+        let frames = core::mem::take(&mut *tables.tables.lock().unwrap());
+        frames.into_iter().for_each(|frame| uvm.free_frame(frame));
+    };
+    world
+        .executor
+        .spawn(executor::Class::Daemon, "page tables out", put_away);
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        assert_eq!(uvm.wait_for_memory(1).await, Ok(()));
+        // Now there is really nothing more.
+        assert!(uvm.wait_for_memory(2).await.is_err());
+    });
     hog.into_iter()
         .for_each(|frame| world.uvm.free_frame(frame));
 }
