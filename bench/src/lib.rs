@@ -7,6 +7,7 @@ extern crate std;
 
 pub mod fault;
 pub mod life;
+pub mod parts;
 pub mod report;
 pub mod running;
 pub mod samples;

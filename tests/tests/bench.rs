@@ -38,6 +38,46 @@ fn every_case_is_measured_and_only_reading_a_disk_uses_the_heap() {
     assert!(lines[CASES.len() + 1].starts_with("all is well"), "{text}");
 }
 
+/// The parts under counted instructions: each case is there, and two runs say the same.
+#[test]
+fn the_parts_are_measured_alike_each_time() {
+    let run = || {
+        Auvm::new()
+            .flag("--icount")
+            .exec("bench executor --json --count 100; bench memory --json --count 100; check")
+            .success()
+    };
+    let text = run();
+    let lines: Vec<&str> = text.lines().collect();
+    let cases = [
+        "spawn",
+        "spawn-join",
+        "wake-to-poll",
+        "yield",
+        "timer",
+        "frame-alloc",
+        "frame-free",
+        "heap-alloc-64",
+        "heap-free-64",
+        "map",
+        "unmap",
+        "pmap-extract",
+        "space-new",
+        "space-teardown",
+    ];
+    assert_eq!(lines.len(), cases.len() + 1, "{text}");
+    for (line, case) in lines.iter().zip(cases) {
+        let begin = format!("{{\"case\":\"{case}\",\"unit\":\"ns\",\"kernel\":{{\"count\":100,");
+        assert!(line.starts_with(&begin), "{line}");
+        assert!(
+            figure(line, "p50") > figure(line, "clock_reading_ns"),
+            "{line}"
+        );
+    }
+    assert!(lines[cases.len()].starts_with("all is well"), "{text}");
+    assert_eq!(run(), text);
+}
+
 #[test]
 fn without_a_file_the_others_are_measured() {
     let outcome = Auvm::new().exec("bench fault --count 5 --file /nosuch");

@@ -8,6 +8,7 @@ use crate::fs::file::{OpenFile, OpenFlags};
 use crate::shell::Context;
 use ::bench::fault::{self, Env, Kind};
 use ::bench::life::Run;
+use ::bench::parts::{self, Part};
 use ::bench::report::{self, Case};
 use ::bench::swap;
 use alloc::{format, string::String, sync::Arc, vec::Vec};
@@ -15,8 +16,9 @@ use core::fmt;
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "bench",
-    usage: "fault [--json] [--count N] [--file PATH] [CASE]... | swap [--json] | fork [--json] [--count N] | exec [--json] [--count N]",
-    summary: "measure page faults, swap, and births and deaths of processes and threads",
+    usage: "fault [--json] [--count N] [--file PATH] [CASE]... | swap [--json] | fork [--json] [--count N] | exec [--json] [--count N] | \
+            executor [--json] [--count N] | memory [--json] [--count N]",
+    summary: "measure page faults, swap, births and deaths of processes and threads, and what they are made of",
     details: "fault: prints nanoseconds (instructions under --icount): count, min, p50, p90, p99, max, mean, and a histogram for each case; \
               with --json an object a line. N samples a case, 1000 unless told. Ctrl-C ends it.\n\
               CASE is one of first-touch-zeroed, first-touch-unzeroed, read-unwritten, copy-on-write, file-resident and \
@@ -27,7 +29,9 @@ pub(super) const COMMANDS: &[Command] = &[Command {
               fork: a program in ring 3 forks and waits (fork: the call alone; fork-exit-wait), creates and joins threads \
               (thread-create-join), and ends with much memory (exit-64-mib, N/20 times); N samples, 200 unless told. exec: the same for \
               vfork-exec-wait and fork-exec-wait. All but exit-64-mib are measured with u-areas from the cache and, -cold, with each made anew \
-              (vm.uareakeep=0 meanwhile). With each: u-areas from the cache, made and released, and frames and tasks before and after.",
+              (vm.uareakeep=0 meanwhile). With each: u-areas from the cache, made and released, and frames and tasks before and after.\n\
+              executor: spawn (a task is started), spawn-join (and awaited), wake-to-poll, yield, timer (how late who sleeps is woken). \
+              memory: frame-alloc, frame-free, heap-alloc-64, heap-free-64, map, unmap, pmap-extract, space-new, space-teardown.",
     run: run!(bench),
 }];
 
@@ -43,6 +47,7 @@ enum Request {
     /// Whether as JSON.
     Swap(bool),
     Life(Lives),
+    Part(Parts),
 }
 
 /// What was asked of `bench fault`.
@@ -63,6 +68,14 @@ struct Lives {
     runs: &'static [Run],
 }
 
+/// What was asked of `bench executor` or `bench memory`.
+#[derive(Debug, PartialEq, Eq)]
+struct Parts {
+    json: bool,
+    count: usize,
+    part: Part,
+}
+
 /// Understands what follows `bench`. An error is the reason why it cannot.
 fn parse(args: &[String]) -> Result<Request, String> {
     let mut words = args.iter().map(String::as_str);
@@ -75,6 +88,8 @@ fn parse(args: &[String]) -> Result<Request, String> {
         },
         Some("fork") => parse_lives(life::FORK, words).map(Request::Life),
         Some("exec") => parse_lives(life::EXEC, words).map(Request::Life),
+        Some("executor") => parse_part(Part::Executor, words).map(Request::Part),
+        Some("memory") => parse_part(Part::Memory, words).map(Request::Part),
         Some(other) => Err(format!("there is no benchmark `{other}`")),
         None => Err(String::from("takes the name of a benchmark")),
     }
@@ -116,21 +131,31 @@ fn parse_fault<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Faults, S
 
 fn parse_lives<'a>(
     runs: &'static [Run],
-    mut words: impl Iterator<Item = &'a str>,
+    words: impl Iterator<Item = &'a str>,
 ) -> Result<Lives, String> {
-    let mut request = Lives {
-        json: false,
-        count: life::COUNT,
-        runs,
-    };
+    let (json, count) = parse_options(life::COUNT, words)?;
+    Ok(Lives { json, count, runs })
+}
+
+fn parse_part<'a>(part: Part, words: impl Iterator<Item = &'a str>) -> Result<Parts, String> {
+    let (json, count) = parse_options(COUNT, words)?;
+    Ok(Parts { json, count, part })
+}
+
+/// `--json` and `--count N`, which is `count` unless told.
+fn parse_options<'a>(
+    mut count: usize,
+    mut words: impl Iterator<Item = &'a str>,
+) -> Result<(bool, usize), String> {
+    let mut json = false;
     while let Some(word) = words.next() {
         match word {
-            "--json" => request.json = true,
-            "--count" => request.count = parse_count(words.next().unwrap_or_default())?,
+            "--json" => json = true,
+            "--count" => count = parse_count(words.next().unwrap_or_default())?,
             other => return Err(format!("there is no option {other}")),
         }
     }
-    Ok(request)
+    Ok((json, count))
 }
 
 fn parse_count(word: &str) -> Result<usize, String> {
@@ -146,6 +171,7 @@ async fn bench(shell: Context, args: Vec<String>) -> Status {
         Ok(Request::Fault(faults)) => bench_fault(shell, faults).await,
         Ok(Request::Swap(json)) => bench_swap(shell, json).await,
         Ok(Request::Life(lives)) => life::bench(shell, lives).await,
+        Ok(Request::Part(parts)) => bench_part(shell, parts).await,
         Err(why) => usage(&shell, "bench", format_args!("{why}")),
     }
 }
@@ -160,14 +186,37 @@ async fn bench_swap(shell: Context, json: bool) -> Status {
         Ok(running) => running.finish().await,
         Err(trouble) => Err(trouble),
     };
+    show(&shell, "swap", json, result)
+}
+
+async fn bench_part(shell: Context, Parts { json, count, part }: Parts) -> Status {
+    let env = parts::Env {
+        uvm: shell.system().uvm.clone(),
+        executor: shell.system().executor.clone(),
+    };
+    // As above.
+    let result = match parts::start(&env, part, count) {
+        Ok(running) => running.finish().await,
+        Err(trouble) => Err(trouble),
+    };
+    show(&shell, part.name(), json, result)
+}
+
+/// Prints what was measured, or why it was not.
+fn show<C: AsMut<[Case]>, E: fmt::Display>(
+    shell: &Context,
+    name: &str,
+    json: bool,
+    result: Result<C, E>,
+) -> Status {
     match result {
         Ok(mut cases) => {
             let report = if json { report::json } else { report::table };
-            print(&shell, &mut cases, report);
+            print(shell, cases.as_mut(), report);
             0
         }
         Err(trouble) => {
-            shell.say(format_args!("bench: swap: {trouble}"));
+            shell.say(format_args!("bench: {name}: {trouble}"));
             FAILED
         }
     }
@@ -300,6 +349,12 @@ mod tests {
             runs: life::EXEC,
         };
         assert_eq!(parsed("exec"), Ok(Request::Life(lives)));
+        let parts = Parts {
+            json: true,
+            count: COUNT,
+            part: Part::Memory,
+        };
+        assert_eq!(parsed("memory --json"), Ok(Request::Part(parts)));
         let some = Faults {
             json: true,
             count: 5,
@@ -327,6 +382,7 @@ mod tests {
             ("swap raw-read", "nothing else"),
             ("fork --count 0", "not `0`"),
             ("exec vfork", "no option vfork"),
+            ("executor spawn", "no option spawn"),
         ] {
             let why = parsed(line).unwrap_err();
             assert!(why.contains(part), "{line}: {why}");
@@ -342,6 +398,9 @@ mod tests {
             for series in run.kind.series() {
                 assert!(COMMANDS[0].details.contains(series.name), "{series:?}");
             }
+        }
+        for (name, _) in Part::Executor.cases().iter().chain(Part::Memory.cases()) {
+            assert!(COMMANDS[0].details.contains(name), "{name}");
         }
         for kind in swap::Kind::ALL {
             assert!(COMMANDS[0].details.contains(kind.name()), "{}", kind.name());
