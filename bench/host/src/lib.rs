@@ -1,4 +1,4 @@
-//! `cargo bench`: boots auvm and Linux in the same QEMU, has both run the same programs, and reports what each operation took.
+//! `cargo bench`: boots auvm and Linux in the same QEMU, on one machine after the other, has both run the same programs, and reports what each operation took.
 //!
 //! The order of events is [`compare`]'s. What is measured is written in `bench/programs`; how a machine is built and
 //! booted is the launcher's.
@@ -6,6 +6,7 @@
 pub mod auvm;
 pub mod collector;
 pub mod comparison;
+pub mod configuration;
 pub mod cpio;
 pub mod debian;
 pub mod json;
@@ -27,7 +28,8 @@ use launcher::toolchain::Toolchain;
 use launcher::workspace::Workspace;
 
 use crate::collector::Collector;
-use crate::comparison::Comparison;
+use crate::comparison::{Boots, Comparison};
+use crate::configuration::CONFIGURATIONS;
 use crate::options::Options;
 use crate::programs::Programs;
 
@@ -52,12 +54,31 @@ pub fn compare(options: &Options) -> Result<bool> {
     let directory = workspace.target_dir("bench")?;
     let programs = Programs::new(built, &directory)?;
 
-    let mut on_auvm = Collector::new("auvm", &cases);
-    auvm::run(&programs, &cases, &mut on_auvm)?;
-    let mut on_linux = Collector::new("Linux", &cases);
-    linux::run(&package, &programs, &cases, &directory, &mut on_linux)?;
+    let mut boots = Vec::new();
+    for configuration in CONFIGURATIONS {
+        let cases = configuration.cases(&cases);
+        if cases.is_empty() {
+            continue;
+        }
+        let mut auvm = Collector::new("auvm", configuration.name, &cases);
+        auvm::run(configuration, &programs, &cases, &mut auvm)?;
+        let mut linux = Collector::new("Linux", configuration.name, &cases);
+        linux::run(
+            configuration,
+            &package,
+            &programs,
+            &cases,
+            &directory,
+            &mut linux,
+        )?;
+        boots.push(Boots {
+            configuration: configuration.name.to_owned(),
+            auvm: auvm.finish()?,
+            linux: linux.finish()?,
+        });
+    }
 
-    let comparison = Comparison::new(on_auvm.finish()?, on_linux.finish()?)?;
+    let comparison = Comparison::new(boots)?;
     let text = markdown::report(&comparison, linux::COMMAND_LINE);
     let json = json::write(&comparison, linux::COMMAND_LINE);
     save(&directory.join("report.md"), &text)?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bench_programs::{CASE, ENDS, FILE, FILE_PAGES, PAGE};
+use bench_programs::{CASE, ENDS, FILE, FILE_PAGES, FIRST, PAGE};
 
 /// Where the files are on this machine.
 #[derive(Clone, Debug)]
@@ -30,10 +30,11 @@ impl Programs {
     }
 
     /// Every file: where it is here, and where it is to be there.
-    pub fn files(&self) -> [(PathBuf, &'static str); 3] {
+    pub fn files(&self) -> [(PathBuf, &'static str); 4] {
         [
             (self.built.join("case"), CASE),
             (self.built.join("ends"), ENDS),
+            (self.built.join("first"), FIRST),
             (self.data.clone(), FILE),
         ]
     }

@@ -2,9 +2,10 @@
 //!
 //! All are `inline(always)`: a sample is to hold the call and as little else as can be.
 
+pub mod administration;
+
 use core::arch::asm;
 use core::ffi::CStr;
-use core::ptr::null_mut;
 
 use linux_raw_sys::general as linux;
 use linux_raw_sys::system;
@@ -138,6 +139,25 @@ pub fn wait(child: usize) -> Result<i32, Errno> {
     // SAFETY: the kernel writes the status there.
     unsafe { call(linux::__NR_wait4, [child, to, 0, 0, 0, 0]) }?;
     Ok(status)
+}
+
+/// The wait status of a child that has ended, whichever, and is collected by this; does not wait.
+///
+/// # Errors
+/// The kernel's.
+pub fn ended_child() -> Result<Option<i32>, Errno> {
+    let mut status = 0_i32;
+    let (any, to) = (usize::MAX, &raw mut status as usize);
+    // SAFETY: the kernel writes the status there.
+    match unsafe {
+        call(
+            linux::__NR_wait4,
+            [any, to, linux::WNOHANG as usize, 0, 0, 0],
+        )
+    }? {
+        0 => Ok(None),
+        _ => Ok(Some(status)),
+    }
 }
 
 /// Whose changes a mapping's are.
@@ -466,18 +486,48 @@ pub fn futex_wait(word: *const u32, value: u32, sharing: Sharing) -> Answer {
     }
 }
 
+/// As [`futex_wait`], but no longer than `milliseconds`.
+///
+/// # Errors
+/// `EAGAIN`: it is not; `ETIMEDOUT`: that long it was.
+pub fn futex_wait_for(word: *const u32, value: u32, sharing: Sharing, milliseconds: u64) -> Answer {
+    let operation = (linux::FUTEX_WAIT | private(sharing)) as usize;
+    let time = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
+    let time = &raw const time as usize;
+    // SAFETY: the kernel reads the word, and the two words of a `timespec`.
+    unsafe {
+        call(
+            linux::__NR_futex,
+            [word as usize, operation, value as usize, time, 0, 0],
+        )
+    }
+}
+
 /// Wakes one who sleeps on `word`.
 ///
 /// # Errors
 /// The kernel's.
 #[inline(always)]
 pub fn futex_wake(word: *const u32, sharing: Sharing) -> Answer {
+    wake(word, sharing, 1)
+}
+
+/// Wakes all who sleep on `word`.
+///
+/// # Errors
+/// The kernel's.
+pub fn futex_wake_all(word: *const u32, sharing: Sharing) -> Answer {
+    wake(word, sharing, i32::MAX as usize)
+}
+
+#[inline(always)]
+fn wake(word: *const u32, sharing: Sharing, most: usize) -> Answer {
     let operation = linux::FUTEX_WAKE | private(sharing);
     // SAFETY: touches no memory.
     unsafe {
         call(
             linux::__NR_futex,
-            [word as usize, operation as usize, 1, 0, 0, 0],
+            [word as usize, operation as usize, most, 0, 0, 0],
         )
     }
 }
@@ -494,11 +544,31 @@ fn private(sharing: Sharing) -> u32 {
 /// # Errors
 /// The kernel's.
 pub fn minor_faults() -> Result<u64, Errno> {
+    used(
+        linux::RUSAGE_SELF as i32,
+        core::mem::offset_of!(linux::rusage, ru_minflt),
+    )
+}
+
+/// Faults that waited for a device, of all children that were collected so far.
+///
+/// # Errors
+/// The kernel's.
+pub fn childrens_major_faults() -> Result<u64, Errno> {
+    used(
+        linux::RUSAGE_CHILDREN,
+        core::mem::offset_of!(linux::rusage, ru_majflt),
+    )
+}
+
+/// The word at `offset` in what `who` has used.
+#[inline(always)]
+fn used(who: i32, offset: usize) -> Result<u64, Errno> {
     let mut words = [0_u64; size_of::<linux::rusage>() / 8];
     let to = words.as_mut_ptr() as usize;
     // SAFETY: the kernel writes a `struct rusage` there.
-    unsafe { call(linux::__NR_getrusage, [0, to, 0, 0, 0, 0]) }?;
-    Ok(words[core::mem::offset_of!(linux::rusage, ru_minflt) / 8])
+    unsafe { call(linux::__NR_getrusage, [who as usize, to, 0, 0, 0, 0]) }?;
+    Ok(words[offset / 8])
 }
 
 /// Names and version of the kernel.
@@ -586,23 +656,5 @@ pub fn exit_thread() -> ! {
     loop {
         // SAFETY: nothing comes after it.
         let _ = unsafe { call(linux::__NR_exit, [0; 6]) };
-    }
-}
-
-/// What the first process needs, on Linux.
-pub mod power {
-    use super::{Answer, call, linux, null_mut};
-
-    /// Turns the machine off.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn off() -> Answer {
-        /// `LINUX_REBOOT_MAGIC1`, `LINUX_REBOOT_MAGIC2`, `LINUX_REBOOT_CMD_POWER_OFF`.
-        const WORDS: [usize; 3] = [0xfee1_dead, 672_274_793, 0x4321_fedc];
-        let [a, b, c] = WORDS;
-        let none = null_mut::<u8>() as usize;
-        // SAFETY: nothing is left to be harmed.
-        unsafe { call(linux::__NR_reboot, [a, b, c, none, 0, 0]) }
     }
 }
