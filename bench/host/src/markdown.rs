@@ -153,7 +153,7 @@ fn described(machine: &Machine) -> String {
 }
 
 fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 fn side_by_side(row: &Row) -> String {

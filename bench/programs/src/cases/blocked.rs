@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use super::mappings::touch;
 use crate::PAGE;
 use crate::bench::{Bench, Failure, Outcome};
-use crate::child;
+use crate::child::Children;
 use crate::gate::Gate;
 use crate::sys::{self, Access, Sharing};
 
@@ -50,16 +50,15 @@ fn batches(
 }
 
 pub(super) fn processes(bench: &mut Bench) -> Outcome {
-    let mut children = [0; TASKS];
-    let gates = batches(bench, |task, gate| {
-        children[task] = child::spawn(|| {
+    let mut children = Children::with_room(TASKS)?;
+    let gates = batches(bench, |_, gate| {
+        children.spawn(|| {
             gate.pass();
             Ok(())
-        })?;
-        Ok(())
+        })
     })?;
     gates.into_iter().for_each(Gate::open);
-    children.into_iter().try_for_each(child::expect_exit)
+    children.expect_exits()
 }
 
 extern "C" fn rest(gate: *mut ()) -> ! {

@@ -199,9 +199,9 @@ pub static CASES: &[Case] = &[
         |bench| paging::run(bench, Pattern::Cyclic, 256),
     ),
     paging(
-        "paging-cyclic-1024",
-        "the same by 1,024 processes at once",
-        |bench| paging::run(bench, Pattern::Cyclic, 1024),
+        "paging-cyclic-512",
+        "the same by 512 processes at once",
+        |bench| paging::run(bench, Pattern::Cyclic, 512),
     ),
     paging(
         "paging-zipf-8",

@@ -6,18 +6,14 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use linux_raw_sys::general::SIGKILL;
-
 use crate::PAGE;
 use crate::bench::{Bench, Failure, Outcome, stamp};
-use crate::child;
+use crate::child::Children;
 use crate::gate::Gate;
 use crate::sys::{self, Access, Sharing};
 
 /// Pages of all processes: 256 MiB.
 pub const PAGES: usize = (256 << 20) / PAGE;
-/// Most processes.
-const MOST: usize = 1024;
 /// Words of a page that are written and verified: one in each sector of a disk.
 const WORDS: usize = 8;
 /// Ticks of a microsecond.
@@ -41,10 +37,9 @@ pub(super) fn run(bench: &mut Bench, pattern: Pattern, processes: usize) -> Outc
     // SAFETY: mapped above, zeroed, never unmapped.
     let last: &AtomicU64 = unsafe { &*place.cast() };
     let before = sys::childrens_major_faults()?;
-    let mut children = [0; MOST];
-    let children = &mut children[..processes];
-    for (number, child) in children.iter_mut().enumerate() {
-        *child = child::spawn(|| {
+    let mut children = Children::with_room(processes)?;
+    for number in 0..processes {
+        children.spawn(|| {
             let mut part = Part::new(number, PAGES / processes)?;
             if pattern != Pattern::Cyclic {
                 part.in_order()?;
@@ -63,17 +58,10 @@ pub(super) fn run(bench: &mut Bench, pattern: Pattern, processes: usize) -> Outc
         finish.gather()?;
         Ok(last.load(SeqCst) - begin)
     };
-    let took = load().inspect_err(|_| {
-        for child in &*children {
-            // It may have ended already.
-            let _ = sys::kill(*child, SIGKILL);
-        }
-    })?;
+    let took = load().inspect_err(|_| children.kill())?;
     bench.record(took, TICKS);
     finish.open();
-    for child in children {
-        child::expect_exit(*child)?;
-    }
+    children.expect_exits()?;
     bench.add_faults(sys::childrens_major_faults()? - before);
     Ok(())
 }
