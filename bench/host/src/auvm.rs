@@ -37,7 +37,7 @@ pub fn run(
     to: &mut Collector,
 ) -> Result<()> {
     let mut words: Vec<String> = configuration.auvm.iter().map(|&word| word.into()).collect();
-    for (host, guest) in programs.files() {
+    for (host, guest) in programs.files(configuration.files) {
         words.extend(["--add".to_owned(), format!("{}:{guest}", host.display())]);
     }
     let measure = |case: &&&Case| case.run.is_some();

@@ -4,6 +4,7 @@
 //! is what a case is about.
 
 use bench_programs::cases::{Case, Group};
+use bench_programs::{CASE, ENDS, FILE, FIRST};
 
 /// A machine.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Configuration {
     pub has: &'static str,
     /// What runs on it.
     pub groups: &'static [Group],
+    /// The files that it has, by their names there.
+    pub files: &'static [&'static str],
     /// The launcher's options: memory, and RAM disks, which come on top of it.
     pub auvm: &'static [&'static str],
     /// Memory of Linux's machine, as QEMU has it; RAM disks are in it.
@@ -32,6 +35,7 @@ static PLAIN: Configuration = Configuration {
     name: "plain",
     has: "256 MiB of memory, no disk",
     groups: &[Group::Operations, Group::Boot, Group::Memory],
+    files: &[CASE, ENDS, FIRST, FILE],
     auvm: &["--memory", "256M"],
     linux_memory: "256M",
     linux_modules: &[],
@@ -44,6 +48,8 @@ static PAGING: Configuration = Configuration {
     name: "paging",
     has: "65 MiB of free memory, a swap disk in memory of 320 MiB: 100 us a request, 256 at once",
     groups: &[Group::Paging],
+    // Linux could move others to its swap disk, and have their memory.
+    files: &[CASE],
     auvm: &["--memory", "70M", "--ramdisk", "320M:100us:256,swap"],
     linux_memory: "480M",
     linux_modules: &[

@@ -13,10 +13,12 @@ pub mod json;
 pub mod linux;
 pub mod markdown;
 pub mod options;
+pub mod plots;
 pub mod programs;
 pub mod record;
 pub mod reference;
 pub mod statistics;
+pub mod svg;
 
 use std::fs;
 
@@ -40,7 +42,7 @@ use crate::programs::Programs;
 pub fn compare(options: &Options) -> Result<bool> {
     if options.list {
         for case in CASES {
-            println!("{:<28} {}", case.name, case.sample);
+            println!("{:<32} {}", case.name, case.sample);
         }
         return Ok(true);
     }
@@ -83,6 +85,9 @@ pub fn compare(options: &Options) -> Result<bool> {
     let json = json::write(&comparison, linux::COMMAND_LINE);
     save(&directory.join("report.md"), &text)?;
     save(&directory.join("report.json"), &json)?;
+    for (name, drawing) in plots::all(&comparison) {
+        save(&directory.join(name), &drawing)?;
+    }
     print!("{text}");
 
     let stored = workspace.root().join("bench/reference.json");

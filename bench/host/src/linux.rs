@@ -82,7 +82,7 @@ fn archived(
     // Where the first process's output goes.
     archive.device("/dev/console", (5, 1));
     archive.file("/init", &read(&programs.init())?);
-    for (host, guest) in programs.files() {
+    for (host, guest) in programs.files(configuration.files) {
         archive.file(guest, &read(&host)?);
     }
     for module in configuration.linux_modules {

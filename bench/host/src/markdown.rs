@@ -6,6 +6,7 @@ use bench_programs::cases::{self, Group, Unit};
 
 use crate::comparison::{Comparison, Row, Side};
 use crate::configuration::CONFIGURATIONS;
+use crate::plots;
 use crate::record::{Machine, Measured};
 
 /// The whole report.
@@ -114,6 +115,9 @@ fn table(to: &mut String, comparison: &Comparison, group: Group) -> std::fmt::Re
     let names: Vec<&str> = rows.iter().filter(per_page).map(|row| &*row.name).collect();
     if !names.is_empty() {
         writeln!(to, "\nPer page: {}.", names.join(", "))?;
+    }
+    if let Some((name, what)) = plots::of(group) {
+        writeln!(to, "\n![{what}]({name})")?;
     }
     Ok(())
 }
