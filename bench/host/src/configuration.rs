@@ -47,7 +47,7 @@ static PLAIN: Configuration = Configuration {
 static PAGING: Configuration = Configuration {
     name: "paging",
     has: "65 MiB of free memory, a swap disk in memory of 320 MiB: 100 us a request, 256 at once",
-    groups: &[Group::Paging],
+    groups: &[Group::Paging, Group::Touches],
     // Linux could move others to its swap disk, and have their memory.
     files: &[CASE],
     auvm: &["--memory", "70M", "--ramdisk", "320M:100us:256,swap"],

@@ -64,6 +64,7 @@ pub fn compare(options: &Options) -> Result<bool> {
         }
         let mut auvm = Collector::new("auvm", configuration.name, &cases);
         auvm::run(configuration, &programs, &cases, &mut auvm)?;
+        let auvm = auvm.finish()?;
         let mut linux = Collector::new("Linux", configuration.name, &cases);
         linux::run(
             configuration,
@@ -75,7 +76,7 @@ pub fn compare(options: &Options) -> Result<bool> {
         )?;
         boots.push(Boots {
             configuration: configuration.name.to_owned(),
-            auvm: auvm.finish()?,
+            auvm,
             linux: linux.finish()?,
         });
     }
@@ -85,17 +86,22 @@ pub fn compare(options: &Options) -> Result<bool> {
     let json = json::write(&comparison, linux::COMMAND_LINE);
     save(&directory.join("report.md"), &text)?;
     save(&directory.join("report.json"), &json)?;
-    for (name, drawing) in plots::all(&comparison) {
-        save(&directory.join(name), &drawing)?;
+    let drawings = plots::all(&comparison);
+    for (name, drawing) in &drawings {
+        save(&directory.join(name), drawing)?;
     }
     print!("{text}");
 
-    let stored = workspace.root().join("bench/reference.json");
-    match fs::read_to_string(&stored) {
-        Ok(before) => {
-            let before = json::read(&before)
-                .with_context(|| format!("{} is not a report", stored.display()))?;
-            print!("\n{}", reference::against(&before, &comparison));
+    let kept = workspace.root().join("bench");
+    let stored = kept.join("reference.json");
+    match fs::read_to_string(&stored).map(|before| json::read(&before)) {
+        Ok(Ok(before)) => print!("\n{}", reference::against(&before, &comparison)),
+        Ok(Err(error)) if options.store => println!(
+            "\n{} cannot be read and is replaced: {error:#}",
+            stored.display()
+        ),
+        Ok(Err(error)) => {
+            return Err(error.context(format!("{} is not a report", stored.display())));
         }
         Err(_) => println!("\nThere is no {} to compare with.", stored.display()),
     }
@@ -105,6 +111,9 @@ pub fn compare(options: &Options) -> Result<bool> {
             bail!("not stored as the reference: some cases did not run");
         }
         save(&stored, &json)?;
+        for (name, drawing) in &drawings {
+            save(&kept.join(name), drawing)?;
+        }
         println!("Stored as {}.", stored.display());
     }
     Ok(complete)

@@ -83,6 +83,7 @@ fn title(group: Group) -> &'static str {
         Group::Boot => "Boot, in instructions",
         Group::Memory => "Memory of a blocked task, in bytes",
         Group::Paging => "Paging, in microseconds of guest time",
+        Group::Touches => "A touch of memory that may be on swap, in nanoseconds of guest time",
     }
 }
 

@@ -25,7 +25,7 @@ const LINE: f64 = 20.0;
 pub fn of(group: Group) -> Option<(&'static str, &'static str)> {
     match group {
         Group::Operations => Some(("spread.svg", "spread of the samples")),
-        Group::Boot => None,
+        Group::Boot | Group::Touches => None,
         Group::Memory => Some(("memory.svg", "memory of a task that sleeps")),
         Group::Paging => Some(("paging.svg", "time over the number of processes")),
     }
@@ -37,7 +37,7 @@ pub fn all(comparison: &Comparison) -> Vec<(&'static str, String)> {
         let (name, _) = of(group)?;
         let text = match group {
             Group::Operations => spread::spread(comparison),
-            Group::Boot => None,
+            Group::Boot | Group::Touches => None,
             Group::Memory => memory(comparison),
             Group::Paging => paging(comparison),
         };

@@ -1,4 +1,4 @@
-//! How the samples of each operation are spread, on a logarithmic scale.
+//! How the samples of each operation, and of touches of memory on swap, are spread, on a logarithmic scale.
 
 use bench_programs::cases::Group;
 
@@ -17,7 +17,11 @@ const KERNEL: f64 = 8.0;
 
 /// A thin line from the least to the greatest, a thick one up to the 90th percentile, and a dot at the median, for each kernel.
 pub(super) fn spread(comparison: &Comparison) -> Option<String> {
-    let rows: Vec<&Row> = comparison.rows_of(Group::Operations).collect();
+    let groups = [Group::Operations, Group::Touches];
+    let rows: Vec<&Row> = groups
+        .into_iter()
+        .flat_map(|group| comparison.rows_of(group))
+        .collect();
     let all = rows
         .iter()
         .flat_map(|row| KERNELS.map(|(_, _, side)| side(row).as_ref().ok()));
@@ -30,7 +34,11 @@ pub(super) fn spread(comparison: &Comparison) -> Option<String> {
 
     let bottom = TOP + rows.len() as f64 * ROW;
     let title = "Samples: least to greatest (thin), to the 90th percentile (thick), median (dot)";
-    let mut drawing = Drawing::new(title, "instructions", bottom + 40.0);
+    let mut drawing = Drawing::new(
+        title,
+        "instructions; of touches of memory on swap, ns",
+        bottom + 40.0,
+    );
     for power in first as u32..=last as u32 {
         let number = 10_u64.pow(power);
         let across = Stroke {
@@ -39,7 +47,7 @@ pub(super) fn spread(comparison: &Comparison) -> Option<String> {
             dashes: "",
         };
         drawing.line(&[(x(number), TOP), (x(number), bottom)], across);
-        let words = format!("{number}");
+        let words = short(number);
         drawing.word(x(number), bottom + 18.0, Anchor::Middle, &words);
     }
     for (index, row) in rows.iter().enumerate() {
@@ -68,6 +76,15 @@ pub(super) fn spread(comparison: &Comparison) -> Option<String> {
     Some(drawing.finish())
 }
 
+/// A power of ten in three characters and a letter.
+fn short(number: u64) -> String {
+    match number {
+        1_000_000.. => format!("{} M", number / 1_000_000),
+        1000.. => format!("{} k", number / 1000),
+        _ => format!("{number}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,10 +97,7 @@ mod tests {
         let text = spread(&comparison).unwrap();
         // Two of the rows' dots, two of the legend's.
         assert_eq!(text.matches("<circle").count(), 4, "{text}");
-        assert!(
-            text.contains(">100<") && text.contains(">1000000<"),
-            "{text}"
-        );
+        assert!(text.contains(">100<") && text.contains(">1 M<"), "{text}");
         comparison.rows.clear();
         assert_eq!(spread(&comparison), None);
     }

@@ -219,6 +219,16 @@ pub static CASES: &[Case] = &[
     paging("paging-moving-64", "the same by 64 processes", |bench| {
         paging::run(bench, Pattern::Moving, 64)
     }),
+    touch(
+        "swap-touch-1",
+        "256 MiB of private memory, all written before: one touch at random, verifies and writes, by 1 process",
+        |bench| paging::touches(bench, 1),
+    ),
+    touch(
+        "swap-touch-64",
+        "the same by 64 processes at once",
+        |bench| paging::touches(bench, 64),
+    ),
 ];
 
 const fn case(name: &'static str, sample: &'static str, run: fn(&mut Bench) -> Outcome) -> Case {
@@ -271,6 +281,14 @@ const fn paging(name: &'static str, sample: &'static str, run: fn(&mut Bench) ->
     Case {
         group: Group::Paging,
         unit: Unit::Microseconds,
+        ..case(name, sample, run)
+    }
+}
+
+const fn touch(name: &'static str, sample: &'static str, run: fn(&mut Bench) -> Outcome) -> Case {
+    Case {
+        group: Group::Touches,
+        unit: Unit::Nanoseconds,
         ..case(name, sample, run)
     }
 }

@@ -21,7 +21,9 @@ pub enum Unit {
     Instructions,
     /// Ticks by the pages that the operation was about.
     InstructionsPerPage,
-    /// Guest time, the idle part of it too. A thousand ticks are one.
+    /// Guest time, the idle part of it too. A tick is one.
+    Nanoseconds,
+    /// The same; a thousand ticks are one.
     Microseconds,
     /// Memory.
     Bytes,
@@ -33,6 +35,7 @@ impl Unit {
         match self {
             Unit::Instructions => "instructions",
             Unit::InstructionsPerPage => "instructions/page",
+            Unit::Nanoseconds => "ns",
             Unit::Microseconds => "us",
             Unit::Bytes => "bytes",
         }
@@ -50,11 +53,19 @@ pub enum Group {
     Memory,
     /// Private memory that is larger than the machine's, on a swap disk.
     Paging,
+    /// One touch of such memory.
+    Touches,
 }
 
 impl Group {
     /// All, in the order of the report.
-    pub const ALL: [Group; 4] = [Group::Operations, Group::Boot, Group::Memory, Group::Paging];
+    pub const ALL: [Group; 5] = [
+        Group::Operations,
+        Group::Boot,
+        Group::Memory,
+        Group::Paging,
+        Group::Touches,
+    ];
 
     /// As it is in a report.
     pub fn name(self) -> &'static str {
@@ -63,6 +74,7 @@ impl Group {
             Group::Boot => "boot",
             Group::Memory => "memory",
             Group::Paging => "paging",
+            Group::Touches => "touches",
         }
     }
 }

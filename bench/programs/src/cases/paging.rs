@@ -7,7 +7,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use crate::PAGE;
-use crate::bench::{Bench, Failure, Outcome, stamp};
+use crate::bench::{Bench, Failure, Outcome, ROOM, stamp};
 use crate::child::Children;
 use crate::gate::Gate;
 use crate::sys::{self, Access, Sharing};
@@ -32,6 +32,44 @@ pub(super) enum Pattern {
 
 /// One sample: the load by so many processes, a power of two.
 pub(super) fn run(bench: &mut Bench, pattern: Pattern, processes: usize) -> Outcome {
+    let ready = |part: &mut Part| match pattern {
+        Pattern::Cyclic => Ok(()),
+        Pattern::Zipf | Pattern::Moving => part.in_order(),
+    };
+    let took = together(bench, processes, ready, |part, _| part.touch(pattern))?;
+    bench.record(took, TICKS);
+    Ok(())
+}
+
+/// Each touch at random, by so many processes, a power of two, is a sample. All memory was written before.
+pub(super) fn touches(bench: &mut Bench, processes: usize) -> Outcome {
+    let each = ROOM / processes;
+    let place = sys::map(ROOM * 8 / PAGE, Access::ReadWrite, Sharing::Shared)?;
+    // SAFETY: the mapping is that long, aligned to pages, zeroed, and never unmapped.
+    let times: &[AtomicU64] = unsafe { core::slice::from_raw_parts(place.cast(), ROOM) };
+    together(bench, processes, Part::in_order, |part, number| {
+        times[number * each..][..each].iter().try_for_each(|time| {
+            let page = part.below(part.pages);
+            let begin = stamp();
+            part.visit(page)?;
+            time.store(stamp() - begin, SeqCst);
+            Ok(())
+        })
+    })?;
+    times
+        .iter()
+        .for_each(|time| bench.record(time.load(SeqCst), 1));
+    Ok(())
+}
+
+/// Has each of so many processes make its part `ready`, and then all begin their `work` at once; answers what that took, until the
+/// last was done, in ticks.
+fn together(
+    bench: &mut Bench,
+    processes: usize,
+    ready: impl Fn(&mut Part) -> Outcome,
+    work: impl Fn(&mut Part, usize) -> Outcome,
+) -> Result<u64, Failure> {
     let (start, finish) = (Gate::new(processes)?, Gate::new(processes)?);
     let place = sys::map(1, Access::ReadWrite, Sharing::Shared)?;
     // SAFETY: mapped above, zeroed, never unmapped.
@@ -41,11 +79,9 @@ pub(super) fn run(bench: &mut Bench, pattern: Pattern, processes: usize) -> Outc
     for number in 0..processes {
         children.spawn(|| {
             let mut part = Part::new(number, PAGES / processes)?;
-            if pattern != Pattern::Cyclic {
-                part.in_order()?;
-            }
+            ready(&mut part)?;
             start.pass();
-            let outcome = part.touch(pattern);
+            let outcome = work(&mut part, number);
             last.fetch_max(stamp(), SeqCst);
             finish.pass();
             outcome
@@ -59,11 +95,10 @@ pub(super) fn run(bench: &mut Bench, pattern: Pattern, processes: usize) -> Outc
         Ok(last.load(SeqCst) - begin)
     };
     let took = load().inspect_err(|_| children.kill())?;
-    bench.record(took, TICKS);
     finish.open();
     children.expect_exits()?;
     bench.add_faults(sys::childrens_major_faults()? - before);
-    Ok(())
+    Ok(took)
 }
 
 /// A process's part of the memory.
