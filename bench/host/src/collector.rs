@@ -14,6 +14,7 @@ const TAIL: usize = 20;
 #[derive(Debug)]
 pub struct Collector {
     kernel: &'static str,
+    configuration: &'static str,
     expected: Vec<&'static str>,
     line: Vec<u8>,
     others: Vec<String>,
@@ -35,10 +36,15 @@ pub struct Run {
 }
 
 impl Collector {
-    /// For a run of `cases` on `kernel`.
-    pub fn new(kernel: &'static str, cases: &[&'static Case]) -> Collector {
+    /// For a run of `cases` on `kernel`, on the machine of that name.
+    pub fn new(
+        kernel: &'static str,
+        configuration: &'static str,
+        cases: &[&'static Case],
+    ) -> Collector {
         Collector {
             kernel,
+            configuration,
             expected: cases.iter().map(|case| case.name).collect(),
             line: Vec::new(),
             others: Vec::new(),
@@ -76,7 +82,8 @@ impl Collector {
     pub fn show(&self) {
         let done = self.cases.len() + self.failures.len();
         let mut stderr = std::io::stderr().lock();
-        let (of, kernel) = (self.expected.len(), self.kernel);
+        let of = self.expected.len();
+        let kernel = format_args!("{}, {} machine", self.kernel, self.configuration);
         let now = match (&self.machine, self.expected.get(done)) {
             (None, _) => "booting",
             (Some(_), Some(case)) => case,
@@ -99,8 +106,9 @@ impl Collector {
             self.end_line();
         }
         eprintln!(
-            "{}: {} of {} cases measured",
+            "{}, {} machine: {} of {} cases measured",
             self.kernel,
+            self.configuration,
             self.cases.len(),
             self.expected.len()
         );
@@ -142,7 +150,7 @@ mod tests {
 
     #[test]
     fn pieces_are_cut_anywhere_and_silence_is_failure() {
-        let mut collector = Collector::new("auvm", &[&CASES[0], &CASES[1]]);
+        let mut collector = Collector::new("auvm", "plain", &[&CASES[0], &CASES[1]]);
         let failure = format!(
             "noise\n{MACHINE}{{\"record\":\"failure\",\"name\":\"{}\",\"why\":\"no\"}}\n",
             CASES[0].name
@@ -159,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_does_not_boot_shows_its_last_words() {
-        let mut collector = Collector::new("Linux", &[]);
+        let mut collector = Collector::new("Linux", "plain", &[]);
         collector.take(b"Kernel panic - not syncing\n");
         let error = collector.finish().unwrap_err().to_string();
         assert!(error.contains("Kernel panic"), "{error}");

@@ -1,7 +1,7 @@
 //! Two runs side by side.
 
 use anyhow::{Result, bail};
-use bench_programs::cases::{self, CASES};
+use bench_programs::cases::{self, CASES, Group};
 
 use crate::collector::Run;
 use crate::record::{Machine, Measured};
@@ -13,12 +13,21 @@ const TICK_TOLERANCE: u64 = 2000;
 /// Every case on both kernels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// What auvm ran on.
-    pub auvm: Machine,
-    /// What Linux ran on.
-    pub linux: Machine,
+    /// What they ran on, in the order of the boots.
+    pub boots: Vec<Boots<Machine>>,
     /// The cases that were asked for, in the order of the report.
     pub rows: Vec<Row>,
+}
+
+/// A boot of either kernel on machines of the same kind, and what each came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Boots<T> {
+    /// The machine's name.
+    pub configuration: String,
+    /// On auvm.
+    pub auvm: T,
+    /// On Linux.
+    pub linux: T,
 }
 
 /// A case on both kernels.
@@ -40,12 +49,13 @@ impl Comparison {
     ///
     /// # Errors
     /// The time-stamp counter of one did not count instructions: its figures are worth nothing.
-    pub fn new(auvm: Run, linux: Run) -> Result<Comparison> {
+    pub fn new(boots: Vec<Boots<Run>>) -> Result<Comparison> {
+        let machines = boots.iter().flat_map(|boots| [&boots.auvm, &boots.linux]);
         for Machine {
             kernel,
             ticks_per_million,
             ..
-        } in [&auvm.machine, &linux.machine]
+        } in machines.map(|run| &run.machine)
         {
             if ticks_per_million.abs_diff(1_000_000) > TICK_TOLERANCE {
                 bail!(
@@ -53,19 +63,32 @@ impl Comparison {
                 );
             }
         }
-        let rows = CASES.iter().filter_map(|case| {
-            Some(Row {
-                name: case.name.to_owned(),
-                auvm: side(&auvm, case.name)?,
-                linux: side(&linux, case.name)?,
+        let row = |name| {
+            boots.iter().find_map(|boots| {
+                Some(Row {
+                    name: String::from(name),
+                    auvm: side(&boots.auvm, name)?,
+                    linux: side(&boots.linux, name)?,
+                })
             })
+        };
+        let rows = CASES.iter().filter_map(|case| row(case.name)).collect();
+        let machines = boots.into_iter().map(|boots| Boots {
+            configuration: boots.configuration,
+            auvm: boots.auvm.machine,
+            linux: boots.linux.machine,
         });
-        let rows = rows.collect();
         Ok(Comparison {
-            auvm: auvm.machine,
-            linux: linux.machine,
+            boots: machines.collect(),
             rows,
         })
+    }
+
+    /// The rows of the cases about `group`.
+    pub fn rows_of(&self, group: Group) -> impl Iterator<Item = &Row> {
+        let of_group =
+            move |row: &&Row| cases::find(&row.name).is_some_and(|case| case.group == group);
+        self.rows.iter().filter(of_group)
     }
 
     /// Whether every case was measured on both.
@@ -73,9 +96,9 @@ impl Comparison {
         self.rows.iter().all(|row| row.both().is_some())
     }
 
-    /// The geometric mean of the ratios over medians and over means, of the cases that were measured on both.
-    pub fn geometric_means(&self) -> Option<Ratios> {
-        let ratios: Vec<Ratios> = self.rows.iter().filter_map(Row::ratios).collect();
+    /// The geometric mean of the ratios over medians and over means, of the cases about `group` that were measured on both.
+    pub fn geometric_means(&self, group: Group) -> Option<Ratios> {
+        let ratios: Vec<Ratios> = self.rows_of(group).filter_map(Row::ratios).collect();
         Some(Ratios {
             p50: geometric_mean(ratios.iter().map(|ratios| ratios.p50))?,
             mean: geometric_mean(ratios.iter().map(|ratios| ratios.mean))?,
@@ -139,6 +162,16 @@ pub(crate) mod example {
     use super::*;
     use crate::record::example::{case, machine};
 
+    /// Of the runs of one machine.
+    pub(crate) fn of(auvm: Run, linux: Run) -> Result<Comparison> {
+        let configuration = "plain".to_owned();
+        Comparison::new(vec![Boots {
+            configuration,
+            auvm,
+            linux,
+        }])
+    }
+
     /// One row: a fault, with the medians and means of both sides.
     pub(crate) fn one(auvm: (u64, f64), linux: (u64, f64)) -> Comparison {
         let run = |kernel, (p50, mean)| Run {
@@ -146,7 +179,7 @@ pub(crate) mod example {
             cases: vec![case("read-unwritten", p50, mean)],
             failures: vec![],
         };
-        Comparison::new(run("auvm", auvm), run("Linux", linux)).unwrap()
+        of(run("auvm", auvm), run("Linux", linux)).unwrap()
     }
 }
 
@@ -158,7 +191,7 @@ mod tests {
     #[test]
     fn ratios_are_auvm_by_linux() {
         let comparison = example::one((100, 110.0), (400, 440.0));
-        let means = comparison.geometric_means().unwrap();
+        let means = comparison.geometric_means(Group::Operations).unwrap();
         assert!((means.p50 - 0.25).abs() < 1e-9 && (means.mean - 0.25).abs() < 1e-9);
         assert!(comparison.is_complete());
         assert!(comparison.rows[0].doubtful().is_empty());
@@ -183,9 +216,11 @@ mod tests {
             cases: vec![],
             failures: vec![("signal".to_owned(), "no".to_owned())],
         };
-        let comparison = Comparison::new(good, bad).unwrap();
+        let comparison = example::of(good, bad).unwrap();
         assert_eq!(comparison.rows.len(), 1);
-        assert!(!comparison.is_complete() && comparison.geometric_means().is_none());
+        assert!(
+            !comparison.is_complete() && comparison.geometric_means(Group::Operations).is_none()
+        );
     }
 
     #[test]
@@ -197,6 +232,6 @@ mod tests {
         };
         let mut timed = run();
         timed.machine.ticks_per_million = 350_000;
-        assert!(Comparison::new(run(), timed).is_err());
+        assert!(example::of(run(), timed).is_err());
     }
 }

@@ -14,11 +14,39 @@ const PREFERRED: &str = "linux-image-6.1.0-50-cloud-amd64";
 /// What depends on the newest.
 const NEWEST: &str = "linux-image-cloud-amd64";
 
-/// Finds the kernel's image in `given`, or in a package that is fetched on first use and kept in `target/bench/linux`.
+/// An unpacked package.
+#[derive(Clone, Debug)]
+pub struct Package {
+    directory: PathBuf,
+    image: PathBuf,
+}
+
+impl Package {
+    /// The kernel.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// The module that is at `name` below `kernel/`.
+    ///
+    /// # Errors
+    /// The package holds none.
+    pub fn module(&self, name: &str) -> Result<PathBuf> {
+        let releases = fs::read_dir(self.directory.join("lib/modules"))?;
+        let mut paths = releases
+            .flatten()
+            .map(|release| release.path().join("kernel").join(name));
+        paths
+            .find(|path| path.exists())
+            .with_context(|| format!("{} holds no module {name}", self.directory.display()))
+    }
+}
+
+/// Finds the kernel in `given`, or in a package that is fetched on first use and kept in `target/bench/linux`.
 ///
 /// # Errors
 /// There is no package and none can be fetched; it is not what it should be.
-pub fn package(workspace: &Workspace, given: Option<&Path>, steps: &Steps) -> Result<PathBuf> {
+pub fn package(workspace: &Workspace, given: Option<&Path>, steps: &Steps) -> Result<Package> {
     let directory = workspace.target_dir("bench/linux")?;
     let package = match given {
         Some(package) => package.to_owned(),
@@ -40,12 +68,14 @@ pub fn package(workspace: &Workspace, given: Option<&Path>, steps: &Steps) -> Re
         steps.run(format!("unpacking {name}"), &mut unpack)?;
         fs::rename(&aside, &unpacked)?;
     }
-    image(&unpacked).with_context(|| {
+    let image = image(&unpacked).with_context(|| {
         format!(
             "{} holds no boot/vmlinuz-*: is it a package linux-image-*-cloud-amd64?",
             package.display()
         )
-    })
+    })?;
+    let directory = unpacked;
+    Ok(Package { directory, image })
 }
 
 /// A package from an earlier run.
@@ -168,6 +198,21 @@ mod tests {
         let preferred = dir.path().join(format!("{PREFERRED}_1_amd64.deb"));
         fs::write(&preferred, "").unwrap();
         assert_eq!(kept(dir.path()).unwrap(), Some(preferred));
+    }
+
+    #[test]
+    fn modules_are_found_whatever_the_release() {
+        let dir = tempfile::tempdir().unwrap();
+        let modules = dir.path().join("lib/modules/6.1.0-1/kernel/fs");
+        fs::create_dir_all(&modules).unwrap();
+        fs::write(modules.join("a.ko"), "").unwrap();
+        let directory = dir.path().to_owned();
+        let package = Package {
+            image: directory.clone(),
+            directory,
+        };
+        assert_eq!(package.module("fs/a.ko").unwrap(), modules.join("a.ko"));
+        assert!(package.module("fs/b.ko").is_err());
     }
 
     #[test]

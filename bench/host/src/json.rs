@@ -1,19 +1,31 @@
 //! The report for programs, which is also what the reference is kept as.
 
 use anyhow::{Context, Result};
+use bench_programs::cases::Group;
 use serde_json::{Map, Value, json};
 
-use crate::comparison::{Comparison, Ratios, Row, Side};
+use crate::comparison::{Boots, Comparison, Ratios, Row, Side};
 use crate::record::{self, Machine, Measured};
 
 /// The comparison as JSON text, with a newline at its end.
 pub fn write(comparison: &Comparison, linux_command_line: &str) -> String {
     let rows: Vec<Value> = comparison.rows.iter().map(row).collect();
+    let machines = comparison.boots.iter().map(|boots| {
+        json!({
+            "configuration": boots.configuration,
+            "auvm": machine(&boots.auvm),
+            "linux": machine(&boots.linux),
+        })
+    });
+    let machines: Vec<Value> = machines.collect();
+    let means = Group::ALL.map(|group| {
+        let means = ratios(comparison.geometric_means(group));
+        (group.name().to_owned(), means)
+    });
     let report = json!({
-        "auvm": machine(&comparison.auvm),
-        "linux": machine(&comparison.linux),
+        "machines": machines,
         "linux_command_line": linux_command_line,
-        "geometric_mean": ratios(comparison.geometric_means()),
+        "geometric_means": Map::from_iter(means),
         "rows": rows,
     });
     format!("{report:#}\n")
@@ -36,9 +48,21 @@ pub fn read(text: &str) -> Result<Comparison> {
             linux: read_side(&row["linux"])?,
         })
     });
+    let machines = report["machines"]
+        .as_array()
+        .context("'machines' is no list")?;
+    let boots = machines.iter().map(|machine| {
+        Ok(Boots {
+            configuration: machine["configuration"]
+                .as_str()
+                .context("'configuration' is no text")?
+                .to_owned(),
+            auvm: record::machine(&machine["auvm"])?,
+            linux: record::machine(&machine["linux"])?,
+        })
+    });
     Ok(Comparison {
-        auvm: record::machine(&report["auvm"])?,
-        linux: record::machine(&report["linux"])?,
+        boots: boots.collect::<Result<_>>()?,
         rows: rows.collect::<Result<_>>()?,
     })
 }

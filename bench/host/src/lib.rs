@@ -1,4 +1,4 @@
-//! `cargo bench`: boots auvm and Linux in the same QEMU, has both run the same programs, and reports what each operation took.
+//! `cargo bench`: boots auvm and Linux in the same QEMU, on one machine after the other, has both run the same programs, and reports what each operation took.
 //!
 //! The order of events is [`compare`]'s. What is measured is written in `bench/programs`; how a machine is built and
 //! booted is the launcher's.
@@ -6,16 +6,19 @@
 pub mod auvm;
 pub mod collector;
 pub mod comparison;
+pub mod configuration;
 pub mod cpio;
 pub mod debian;
 pub mod json;
 pub mod linux;
 pub mod markdown;
 pub mod options;
+pub mod plots;
 pub mod programs;
 pub mod record;
 pub mod reference;
 pub mod statistics;
+pub mod svg;
 
 use std::fs;
 
@@ -27,7 +30,8 @@ use launcher::toolchain::Toolchain;
 use launcher::workspace::Workspace;
 
 use crate::collector::Collector;
-use crate::comparison::Comparison;
+use crate::comparison::{Boots, Comparison};
+use crate::configuration::CONFIGURATIONS;
 use crate::options::Options;
 use crate::programs::Programs;
 
@@ -38,7 +42,7 @@ use crate::programs::Programs;
 pub fn compare(options: &Options) -> Result<bool> {
     if options.list {
         for case in CASES {
-            println!("{:<28} {}", case.name, case.sample);
+            println!("{:<32} {}", case.name, case.sample);
         }
         return Ok(true);
     }
@@ -52,24 +56,52 @@ pub fn compare(options: &Options) -> Result<bool> {
     let directory = workspace.target_dir("bench")?;
     let programs = Programs::new(built, &directory)?;
 
-    let mut on_auvm = Collector::new("auvm", &cases);
-    auvm::run(&programs, &cases, &mut on_auvm)?;
-    let mut on_linux = Collector::new("Linux", &cases);
-    linux::run(&package, &programs, &cases, &directory, &mut on_linux)?;
+    let mut boots = Vec::new();
+    for configuration in CONFIGURATIONS {
+        let cases = configuration.cases(&cases);
+        if cases.is_empty() {
+            continue;
+        }
+        let mut auvm = Collector::new("auvm", configuration.name, &cases);
+        auvm::run(configuration, &programs, &cases, &mut auvm)?;
+        let auvm = auvm.finish()?;
+        let mut linux = Collector::new("Linux", configuration.name, &cases);
+        linux::run(
+            configuration,
+            &package,
+            &programs,
+            &cases,
+            &directory,
+            &mut linux,
+        )?;
+        boots.push(Boots {
+            configuration: configuration.name.to_owned(),
+            auvm,
+            linux: linux.finish()?,
+        });
+    }
 
-    let comparison = Comparison::new(on_auvm.finish()?, on_linux.finish()?)?;
+    let comparison = Comparison::new(boots)?;
     let text = markdown::report(&comparison, linux::COMMAND_LINE);
     let json = json::write(&comparison, linux::COMMAND_LINE);
     save(&directory.join("report.md"), &text)?;
     save(&directory.join("report.json"), &json)?;
+    let drawings = plots::all(&comparison);
+    for (name, drawing) in &drawings {
+        save(&directory.join(name), drawing)?;
+    }
     print!("{text}");
 
-    let stored = workspace.root().join("bench/reference.json");
-    match fs::read_to_string(&stored) {
-        Ok(before) => {
-            let before = json::read(&before)
-                .with_context(|| format!("{} is not a report", stored.display()))?;
-            print!("\n{}", reference::against(&before, &comparison));
+    let kept = workspace.root().join("bench");
+    let stored = kept.join("reference.json");
+    match fs::read_to_string(&stored).map(|before| json::read(&before)) {
+        Ok(Ok(before)) => print!("\n{}", reference::against(&before, &comparison)),
+        Ok(Err(error)) if options.store => println!(
+            "\n{} cannot be read and is replaced: {error:#}",
+            stored.display()
+        ),
+        Ok(Err(error)) => {
+            return Err(error.context(format!("{} is not a report", stored.display())));
         }
         Err(_) => println!("\nThere is no {} to compare with.", stored.display()),
     }
@@ -79,6 +111,9 @@ pub fn compare(options: &Options) -> Result<bool> {
             bail!("not stored as the reference: some cases did not run");
         }
         save(&stored, &json)?;
+        for (name, drawing) in &drawings {
+            save(&kept.join(name), drawing)?;
+        }
         println!("Stored as {}.", stored.display());
     }
     Ok(complete)

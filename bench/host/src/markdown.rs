@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
-use bench_programs::cases;
+use bench_programs::cases::{self, Group, Unit};
 
 use crate::comparison::{Comparison, Row, Side};
+use crate::configuration::CONFIGURATIONS;
+use crate::plots;
 use crate::record::{Machine, Measured};
 
 /// The whole report.
@@ -19,51 +21,37 @@ fn write_report(
     comparison: &Comparison,
     linux_command_line: &str,
 ) -> std::fmt::Result {
-    writeln!(to, "# auvm and Linux, in guest instructions\n")?;
+    writeln!(to, "# auvm and Linux\n")?;
     writeln!(
         to,
-        "The same static programs on both, in the same QEMU (`-accel tcg -icount shift=0,sleep=off`, `-cpu qemu64`, one processor). Made by \
-         `cargo bench`. A sample is one operation; what two time stamps take is taken off. Ratios are auvm / Linux: below 1 is less \
-         work on auvm.\n"
+        "The same static programs on both, in the same QEMU (`-accel tcg -icount shift=0,sleep=off`, `-cpu qemu64`, one processor), whose \
+         clock counts instructions. Made by `cargo bench`. What two time stamps take is taken off. Ratios are auvm / Linux: below 1 is \
+         less on auvm.\n"
     )?;
-    for machine in [&comparison.auvm, &comparison.linux] {
-        writeln!(to, "- {}", described(machine))?;
+    for boots in &comparison.boots {
+        let configuration = &boots.configuration;
+        let known = CONFIGURATIONS.iter().find(|it| it.name == configuration);
+        let has = known.map_or("", |known| known.has);
+        writeln!(to, "- the {configuration} machine ({has}):")?;
+        for machine in [&boots.auvm, &boots.linux] {
+            writeln!(to, "  - {}", described(machine))?;
+        }
     }
-    writeln!(to, "- Linux's command line: `{linux_command_line}`\n")?;
-
-    writeln!(
-        to,
-        "| case | auvm p50 | Linux p50 | ratio | auvm mean | Linux mean | ratio |"
-    )?;
-    writeln!(to, "|---|--:|--:|--:|--:|--:|--:|")?;
-    for row in &comparison.rows {
-        writeln!(to, "{}", side_by_side(row))?;
+    writeln!(to, "- Linux's command line: `{linux_command_line}`")?;
+    for configuration in CONFIGURATIONS {
+        for order in configuration.linux_orders {
+            let name = configuration.name;
+            writeln!(to, "- Linux's first process, {name} machine: `{order}`")?;
+        }
     }
-    if let Some(means) = comparison.geometric_means() {
-        writeln!(
-            to,
-            "| **geometric mean** | | | **{:.3}** | | | **{:.3}** |",
-            means.p50, means.mean
-        )?;
-    }
-    let per_page = |row: &&Row| {
-        row.both()
-            .is_some_and(|(auvm, _)| auvm.unit != "instructions")
-    };
-    let names: Vec<&str> = comparison
-        .rows
-        .iter()
-        .filter(per_page)
-        .map(|row| &*row.name)
-        .collect();
-    if !names.is_empty() {
-        writeln!(to, "\nPer page: {}.", names.join(", "))?;
+    for group in Group::ALL {
+        table(to, comparison, group)?;
     }
 
     writeln!(to, "\n## Spread and proof\n")?;
     writeln!(
         to,
-        "Faults are those that the process was charged with around all its samples, by their number.\n"
+        "Faults are those that the process was charged with around all its samples, by their number; of the paging cases, those that waited for the disk.\n"
     )?;
     writeln!(
         to,
@@ -84,6 +72,53 @@ fn write_report(
         if let Some(case) = cases::find(&row.name) {
             writeln!(to, "- `{}`: {}", case.name, case.sample)?;
         }
+    }
+    Ok(())
+}
+
+/// What is said above the table of a group.
+fn title(group: Group) -> &'static str {
+    match group {
+        Group::Operations => "Operations, in instructions",
+        Group::Boot => "Boot, in instructions",
+        Group::Memory => "Memory of a blocked task, in bytes",
+        Group::Paging => "Paging, in microseconds of guest time",
+        Group::Touches => "A touch of memory that may be on swap, in nanoseconds of guest time",
+    }
+}
+
+fn table(to: &mut String, comparison: &Comparison, group: Group) -> std::fmt::Result {
+    let rows: Vec<&Row> = comparison.rows_of(group).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(to, "\n## {}\n", title(group))?;
+    writeln!(
+        to,
+        "| case | auvm p50 | Linux p50 | ratio | auvm mean | Linux mean | ratio |"
+    )?;
+    writeln!(to, "|---|--:|--:|--:|--:|--:|--:|")?;
+    for row in &rows {
+        writeln!(to, "{}", side_by_side(row))?;
+    }
+    if let Some(means) = comparison.geometric_means(group)
+        && rows.len() > 1
+    {
+        writeln!(
+            to,
+            "| **geometric mean** | | | **{:.3}** | | | **{:.3}** |",
+            means.p50, means.mean
+        )?;
+    }
+    let per_page = |row: &&&Row| {
+        cases::find(&row.name).is_some_and(|case| case.unit == Unit::InstructionsPerPage)
+    };
+    let names: Vec<&str> = rows.iter().filter(per_page).map(|row| &*row.name).collect();
+    if !names.is_empty() {
+        writeln!(to, "\nPer page: {}.", names.join(", "))?;
+    }
+    if let Some((name, what)) = plots::of(group) {
+        writeln!(to, "\n![{what}]({name})")?;
     }
     Ok(())
 }
@@ -123,7 +158,7 @@ fn described(machine: &Machine) -> String {
 }
 
 fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 fn side_by_side(row: &Row) -> String {
@@ -193,7 +228,6 @@ mod tests {
         );
         for part in [
             "| read-unwritten | 1,000 | 4,000 | 0.250 | 1,100 | 4,401 | 0.250 |",
-            "| **geometric mean** | | | **0.250** | | | **0.250** |",
             "mitigations=off",
             "| read-unwritten | Linux | 1,000 | 4,000 |",
             "- `read-unwritten`: first read",

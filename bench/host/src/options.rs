@@ -18,7 +18,7 @@ pub struct Options {
     #[arg(long)]
     pub list: bool,
 
-    /// Keep this run as bench/reference.json, which later runs are compared with
+    /// Keep this run as bench/reference.json, which later runs are compared with, and its drawings beside it
     #[arg(long, conflicts_with = "cases")]
     pub store: bool,
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bench_programs::{CASE, ENDS, FILE, FILE_PAGES, PAGE};
+use bench_programs::{CASE, ENDS, FILE, FILE_PAGES, FIRST, PAGE};
 
 /// Where the files are on this machine.
 #[derive(Clone, Debug)]
@@ -29,13 +29,18 @@ impl Programs {
         Ok(Programs { built, data })
     }
 
-    /// Every file: where it is here, and where it is to be there.
-    pub fn files(&self) -> [(PathBuf, &'static str); 3] {
-        [
+    /// The files with these names there: where each is here, and where it is to be there.
+    pub fn files<'a>(
+        &'a self,
+        names: &'a [&'static str],
+    ) -> impl Iterator<Item = (PathBuf, &'static str)> + 'a {
+        let all = [
             (self.built.join("case"), CASE),
             (self.built.join("ends"), ENDS),
+            (self.built.join("first"), FIRST),
             (self.data.clone(), FILE),
-        ]
+        ];
+        all.into_iter().filter(|(_, name)| names.contains(name))
     }
 
     /// What Linux starts first.

@@ -109,8 +109,13 @@ impl Bench {
     /// Adds a sample of `ticks` on `parts` equal things. Those that find no room are left out.
     #[inline(never)]
     pub fn record(&mut self, ticks: u64, parts: u64) {
+        self.keep(ticks.saturating_sub(self.overhead) / parts);
+    }
+
+    /// Adds a sample that is no time. Those that find no room are left out.
+    pub fn keep(&mut self, value: u64) {
         if self.recording == Recording::On && self.count < self.samples.len() {
-            self.samples[self.count] = ticks.saturating_sub(self.overhead) / parts;
+            self.samples[self.count] = value;
             self.count += 1;
         }
     }
@@ -164,6 +169,11 @@ impl Bench {
     pub fn counted_faults(&mut self) -> Outcome {
         self.faults += sys::minor_faults()? - self.faults_before;
         Ok(())
+    }
+
+    /// Counts faults that were counted in another way.
+    pub fn add_faults(&mut self, faults: u64) {
+        self.faults += faults;
     }
 
     /// Ticks that a pair of stamps takes, which were taken off each sample.

@@ -9,9 +9,12 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod bench;
+pub mod boot;
 pub mod cases;
 pub mod child;
+pub mod gate;
 pub mod machine;
+pub mod orders;
 pub mod record;
 #[cfg(panic = "abort")]
 pub mod runtime;
@@ -28,6 +31,9 @@ pub const DIRECTORY: &str = "/bench";
 
 /// The program that measures.
 pub const CASE: &str = "/bench/case";
+
+/// The program that says when it began.
+pub const FIRST: &str = "/bench/first";
 
 /// A program that ends at once, as small as can be.
 pub const ENDS: &str = "/bench/ends";

@@ -60,10 +60,14 @@ pub fn case(to: &mut impl Write, name: &str, unit: &str, bench: &mut Bench) -> f
     let Some(summary) = Summary::of(bench.samples()) else {
         return failure(to, name, Failure::Wrong("no sample"));
     };
-    summary_line(to, name, unit, &summary, overhead, faults)
+    self::summary(to, name, unit, &summary, overhead, faults)
 }
 
-fn summary_line(
+/// The record of a case whose samples are summed up already.
+///
+/// # Errors
+/// The line is too long.
+pub fn summary(
     to: &mut impl Write,
     name: &str,
     unit: &str,
@@ -123,7 +127,7 @@ mod tests {
             sum: 3,
         };
         let mut text = String::new();
-        summary_line(&mut text, "a", "instructions", &summary, 3, 2).unwrap();
+        super::summary(&mut text, "a", "instructions", &summary, 3, 2).unwrap();
         assert_eq!(
             text,
             "{\"record\":\"case\",\"name\":\"a\",\"unit\":\"instructions\",\"count\":2,\"min\":1,\"p50\":1,\"p90\":1,\

@@ -29,12 +29,12 @@ fn measure(name: &'static str) -> i32 {
         record::print(machine::describe);
         return 0;
     }
-    let Some(case) = cases::find(name) else {
+    let Some((case, run)) = cases::find(name).and_then(|case| Some((case, case.run?))) else {
         record::print(|to| record::failure(to, name, Failure::Wrong("there is no such case")));
         return 2;
     };
     let measured = Bench::new().map_err(Failure::Refused);
-    let measured = measured.and_then(|mut bench| (case.run)(&mut bench).map(|()| bench));
+    let measured = measured.and_then(|mut bench| run(&mut bench).map(|()| bench));
     match measured {
         Ok(mut bench) => {
             record::print(|to| record::case(to, case.name, case.unit.name(), &mut bench));

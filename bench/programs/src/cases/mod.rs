@@ -1,11 +1,16 @@
 //! The cases, by name. What one sample of each is stands beside it: the report prints that.
 
 mod births;
+mod blocked;
 mod calls;
 mod faults;
 mod files;
+mod list;
 mod mappings;
+mod paging;
 mod wakes;
+
+pub use list::CASES;
 
 use crate::bench::{Bench, Outcome};
 
@@ -16,6 +21,12 @@ pub enum Unit {
     Instructions,
     /// Ticks by the pages that the operation was about.
     InstructionsPerPage,
+    /// Guest time, the idle part of it too. A tick is one.
+    Nanoseconds,
+    /// The same; a thousand ticks are one.
+    Microseconds,
+    /// Memory.
+    Bytes,
 }
 
 impl Unit {
@@ -24,6 +35,46 @@ impl Unit {
         match self {
             Unit::Instructions => "instructions",
             Unit::InstructionsPerPage => "instructions/page",
+            Unit::Nanoseconds => "ns",
+            Unit::Microseconds => "us",
+            Unit::Bytes => "bytes",
+        }
+    }
+}
+
+/// What a case is about: the report has a table for each, and a mean of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// One operation, repeated.
+    Operations,
+    /// From the machine's start to the first user instruction.
+    Boot,
+    /// What the kernel keeps for tasks that do nothing.
+    Memory,
+    /// Private memory that is larger than the machine's, on a swap disk.
+    Paging,
+    /// One touch of such memory.
+    Touches,
+}
+
+impl Group {
+    /// All, in the order of the report.
+    pub const ALL: [Group; 5] = [
+        Group::Operations,
+        Group::Boot,
+        Group::Memory,
+        Group::Paging,
+        Group::Touches,
+    ];
+
+    /// As it is in a report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Operations => "operations",
+            Group::Boot => "boot",
+            Group::Memory => "memory",
+            Group::Paging => "paging",
+            Group::Touches => "touches",
         }
     }
 }
@@ -33,213 +84,21 @@ impl Unit {
 pub struct Case {
     /// Its name, in kebab-case.
     pub name: &'static str,
+    /// What it is about.
+    pub group: Group,
     /// What its samples count.
     pub unit: Unit,
     /// What one sample is.
     pub sample: &'static str,
     /// Page faults of one sample, where that is what the case is about: the proof that the samples are what they are said to be.
     pub faults: Option<u32>,
-    /// Takes the samples.
-    pub run: fn(&mut Bench) -> Outcome,
+    /// Takes the samples. `None`: the machine's first program says it, of itself ([`crate::boot`]).
+    pub run: Option<fn(&mut Bench) -> Outcome>,
 }
-
-/// All of them, in the order of the report.
-pub static CASES: &[Case] = &[
-    case("null-system-call", "getppid", calls::null),
-    fault(
-        "first-touch-after-idle",
-        "first write to an anonymous page, after 200 ms of an idle machine",
-        faults::first_touch_after_idle,
-    ),
-    fault(
-        "first-touch-steady",
-        "the same, after more pages were written and given back than memory has free, without a pause",
-        faults::first_touch_steady,
-    ),
-    fault(
-        "read-unwritten",
-        "first read of an anonymous page that nobody wrote",
-        faults::read_unwritten,
-    ),
-    fault(
-        "copy-on-write",
-        "write to a page that a child shares since a fork",
-        faults::copy_on_write,
-    ),
-    fault(
-        "copy-on-write-sole-owner",
-        "write to a page that was shared with a child that has ended",
-        faults::sole_owner,
-    ),
-    fault(
-        "fault-10-entries",
-        "first write to a page, turn by turn in 10 mappings",
-        faults::ten_entries,
-    ),
-    fault(
-        "fault-10000-entries",
-        "the same in 10,000 mappings",
-        faults::ten_thousand_entries,
-    ),
-    case(
-        "fork-exit-wait-small",
-        "fork of a small process; the child exits and is collected",
-        births::fork_exit_wait_small,
-    ),
-    case(
-        "fork-exit-wait-16-mib",
-        "the same with 16 MiB written",
-        births::fork_exit_wait_large,
-    ),
-    case(
-        "fork-exit-wait-16-mib-rewritten",
-        "the same, every page having been written since the last fork",
-        births::fork_exit_wait_rewritten,
-    ),
-    case(
-        "fork-small",
-        "fork of a small process, until it returns in the parent",
-        births::fork_small,
-    ),
-    case(
-        "fork-16-mib",
-        "the same with 16 MiB written",
-        births::fork_large,
-    ),
-    case(
-        "vfork-exec-exit-wait",
-        "vfork; the child executes a program that exits at once, and is collected",
-        births::vfork_exec,
-    ),
-    case(
-        "thread-create-exit-join",
-        "clone of a thread that ends at once, and the wait for its end; its stack is there",
-        births::thread,
-    ),
-    case(
-        "exit-64-mib",
-        "from the exit of a child with 64 MiB written until the parent's wait returns",
-        births::exit_large,
-    ),
-    case(
-        "mmap-munmap",
-        "mmap and munmap of a page that nobody touched",
-        mappings::map_unmap,
-    ),
-    fault_n(
-        64,
-        "mmap-touch-munmap-64",
-        "mmap of 64 pages, a write to each, munmap",
-        mappings::map_touch_unmap,
-    ),
-    case(
-        "madvise-dontneed-64",
-        "madvise(MADV_DONTNEED) of 64 written pages",
-        mappings::dont_need,
-    ),
-    case(
-        "mlock-munlock-64",
-        "mlock and munlock of 64 written pages",
-        mappings::lock_unlock,
-    ),
-    case(
-        "mprotect-64",
-        "mprotect of 64 written pages to read-only, and back",
-        mappings::protect_and_back,
-    ),
-    case(
-        "mprotect-write-64",
-        "the same, and a write to each page: what was left to faults is in it",
-        mappings::protect_and_write,
-    ),
-    per_page(
-        "munmap-32-mib",
-        "munmap of 32 MiB of written pages, by their number",
-        mappings::unmap_large,
-    ),
-    case(
-        "pipe-round-trip",
-        "a byte to another process through a pipe, and one back",
-        wakes::pipe_round_trip,
-    ),
-    case(
-        "futex-round-trip",
-        "another thread woken by a futex, and woken by it",
-        wakes::futex_round_trip,
-    ),
-    case(
-        "signal",
-        "kill of oneself: the handler runs and returns",
-        calls::signal,
-    ),
-    case(
-        "poll-ready-pipe",
-        "poll of one pipe that has a byte",
-        calls::poll_ready,
-    ),
-    fault(
-        "file-read-fault",
-        "read of a mapped file page that is cached; every sixteenth page of the file",
-        files::read_fault,
-    ),
-    per_page(
-        "file-read-sequence",
-        "reads of all 1,024 pages of a mapped, cached file in order, by their number",
-        files::read_sequence,
-    ),
-    fault(
-        "file-private-write-fault",
-        "first write to a page of a private mapping of a cached file",
-        files::private_write,
-    ),
-    case(
-        "read-4-kib",
-        "pread of 4 KiB of a cached file",
-        files::read_cached,
-    ),
-    case("open-close", "open and close of a file", files::open_close),
-];
 
 /// Finds a case by name.
 pub fn find(name: &str) -> Option<&'static Case> {
     CASES.iter().find(|case| case.name == name)
-}
-
-const fn case(name: &'static str, sample: &'static str, run: fn(&mut Bench) -> Outcome) -> Case {
-    Case {
-        name,
-        unit: Unit::Instructions,
-        sample,
-        faults: None,
-        run,
-    }
-}
-
-const fn fault(name: &'static str, sample: &'static str, run: fn(&mut Bench) -> Outcome) -> Case {
-    fault_n(1, name, sample, run)
-}
-
-const fn fault_n(
-    faults: u32,
-    name: &'static str,
-    sample: &'static str,
-    run: fn(&mut Bench) -> Outcome,
-) -> Case {
-    Case {
-        faults: Some(faults),
-        ..case(name, sample, run)
-    }
-}
-
-const fn per_page(
-    name: &'static str,
-    sample: &'static str,
-    run: fn(&mut Bench) -> Outcome,
-) -> Case {
-    Case {
-        unit: Unit::InstructionsPerPage,
-        ..case(name, sample, run)
-    }
 }
 
 #[cfg(test)]
@@ -275,7 +134,7 @@ mod tests {
             "poll-ready-pipe",
         ] {
             let mut bench = Bench::new().unwrap();
-            (find(name).unwrap().run)(&mut bench).unwrap();
+            find(name).unwrap().run.unwrap()(&mut bench).unwrap();
             assert!(bench.samples().len() >= 500, "{name}");
         }
     }
