@@ -20,7 +20,7 @@
 mod copy;
 mod runs;
 
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::Prot;
@@ -156,19 +156,18 @@ impl Amap {
     /// has removed and flushed its own entry's translations, and holds its map's write lock.
     pub(crate) fn forget(this: &Ref<Self>, uvm: &Uvm, slot: u64, len: u64) {
         let mut inner = this.lock();
-        let mut at = slot;
-        while let Some((used, anon)) = inner.anons.next_from(at).filter(|&(s, _)| s < slot + len) {
-            at = used + 1;
-            let frame = anon.lock().frame;
+        inner.anons.take_some(slot..slot + len, |_, anon| {
+            let frame = anon.as_ref().and_then(|anon| anon.lock().frame);
             if frame.is_some_and(|frame| uvm.page(frame).wire_count() > 0) {
-                continue;
+                return ControlFlow::Continue(());
             }
             if let Some(frame) = frame.filter(|_| this.is_shared()) {
                 // Others who share the amap have it mapped, and must see that it is gone.
                 uvm.page_protect(frame, Prot::empty());
             }
-            inner.anons.remove(used);
-        }
+            *anon = None;
+            ControlFlow::Continue(())
+        });
     }
 
     /// Frees up to `budget` anons of an amap that only `this` refers to; whether any are left. For long tear-downs that yield.
@@ -177,12 +176,15 @@ impl Amap {
         if Ref::count(this) > 1 {
             return false;
         }
-        for _ in 0..budget {
-            let Some((at, _)) = inner.anons.next_from(0) else {
-                return false;
-            };
-            inner.anons.remove(at);
-        }
+        let mut left = budget;
+        inner.anons.take_some(0..u64::MAX, |_, anon| {
+            *anon = None;
+            left -= 1;
+            match left {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
         !inner.anons.is_empty()
     }
 
@@ -280,12 +282,10 @@ impl AmapInner {
 
 /// Frees the anons in `slots`.
 fn discard(anons: &mut Radix<Ref<Anon>, CHUNK>, slots: Range<u64>) {
-    while let Some((at, _)) = anons
-        .next_from(slots.start)
-        .filter(|&(at, _)| at < slots.end)
-    {
-        anons.remove(at);
-    }
+    anons.take_some(slots, |_, anon| {
+        *anon = None;
+        ControlFlow::Continue(())
+    });
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use super::{Attempt, Missing, Pass};
 use crate::Uvm;
-use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
+use crate::addr::{Frame, PAGE_SIZE, VirtAddr, Vpn};
 use crate::amap::{Amap, AmapInner};
 use crate::anon::Anon;
 use crate::fault::FaultError;
@@ -112,6 +112,18 @@ impl Fault<'_> {
         }
     }
 
+    /// Whether the page is mapped here already and lacked nothing but rights, which it has now. Never what is wired.
+    #[inline]
+    fn widens(&self, usable: Usable) -> bool {
+        let vpn = Vpn::containing(VirtAddr::new_truncate(self.va));
+        let flags = enter_flags(self.access);
+        self.entry.wired_to == 0
+            && self
+                .space
+                .pmap()
+                .widen(vpn, usable.frame, usable.prot, flags)
+    }
+
     /// Whether the address space has taken so much lately that others come first.
     #[inline]
     fn must_wait(&self) -> bool {
@@ -205,6 +217,10 @@ impl Fault<'_> {
             Usable { frame: old, prot }
         };
         self.uvm.count(Counter::FltAnon);
+        if self.access == Access::Write && self.widens(usable) {
+            // Whoever could have been mapped along was when it was mapped.
+            return Attempt::Done;
+        }
         let attempt = self.enter(usable.frame, usable.prot);
         drop(inner);
         if self.pass == Pass::First && matches!(attempt, Attempt::Done) {

@@ -7,7 +7,7 @@ use core::sync::atomic::{
 };
 
 use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span};
-use super::{Inner, Leaf, Mapping, Pmap};
+use super::{EnterFlags, Inner, Leaf, Mapping, Pmap};
 use crate::Uvm;
 use crate::addr::{Frame, USER_END, VaRange, VirtAddr, Vpn};
 use crate::meter::Gauge;
@@ -70,6 +70,32 @@ impl Pmap {
                 };
                 if change(slot, tighter).is_some() {
                     self.note(uvm, inner, first.offset(i as u64));
+                }
+            });
+        });
+    }
+
+    /// Gives the translations in the range that lack it the right to be written, where `may` allows it, besides `prot`; it is called with
+    /// each one's address and frame, and what it returns is kept until the entry has changed. None that is wired is changed, and nothing
+    /// is to be flushed. The caller's locks come before the pmap's; `may` only tries to lock.
+    pub(crate) fn widen_range<T>(
+        &self,
+        uvm: &Uvm,
+        range: VaRange,
+        prot: Prot,
+        mut may: impl FnMut(VirtAddr, Frame) -> Option<T>,
+    ) {
+        let inner = &mut *self.inner.lock();
+        self.each_leaf(uvm, inner, range, |_, entries, first, _| {
+            each_eight_used(entries, |i, slot| {
+                let old = Pte(slot.load(Relaxed));
+                if old.0 == 0 || old.prot().contains(Prot::WRITE) {
+                    return;
+                }
+                let (va, frame) = (first.offset(i as u64).addr(), old.frame());
+                if let Some(kept) = may(va, frame) {
+                    Pte::user(frame, prot, EnterFlags::empty()).widens(slot);
+                    drop(kept);
                 }
             });
         });

@@ -133,6 +133,18 @@ impl Pte {
         self.0 & WRITE > new.0 & WRITE || self.0 & NO_EXEC < new.0 & NO_EXEC
     }
 
+    /// Puts it in place of a translation of the same frame that is not wired and allows nothing beyond it; whether there was one. What the
+    /// hardware noted there stays.
+    #[inline]
+    pub(super) fn widens(self, slot: &AtomicU64) -> bool {
+        let frame = self.frame();
+        let wider = |old: Pte| {
+            let ours = old.0 != 0 && old.frame() == frame && !old.is_wired();
+            (ours && !old.is_tightened_by(self)).then(|| self.with_attrs_of(old))
+        };
+        change(slot, wider).is_some()
+    }
+
     pub(crate) fn prot(self) -> Prot {
         let mut prot = Prot::READ;
         prot.set(Prot::WRITE, self.0 & WRITE != 0);
