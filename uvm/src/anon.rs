@@ -14,7 +14,7 @@ use crate::Uvm;
 use crate::addr::{Frame, PageIndex};
 use crate::lock::{ANON, SpinLock, SpinLockGuard};
 use crate::meter::Gauge;
-use crate::page::{OwnerKind, PageFlags, PageOwner};
+use crate::page::{OwnerKind, PageAttrs, PageFlags, PageOwner};
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
 use crate::swap::SwapSlot;
 
@@ -31,6 +31,17 @@ pub(crate) struct AnonInner {
     pub(crate) frame: Option<Frame>,
     /// On a swap device; if it is in memory as well, as it was when it was written last.
     pub(crate) slot: Option<SwapSlot>,
+}
+
+impl AnonInner {
+    /// Its page, if whoever is its sole user may write to it as it is: in memory, not busy, and not on loan.
+    #[inline]
+    pub(crate) fn writable(&self, uvm: &Uvm) -> Option<Frame> {
+        self.frame.filter(|&frame| {
+            let page = uvm.page(frame);
+            !page.is_busy() && !page.attrs().contains(PageAttrs::LOANED)
+        })
+    }
 }
 
 // SAFETY: `count` is this anon's own and nothing else changes it.

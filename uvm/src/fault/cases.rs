@@ -79,6 +79,7 @@ impl Fault<'_> {
             Some(amap) => {
                 let mut slots = amap.lock();
                 match slots.anons.get(self.entry.slot_of(self.va)) {
+                    Some(anon) if self.writes_in_place(anon) => Attempt::Done,
                     Some(anon) => {
                         let anon = anon.clone();
                         self.anon(amap, &mut slots, &anon)
@@ -112,16 +113,25 @@ impl Fault<'_> {
         }
     }
 
-    /// Whether the page is mapped here already and lacked nothing but rights, which it has now. Never what is wired.
+    /// Case 1A at its simplest: a write to a page that is the anon's own, mapped here, and lacked nothing but the right to be written, which
+    /// it has now. Whoever could have been mapped along was when it was mapped. `anon` is the amap's.
     #[inline]
-    fn widens(&self, usable: Usable) -> bool {
+    fn writes_in_place(&self, anon: &Ref<Anon>) -> bool {
+        if self.access != Access::Write || self.entry.wired_to != 0 || Ref::count(anon) != 1 {
+            return false;
+        }
+        let inner = anon.lock();
+        let Some(frame) = inner.writable(self.uvm) else {
+            return false;
+        };
         let vpn = Vpn::containing(VirtAddr::new_truncate(self.va));
         let flags = enter_flags(self.access);
-        self.entry.wired_to == 0
-            && self
-                .space
-                .pmap()
-                .widen(vpn, usable.frame, usable.prot, flags)
+        if !self.space.pmap().widen(vpn, frame, self.prot, flags) {
+            return false;
+        }
+        self.uvm.note_use(frame);
+        self.uvm.count(Counter::FltAnon);
+        true
     }
 
     /// Whether the address space has taken so much lately that others come first.
@@ -217,10 +227,6 @@ impl Fault<'_> {
             Usable { frame: old, prot }
         };
         self.uvm.count(Counter::FltAnon);
-        if self.access == Access::Write && self.widens(usable) {
-            // Whoever could have been mapped along was when it was mapped.
-            return Attempt::Done;
-        }
         let attempt = self.enter(usable.frame, usable.prot);
         drop(inner);
         if self.pass == Pass::First && matches!(attempt, Attempt::Done) {

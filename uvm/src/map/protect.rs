@@ -9,7 +9,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::addr::{PAGE_SHIFT, VaRange, VirtAddr};
 use crate::map::wire::Scope;
 use crate::map::{MapEntry, MapInner, VmError, VmSpace};
-use crate::page::PageAttrs;
 use crate::pool::Ref;
 use crate::prot::Prot;
 
@@ -81,14 +80,16 @@ impl VmSpace {
     /// Lets anonymous pages that are mapped in a range be written, where no write need copy anything or wait. Awaits its turn between
     /// parts. The caller has the map busy.
     async fn widen(&self, range: VaRange) {
-        let mut at = range.start().as_u64();
-        while let Some(next) = self.widen_some(at, range.end().as_u64()) {
+        let (mut at, end) = (range.start().as_u64(), range.end().as_u64());
+        while at < end
+            && let Some(next) = self.widen_some(at, end)
+        {
             at = next;
             self.uvm.executor().reschedule_if_asked().await;
         }
     }
 
-    /// A part of it: of the first entry that ends after `at`; returns where to go on.
+    /// A part of it: of the first entry that ends after `at`, which is below `end`; returns where to go on.
     fn widen_some(&self, at: u64, end: u64) -> Option<u64> {
         let map = self.map.read();
         let entry = map.tree.from(at).filter(|entry| entry.start < end)?;
@@ -101,18 +102,13 @@ impl VmSpace {
         if let Some(amap) = &entry.amap {
             let slots = amap.lock();
             let range = VaRange::new(VirtAddr::new(from), VirtAddr::new(to));
-            self.pmap
-                .widen_range(&self.uvm, range, entry.prot, |va, frame| {
-                    let anon = slots.anons.get(entry.slot_of(va.as_u64()))?;
-                    // As a fault: alone, its page not busy, and not on loan. Who has it locked may be about to change that.
-                    if Ref::count(anon) != 1 {
-                        return None;
-                    }
-                    let inner = anon.try_lock()?;
-                    let page = self.uvm.page(frame);
-                    let lent = page.attrs().contains(PageAttrs::LOANED);
-                    (inner.frame == Some(frame) && !page.is_busy() && !lent).then_some(inner)
-                });
+            let mut around = slots.anons.around();
+            self.pmap.allow_writes(&self.uvm, range, |va, frame| {
+                // As a fault would; who has the anon locked may be about to change something.
+                let anon = around.get(entry.slot_of(va.as_u64()))?;
+                let inner = (Ref::count(anon) == 1).then(|| anon.try_lock())??;
+                (inner.writable(&self.uvm) == Some(frame)).then_some(inner)
+            });
         }
         Some(to)
     }

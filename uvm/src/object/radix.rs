@@ -118,6 +118,12 @@ impl<V, const N: usize> Radix<V, N> {
     /// The element at `index`.
     #[inline]
     pub fn get(&self, index: u64) -> Option<&V> {
+        self.leaf_of(index)?[Self::digit(index, 0)].as_ref()
+    }
+
+    /// The leaf in which an element at `index` is, if it is there.
+    #[inline]
+    fn leaf_of(&self, index: u64) -> Option<&[Option<V>; N]> {
         if !self.fits(index) {
             return None;
         }
@@ -128,9 +134,18 @@ impl<V, const N: usize> Radix<V, N> {
                 Kind::Inner { children, .. } => {
                     node = children[Self::digit(index, shift)].as_deref()?;
                 }
-                Kind::Leaf { values, .. } => return values[Self::digit(index, 0)].as_ref(),
+                Kind::Leaf { values, .. } => return Some(values),
             }
             shift -= Self::BITS;
+        }
+    }
+
+    /// For who looks up many that lie beside each other.
+    pub(crate) fn around(&self) -> Around<'_, V, N> {
+        Around {
+            radix: self,
+            base: 0,
+            leaf: None,
         }
     }
 
@@ -377,6 +392,25 @@ impl<V, const N: usize> Radix<V, N> {
     }
 }
 
+/// Looks up elements of an array, and remembers the leaf that it was at last.
+pub(crate) struct Around<'a, V, const N: usize> {
+    radix: &'a Radix<V, N>,
+    base: u64,
+    leaf: Option<&'a [Option<V>; N]>,
+}
+
+impl<'a, V, const N: usize> Around<'a, V, N> {
+    /// The element at `index`.
+    #[inline]
+    pub(crate) fn get(&mut self, index: u64) -> Option<&'a V> {
+        let base = Radix::<V, N>::base_of(index, 0);
+        if self.leaf.is_none() || self.base != base {
+            (self.base, self.leaf) = (base, self.radix.leaf_of(index));
+        }
+        self.leaf?[Radix::<V, N>::digit(index, 0)].as_ref()
+    }
+}
+
 fn new_node<V, const N: usize>(
     shift: u8,
     uvm: &Uvm,
@@ -432,6 +466,10 @@ mod tests {
                 prop_assert_eq!(radix.len(), map.len());
                 prop_assert_eq!(radix.get(index), map.get(&index));
                 prop_assert_eq!(radix.get(index ^ 0x800), map.get(&(index ^ 0x800)));
+                let mut around = radix.around();
+                for near in (index.saturating_sub(9)..=index).rev() {
+                    prop_assert_eq!(around.get(near), map.get(&near));
+                }
                 let next = map.range(index / 2..).next();
                 prop_assert_eq!(radix.next_from(index / 2), next.map(|(&k, v)| (k, v)));
             }

@@ -7,7 +7,7 @@ use core::sync::atomic::{
 };
 
 use super::walk::{ENTRIES, Pte, ROOT_LEVEL, Walk, change, index, span};
-use super::{EnterFlags, Inner, Leaf, Mapping, Pmap};
+use super::{Inner, Leaf, Mapping, Pmap};
 use crate::Uvm;
 use crate::addr::{Frame, USER_END, VaRange, VirtAddr, Vpn};
 use crate::meter::Gauge;
@@ -75,26 +75,25 @@ impl Pmap {
         });
     }
 
-    /// Gives the translations in the range that lack it the right to be written, where `may` allows it, besides `prot`; it is called with
-    /// each one's address and frame, and what it returns is kept until the entry has changed. None that is wired is changed, and nothing
-    /// is to be flushed. The caller's locks come before the pmap's; `may` only tries to lock.
-    pub(crate) fn widen_range<T>(
+    /// Gives the translations in the range the right to be written, where they lack it and `may` agrees: it is called with address and frame
+    /// of each, and what it returns is kept until the entry has changed. Wired ones stay as they are. Nothing is to be flushed. What the
+    /// caller has locked comes before the pmap, and `may` only tries to lock.
+    pub(crate) fn allow_writes<T>(
         &self,
         uvm: &Uvm,
         range: VaRange,
-        prot: Prot,
         mut may: impl FnMut(VirtAddr, Frame) -> Option<T>,
     ) {
         let inner = &mut *self.inner.lock();
         self.each_leaf(uvm, inner, range, |_, entries, first, _| {
             each_eight_used(entries, |i, slot| {
                 let old = Pte(slot.load(Relaxed));
-                if old.0 == 0 || old.prot().contains(Prot::WRITE) {
+                if old.0 == 0 || old.is_writable() || old.is_wired() {
                     return;
                 }
-                let (va, frame) = (first.offset(i as u64).addr(), old.frame());
-                if let Some(kept) = may(va, frame) {
-                    Pte::user(frame, prot, EnterFlags::empty()).widens(slot);
+                if let Some(kept) = may(first.offset(i as u64).addr(), old.frame()) {
+                    // Should the hardware, or who evicts, have been faster: a fault sees to it.
+                    let _ = slot.compare_exchange(old.0, old.writable().0, Relaxed, Relaxed);
                     drop(kept);
                 }
             });

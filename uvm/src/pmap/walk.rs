@@ -89,6 +89,15 @@ impl Pte {
         self.0 & WIRED != 0
     }
 
+    pub(super) fn is_writable(self) -> bool {
+        self.0 & WRITE != 0
+    }
+
+    /// The same, and it may be written.
+    pub(super) fn writable(self) -> Self {
+        Self(self.0 | WRITE)
+    }
+
     /// What the hardware noted.
     pub(crate) fn attrs(self) -> PageAttrs {
         let mut attrs = PageAttrs::empty();
