@@ -10,11 +10,13 @@
 
 use core::ptr::NonNull;
 
+use arrayvec::ArrayVec;
+
 use crate::Uvm;
 use crate::addr::{Frame, PageIndex};
 use crate::lock::{ANON, SpinLock, SpinLockGuard};
 use crate::meter::Gauge;
-use crate::page::{OwnerKind, PageFlags, PageOwner};
+use crate::page::{OwnerKind, PageAttrs, PageFlags, PageOwner};
 use crate::policy::nonresident::Went;
 use crate::pool::{Counted, OutOfMemory, Ref, RefCount};
 use crate::swap::SwapSlot;
@@ -46,6 +48,15 @@ impl AnonInner {
             went: Went::UNKNOWN,
         }
     }
+
+    /// Its page, if whoever is its sole user may write to it as it is: in memory, not busy, and not on loan.
+    #[inline]
+    pub(crate) fn writable(&self, uvm: &Uvm) -> Option<Frame> {
+        self.frame.filter(|&frame| {
+            let page = uvm.page(frame);
+            !page.is_busy() && !page.attrs().contains(PageAttrs::LOANED)
+        })
+    }
 }
 
 // SAFETY: `count` is this anon's own and nothing else changes it.
@@ -55,21 +66,9 @@ unsafe impl Counted for Anon {
     }
 
     fn finalize(&mut self, uvm: &Uvm) {
-        let AnonInner { frame, slot, .. } = self.inner.get_mut();
-        let (frame, slot) = (frame.take(), slot.take());
-        if let Some(slot) = slot {
-            uvm.swap().free(uvm, slot);
-            if frame.is_none() {
-                uvm.meter().lower(Gauge::Swpgonly, 1);
-            }
-        }
-        if let Some(frame) = frame {
-            if owns(NonNull::from(&mut *self), uvm, frame) {
-                uvm.meter().lower(Gauge::Anonpages, 1);
-                uvm.disown(frame);
-            } else {
-                uvm.let_go(frame);
-            }
+        if let Some(frame) = self.leave(uvm) {
+            uvm.meter().lower(Gauge::Anonpages, 1);
+            uvm.free_frame(frame);
         }
     }
 }
@@ -85,6 +84,34 @@ unsafe impl PageOwner for Anon {
 }
 
 impl Anon {
+    /// Gives up what it has, with the last reference: its slot, and its frame. If that is its own and nobody has a hold of it, it is left to
+    /// the caller, who lowers [`Gauge::Anonpages`] and frees it: it has no owner any more, but may be on a queue.
+    #[inline]
+    fn leave(&mut self, uvm: &Uvm) -> Option<Frame> {
+        let AnonInner { frame, slot, .. } = self.inner.get_mut();
+        let (frame, slot) = (frame.take(), slot.take());
+        if let Some(slot) = slot {
+            uvm.swap().free(uvm, slot);
+            if frame.is_none() {
+                uvm.meter().lower(Gauge::Swpgonly, 1);
+            }
+        }
+        let frame = frame?;
+        if !owns(NonNull::from(&mut *self), uvm, frame) {
+            uvm.let_go(frame);
+            return None;
+        }
+        let page = uvm.page(frame);
+        if page.is_mapped() || page.loan_count() > 0 {
+            uvm.meter().lower(Gauge::Anonpages, 1);
+            uvm.disown(frame);
+            return None;
+        }
+        // Nobody comes to it any more, neither to map nor to hold it.
+        page.clear_owner();
+        page.orphan().then_some(frame)
+    }
+
     /// An anon with one reference for `frame`, which is fresh from the free list and filled; the page becomes valid,
     /// dirty, not busy, active.
     ///
@@ -169,6 +196,60 @@ impl Anon {
     #[inline]
     pub(crate) fn lock(&self) -> SpinLockGuard<'_, AnonInner, ANON> {
         self.inner.lock()
+    }
+}
+
+/// Gives up references to anons, and frees the frames of those that go with them together: the locks of queues and free lists are taken once
+/// for many. All are free when it is dropped. Comes where anons are locked.
+pub(crate) struct Release<'a> {
+    uvm: &'a Uvm,
+    /// Without owner or mapping.
+    frames: ArrayVec<Frame, RELEASED>,
+}
+
+/// Frames freed together.
+const RELEASED: usize = 32;
+/// With fewer the CPU's magazine is a better place for them than the lists.
+const FEW: usize = 8;
+
+impl<'a> Release<'a> {
+    pub(crate) fn new(uvm: &'a Uvm) -> Self {
+        Self {
+            uvm,
+            frames: ArrayVec::new(),
+        }
+    }
+
+    /// Gives up a reference.
+    #[inline]
+    pub(crate) fn add(&mut self, anon: Ref<Anon>) {
+        if let Some(mut anon) = Ref::into_last(anon)
+            && let Some(frame) = anon.leave(self.uvm)
+        {
+            self.frames.push(frame);
+            if self.frames.is_full() {
+                self.free();
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn free(&mut self) {
+        let (uvm, frames) = (self.uvm, &self.frames[..]);
+        uvm.meter().lower(Gauge::Anonpages, frames.len() as u64);
+        if frames.len() < FEW {
+            frames.iter().for_each(|&frame| uvm.free_frame(frame));
+        } else {
+            uvm.dequeue_all(frames);
+            uvm.free_pages(frames);
+        }
+        self.frames.clear();
+    }
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.free();
     }
 }
 

@@ -201,6 +201,7 @@ impl RefCount {
     }
 
     /// References as of now.
+    #[inline]
     #[must_use]
     pub fn get(&self) -> u32 {
         self.0.load(Acquire)
@@ -293,15 +294,56 @@ impl<T: Counted> Ref<T> {
         T::count(this).get()
     }
 
+    /// Gives up the reference; the object, if it was the last one. [`Counted::finalize`] has not been called, nor will it be: what it does
+    /// is the caller's to do.
+    #[inline]
+    pub(crate) fn into_last(this: Self) -> Option<Last<T>> {
+        let object = Self::into_raw(this);
+        // SAFETY: counted until the next line, so alive.
+        let count = T::count(unsafe { object.as_ref() });
+        (count.0.fetch_sub(1, Release) == 1).then(|| {
+            fence(Acquire);
+            Last(object)
+        })
+    }
+
     #[cold]
     #[inline(never)]
     fn last(&mut self) {
         fence(Acquire);
-        // SAFETY: the count is 0, so that no other `Ref` is left or can be made; the object came
-        // from a pool, whose slab knows the `Uvm`.
+        let mut last = Last(self.0);
+        // SAFETY: the object came from a pool, whose slab knows the `Uvm`.
+        let uvm = unsafe { Header::of(self.0.cast()).as_ref().uvm };
+        // SAFETY: it lives as long as objects are in use (see `Slabs`' drop).
+        last.finalize(unsafe { uvm.as_ref() });
+    }
+}
+
+/// An object whose count is 0, so that no [`Ref`] is left or can be made. Its memory goes with this.
+pub(crate) struct Last<T: Counted>(NonNull<T>);
+
+impl<T: Counted> Deref for Last<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this one's alone, and initialised.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T: Counted> DerefMut for Last<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and borrowed exclusively.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl<T: Counted> Drop for Last<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this one's alone; it came from a pool.
         unsafe {
-            let uvm = Header::of(self.0.cast()).as_ref().uvm;
-            self.0.as_mut().finalize(uvm.as_ref());
             ptr::drop_in_place(self.0.as_ptr());
             free_object(self.0);
         }

@@ -20,12 +20,12 @@
 mod copy;
 mod runs;
 
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::Prot;
 use crate::Uvm;
-use crate::anon::Anon;
+use crate::anon::{Anon, Release};
 use crate::lock::{AMAP, SpinLock, SpinLockGuard};
 use crate::map::tree::Node;
 use crate::meter::Counter;
@@ -143,7 +143,7 @@ impl Amap {
             inner.count_by_range(uvm, count);
             inner.runs.add(uvm, slot, len, -1);
             let AmapInner { anons, runs, .. } = &mut *inner;
-            runs.for_each_unused(slot, len, |from, to| discard(anons, from..to));
+            runs.for_each_unused(slot, len, |from, to| discard(anons, uvm, from..to));
         }
         if count == 2 {
             // Who is left has nobody to share with. New references are made under the lock.
@@ -156,33 +156,37 @@ impl Amap {
     /// has removed and flushed its own entry's translations, and holds its map's write lock.
     pub(crate) fn forget(this: &Ref<Self>, uvm: &Uvm, slot: u64, len: u64) {
         let mut inner = this.lock();
-        let mut at = slot;
-        while let Some((used, anon)) = inner.anons.next_from(at).filter(|&(s, _)| s < slot + len) {
-            at = used + 1;
-            let frame = anon.lock().frame;
+        let mut gone = Release::new(uvm);
+        inner.anons.take_some(slot..slot + len, |_, anon| {
+            let frame = anon.as_ref().and_then(|anon| anon.lock().frame);
             if frame.is_some_and(|frame| uvm.page(frame).wire_count() > 0) {
-                continue;
+                return ControlFlow::Continue(());
             }
             if let Some(frame) = frame.filter(|_| this.is_shared()) {
                 // Others who share the amap have it mapped, and must see that it is gone.
                 uvm.page_protect(frame, Prot::empty());
             }
-            inner.anons.remove(used);
-        }
+            anon.take().into_iter().for_each(|anon| gone.add(anon));
+            ControlFlow::Continue(())
+        });
     }
 
     /// Frees up to `budget` anons of an amap that only `this` refers to; whether any are left. For long tear-downs that yield.
-    pub(crate) fn release_some(this: &Ref<Self>, budget: usize) -> bool {
+    pub(crate) fn release_some(this: &Ref<Self>, uvm: &Uvm, budget: usize) -> bool {
         let mut inner = this.lock();
         if Ref::count(this) > 1 {
             return false;
         }
-        for _ in 0..budget {
-            let Some((at, _)) = inner.anons.next_from(0) else {
-                return false;
-            };
-            inner.anons.remove(at);
-        }
+        let mut left = budget;
+        let mut gone = Release::new(uvm);
+        inner.anons.take_some(0..u64::MAX, |_, anon| {
+            anon.take().into_iter().for_each(|anon| gone.add(anon));
+            left -= 1;
+            match left {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
         !inner.anons.is_empty()
     }
 
@@ -207,7 +211,7 @@ impl Amap {
     /// Lets an entry that shows `slots` show `more` behind them, never used; whether that can be.
     pub(crate) fn extend(this: &Ref<Self>, uvm: &Uvm, slots: Range<u64>, more: u64) -> bool {
         let mut inner = this.lock();
-        inner.settle(Ref::count(this), &slots);
+        inner.settle(uvm, Ref::count(this), &slots);
         let end = inner.slots.end;
         slots.end == end && inner.claim(uvm, Ref::count(this), end..end + more)
     }
@@ -215,7 +219,7 @@ impl Amap {
     /// The same for `more` slots before them.
     pub(crate) fn extend_down(this: &Ref<Self>, uvm: &Uvm, slots: Range<u64>, more: u64) -> bool {
         let mut inner = this.lock();
-        inner.settle(Ref::count(this), &slots);
+        inner.settle(uvm, Ref::count(this), &slots);
         let start = inner.slots.start;
         slots.start == start
             && start >= more
@@ -258,11 +262,11 @@ impl AmapInner {
 
     /// If the entry that shows `slots` is the only one (`count`), nothing else is left of the amap: it can be counted by its
     /// references again, and grow from there.
-    fn settle(&mut self, count: u32, slots: &Range<u64>) {
+    fn settle(&mut self, uvm: &Uvm, count: u32, slots: &Range<u64>) {
         if count == 1 && !self.is_whole(slots) {
             // There is nothing outside unless its count was lost.
-            discard(&mut self.anons, 0..slots.start);
-            discard(&mut self.anons, slots.end..u64::MAX);
+            discard(&mut self.anons, uvm, 0..slots.start);
+            discard(&mut self.anons, uvm, slots.end..u64::MAX);
             self.runs = Runs::Uniform;
             self.slots = slots.clone();
         }
@@ -279,13 +283,12 @@ impl AmapInner {
 }
 
 /// Frees the anons in `slots`.
-fn discard(anons: &mut Radix<Ref<Anon>, CHUNK>, slots: Range<u64>) {
-    while let Some((at, _)) = anons
-        .next_from(slots.start)
-        .filter(|&(at, _)| at < slots.end)
-    {
-        anons.remove(at);
-    }
+fn discard(anons: &mut Radix<Ref<Anon>, CHUNK>, uvm: &Uvm, slots: Range<u64>) {
+    let mut gone = Release::new(uvm);
+    anons.take_some(slots, |_, anon| {
+        anon.take().into_iter().for_each(|anon| gone.add(anon));
+        ControlFlow::Continue(())
+    });
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use super::{Attempt, Missing, Pass};
 use crate::Uvm;
-use crate::addr::{Frame, PAGE_SIZE, VirtAddr};
+use crate::addr::{Frame, PAGE_SIZE, VirtAddr, Vpn};
 use crate::amap::{Amap, AmapInner};
 use crate::anon::Anon;
 use crate::fault::FaultError;
@@ -79,6 +79,7 @@ impl Fault<'_> {
             Some(amap) => {
                 let mut slots = amap.lock();
                 match slots.anons.get(self.entry.slot_of(self.va)) {
+                    Some(anon) if self.writes_in_place(anon) => Attempt::Done,
                     Some(anon) => {
                         let anon = anon.clone();
                         self.anon(amap, &mut slots, &anon)
@@ -110,6 +111,27 @@ impl Fault<'_> {
             Ok(()) => Attempt::Done,
             Err(OutOfMemory) => Attempt::NeedMemory,
         }
+    }
+
+    /// Case 1A at its simplest: a write to a page that is the anon's own, mapped here, and lacked nothing but the right to be written, which
+    /// it has now. Whoever could have been mapped along was when it was mapped. `anon` is the amap's.
+    #[inline]
+    fn writes_in_place(&self, anon: &Ref<Anon>) -> bool {
+        if self.access != Access::Write || self.entry.wired_to != 0 || Ref::count(anon) != 1 {
+            return false;
+        }
+        let inner = anon.lock();
+        let Some(frame) = inner.writable(self.uvm) else {
+            return false;
+        };
+        let vpn = Vpn::containing(VirtAddr::new_truncate(self.va));
+        let flags = enter_flags(self.access);
+        if !self.space.pmap().widen(vpn, frame, self.prot, flags) {
+            return false;
+        }
+        self.uvm.note_use(frame);
+        self.uvm.count(Counter::FltAnon);
+        true
     }
 
     /// Whether the address space has taken so much lately that others come first.

@@ -46,6 +46,43 @@ fn with_file(
     (world, disk, file, object)
 }
 
+/// Whose only other owner has ended, it is neither copied nor entered anew, and nobody looks at its neighbours.
+#[test]
+fn case_1a_a_page_that_is_ones_own_again_is_written_in_place() {
+    let world = World::new(256, 0);
+    let space = world.space();
+    space.map(anonymous(8)).unwrap();
+    let program = world.program(&space);
+    let uvm = world.uvm.clone();
+    world.run(async move {
+        let space = program.space();
+        program.touch(AT, 8, 1).await.unwrap();
+        space.fork().await.unwrap().teardown().await;
+        let frame = |page: u64| {
+            let va = VirtAddr::new(AT + page * PAGE);
+            let mapping = space.pmap().extract(&uvm, va).unwrap();
+            (mapping.frame, mapping.prot)
+        };
+        let count = |counter| uvm.meter().get(counter);
+        for page in [3, 0, 7] {
+            let (before, prot) = frame(page);
+            assert_eq!(prot, Prot::READ);
+            let counts = [Counter::Faults, Counter::FltAnon].map(count);
+            let others = [Counter::FltAcow, Counter::FltNamap].map(count);
+            program.store(AT + page * PAGE, 2).await.unwrap();
+            assert_eq!(frame(page), (before, Prot::RW));
+            assert!(uvm.is_modified(before));
+            let more = [Counter::Faults, Counter::FltAnon].map(count);
+            assert_eq!(more, counts.map(|n| n + 1));
+            assert_eq!([Counter::FltAcow, Counter::FltNamap].map(count), others);
+        }
+        let seen = program.peek(AT, 8).await.unwrap();
+        assert_eq!(seen, [2, 1, 1, 2, 1, 1, 1, 2]);
+    });
+    drop(space);
+    world.check();
+}
+
 #[test]
 fn case_0_nothing_there_or_not_allowed() {
     let world = World::new(256, 0);

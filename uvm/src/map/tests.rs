@@ -5,6 +5,7 @@ mod extract;
 mod grow;
 mod mremap;
 mod place;
+mod protect;
 mod sparse;
 mod tree;
 

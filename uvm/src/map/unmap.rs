@@ -39,7 +39,7 @@ impl VmSpace {
             }
             let (slot, len) = (entry.slot, entry.pages());
             if let Some(amap) = entry.amap.take() {
-                while Amap::release_some(&amap, BUDGET) {
+                while Amap::release_some(&amap, &self.uvm, BUDGET) {
                     self.uvm.executor().reschedule_if_asked().await;
                 }
                 Amap::unreference(amap, &self.uvm, slot, len);

@@ -4,6 +4,8 @@
 //! between the indices used so far needs, and a few elements beside each other are one node, whatever their indices. Nodes come from a typed pool, so that
 //! only touched parts cost memory; a node is freed with its last element. No synchronisation: the owner's lock.
 
+use core::ops::{ControlFlow, Range};
+
 use crate::Uvm;
 use crate::pool::{OutOfMemory, Pool, PoolBox};
 
@@ -116,6 +118,12 @@ impl<V, const N: usize> Radix<V, N> {
     /// The element at `index`.
     #[inline]
     pub fn get(&self, index: u64) -> Option<&V> {
+        self.leaf_of(index)?[Self::digit(index, 0)].as_ref()
+    }
+
+    /// The leaf in which an element at `index` is, if it is there.
+    #[inline]
+    fn leaf_of(&self, index: u64) -> Option<&[Option<V>; N]> {
         if !self.fits(index) {
             return None;
         }
@@ -126,9 +134,18 @@ impl<V, const N: usize> Radix<V, N> {
                 Kind::Inner { children, .. } => {
                     node = children[Self::digit(index, shift)].as_deref()?;
                 }
-                Kind::Leaf { values, .. } => return values[Self::digit(index, 0)].as_ref(),
+                Kind::Leaf { values, .. } => return Some(values),
             }
             shift -= Self::BITS;
+        }
+    }
+
+    /// For who looks up many that lie beside each other.
+    pub(crate) fn around(&self) -> Around<'_, V, N> {
+        Around {
+            radix: self,
+            base: 0,
+            leaf: None,
         }
     }
 
@@ -250,6 +267,86 @@ impl<V, const N: usize> Radix<V, N> {
         value
     }
 
+    /// Calls `f` with each element in `range`, in order, until it breaks off; those that it takes are gone. As many calls of
+    /// [`Self::remove`] do the same, each from the root down.
+    pub(crate) fn take_some(
+        &mut self,
+        range: Range<u64>,
+        mut f: impl FnMut(u64, &mut Option<V>) -> ControlFlow<()>,
+    ) {
+        fn go<V, const N: usize>(
+            link: &mut Option<PoolBox<Node<V, N>>>,
+            range: &Range<u64>,
+            (base, shift): (u64, u8),
+            taken: &mut u32,
+            f: &mut impl FnMut(u64, &mut Option<V>) -> ControlFlow<()>,
+        ) -> ControlFlow<()> {
+            let Some(node) = link.as_deref_mut() else {
+                return ControlFlow::Continue(());
+            };
+            let first = if range.start <= base {
+                0
+            } else {
+                Radix::<V, N>::digit(range.start, shift)
+            };
+            let here = |digit: usize| base + ((digit as u64) << shift);
+            let digits = (first..N).take_while(|&digit| here(digit) < range.end);
+            let mut flow = ControlFlow::Continue(());
+            let left = match &mut node.0 {
+                Kind::Leaf { used, values } => {
+                    for digit in digits {
+                        let value = &mut values[digit];
+                        if value.is_none() {
+                            continue;
+                        }
+                        flow = f(here(digit), value);
+                        if value.is_none() {
+                            *used -= 1;
+                            *taken += 1;
+                        }
+                        if flow.is_break() {
+                            break;
+                        }
+                    }
+                    *used
+                }
+                Kind::Inner { used, children } => {
+                    for digit in digits {
+                        let child = &mut children[digit];
+                        if child.is_none() {
+                            continue;
+                        }
+                        let below = (here(digit), shift - Radix::<V, N>::BITS);
+                        flow = go(child, range, below, taken, f);
+                        *used -= u16::from(child.is_none());
+                        if flow.is_break() {
+                            break;
+                        }
+                    }
+                    *used
+                }
+            };
+            if left == 0 {
+                *link = None;
+            }
+            flow
+        }
+        let range = range.start.max(self.base)..range.end;
+        if !self.fits(range.start) {
+            return;
+        }
+        let mut taken = 0;
+        // How far it came is the caller's to know.
+        let _ = go(
+            &mut self.root,
+            &range,
+            (self.base, self.shift),
+            &mut taken,
+            &mut f,
+        );
+        self.len -= taken;
+    }
+
     /// The first element at `index` or later, and where it is.
     pub fn next_from(&self, index: u64) -> Option<(u64, &V)> {
         fn go<V, const N: usize>(
@@ -295,6 +392,25 @@ impl<V, const N: usize> Radix<V, N> {
     }
 }
 
+/// Looks up elements of an array, and remembers the leaf that it was at last.
+pub(crate) struct Around<'a, V, const N: usize> {
+    radix: &'a Radix<V, N>,
+    base: u64,
+    leaf: Option<&'a [Option<V>; N]>,
+}
+
+impl<'a, V, const N: usize> Around<'a, V, N> {
+    /// The element at `index`.
+    #[inline]
+    pub(crate) fn get(&mut self, index: u64) -> Option<&'a V> {
+        let base = Radix::<V, N>::base_of(index, 0);
+        if self.leaf.is_none() || self.base != base {
+            (self.base, self.leaf) = (base, self.radix.leaf_of(index));
+        }
+        self.leaf?[Radix::<V, N>::digit(index, 0)].as_ref()
+    }
+}
+
 fn new_node<V, const N: usize>(
     shift: u8,
     uvm: &Uvm,
@@ -315,6 +431,7 @@ mod tests {
     use super::*;
     use crate::testing::Host;
     use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     /// Indices near each other, near both ends, and anywhere.
@@ -349,10 +466,34 @@ mod tests {
                 prop_assert_eq!(radix.len(), map.len());
                 prop_assert_eq!(radix.get(index), map.get(&index));
                 prop_assert_eq!(radix.get(index ^ 0x800), map.get(&(index ^ 0x800)));
+                let mut around = radix.around();
+                for near in (index.saturating_sub(9)..=index).rev() {
+                    prop_assert_eq!(around.get(near), map.get(&near));
+                }
                 let next = map.range(index / 2..).next();
                 prop_assert_eq!(radix.next_from(index / 2), next.map(|(&k, v)| (k, v)));
             }
             prop_assert!(radix.iter_from(0).eq(map.iter().map(|(&k, v)| (k, v))));
+            // In two parts, each of what is left there but for what the callback leaves.
+            for (at, most) in [(u64::MAX / 2, 3), (0, usize::MAX)] {
+                let range = at..u64::MAX;
+                let mut keys: Vec<_> = map.range(range.clone()).map(|(&key, _)| key).collect();
+                keys.truncate(most);
+                let mut met = Vec::new();
+                radix.take_some(range, |index, value| {
+                    met.push(index);
+                    if index % 3 != 0 {
+                        assert_eq!(value.take(), map.remove(&index));
+                    }
+                    match met.len() < most {
+                        true => ControlFlow::Continue(()),
+                        false => ControlFlow::Break(()),
+                    }
+                });
+                prop_assert_eq!(met, keys);
+                prop_assert_eq!(radix.len(), map.len());
+                prop_assert!(radix.iter_from(0).eq(map.iter().map(|(&k, v)| (k, v))));
+            }
             for &index in map.keys() {
                 radix.remove(index);
             }

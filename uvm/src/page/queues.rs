@@ -338,6 +338,16 @@ impl Uvm {
         }
     }
 
+    /// The same for many. Nobody can queue them any more.
+    pub(crate) fn dequeue_all(&self, frames: &[Frame]) {
+        self.count(Counter::QueueLocks);
+        let mut lists = self.queues.lists.lock();
+        for &frame in frames {
+            let old = self.page(frame).queue.swap(0, Relaxed);
+            lists.unlink(self.pages(), frame, old);
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn unlink(&self, frame: Frame, page: &Page) {

@@ -277,6 +277,20 @@ impl Pmap {
         self.enter_slowly(uvm, inner, vpn, new)
     }
 
+    /// Gives the translation of `va` the rights that it lacks, if there is one, it shows `frame`, is not wired, and none would be taken
+    /// from it; whether that was so. Needs no flush, as gaining rights never does. The caller holds the lock of the frame's owner. For
+    /// faults on what is mapped already: [`Self::enter`] would do the same, and more.
+    #[inline]
+    pub(crate) fn widen(&self, vpn: Vpn, frame: Frame, prot: Prot, flags: EnterFlags) -> bool {
+        let inner = self.inner.lock();
+        if inner.hint.tag != vpn.number() >> 9 {
+            return false;
+        }
+        // SAFETY: the table is linked in while the hint names it; the lock is held.
+        let table = unsafe { &*inner.hint.table };
+        Pte::user(frame, prot, flags).widens(&table.0[index(vpn, 0)])
+    }
+
     /// `enter` where the table must be found, the page is mapped elsewhere, or something is mapped
     /// here.
     #[inline(never)]

@@ -75,6 +75,31 @@ impl Pmap {
         });
     }
 
+    /// Gives the translations in the range the right to be written, where they lack it and `may` agrees: it is called with address and frame
+    /// of each, and what it returns is kept until the entry has changed. Wired ones stay as they are. Nothing is to be flushed. What the
+    /// caller has locked comes before the pmap, and `may` only tries to lock.
+    pub(crate) fn allow_writes<T>(
+        &self,
+        uvm: &Uvm,
+        range: VaRange,
+        mut may: impl FnMut(VirtAddr, Frame) -> Option<T>,
+    ) {
+        let inner = &mut *self.inner.lock();
+        self.each_leaf(uvm, inner, range, |_, entries, first, _| {
+            each_eight_used(entries, |i, slot| {
+                let old = Pte(slot.load(Relaxed));
+                if old.0 == 0 || old.is_writable() || old.is_wired() {
+                    return;
+                }
+                if let Some(kept) = may(first.offset(i as u64).addr(), old.frame()) {
+                    // Should the hardware, or who evicts, have been faster: a fault sees to it.
+                    let _ = slot.compare_exchange(old.0, old.writable().0, Relaxed, Relaxed);
+                    drop(kept);
+                }
+            });
+        });
+    }
+
     /// Calls `f` for each translation, in order of addresses, under the lock. For `check` and `pmap
     /// PID`.
     pub fn for_each(&self, uvm: &Uvm, mut f: impl FnMut(VirtAddr, Mapping)) {

@@ -89,6 +89,15 @@ impl Pte {
         self.0 & WIRED != 0
     }
 
+    pub(super) fn is_writable(self) -> bool {
+        self.0 & WRITE != 0
+    }
+
+    /// The same, and it may be written.
+    pub(super) fn writable(self) -> Self {
+        Self(self.0 | WRITE)
+    }
+
     /// What the hardware noted.
     pub(crate) fn attrs(self) -> PageAttrs {
         let mut attrs = PageAttrs::empty();
@@ -131,6 +140,18 @@ impl Pte {
     /// Whether a cached copy of `self` would allow what `new` does not.
     pub(super) fn is_tightened_by(self, new: Self) -> bool {
         self.0 & WRITE > new.0 & WRITE || self.0 & NO_EXEC < new.0 & NO_EXEC
+    }
+
+    /// Puts it in place of a translation of the same frame that is not wired and allows nothing beyond it; whether there was one. What the
+    /// hardware noted there stays.
+    #[inline]
+    pub(super) fn widens(self, slot: &AtomicU64) -> bool {
+        let frame = self.frame();
+        let wider = |old: Pte| {
+            let ours = old.0 != 0 && old.frame() == frame && !old.is_wired();
+            (ours && !old.is_tightened_by(self)).then(|| self.with_attrs_of(old))
+        };
+        change(slot, wider).is_some()
     }
 
     pub(crate) fn prot(self) -> Prot {
