@@ -31,7 +31,7 @@ pub struct Configuration {
 pub static CONFIGURATIONS: [&Configuration; 2] = [&PLAIN, &PAGING];
 
 /// Memory enough, no disk.
-static PLAIN: Configuration = Configuration {
+pub static PLAIN: Configuration = Configuration {
     name: "plain",
     has: "256 MiB of memory, no disk",
     groups: &[Group::Operations, Group::Boot, Group::Memory],

@@ -21,17 +21,18 @@ pub mod statistics;
 pub mod svg;
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use bench_programs::cases::CASES;
+use bench_programs::cases::{CASES, Case};
 use launcher::compile;
 use launcher::steps::Steps;
 use launcher::toolchain::Toolchain;
 use launcher::workspace::Workspace;
 
-use crate::collector::Collector;
+use crate::collector::{Collector, Run};
 use crate::comparison::{Boots, Comparison};
-use crate::configuration::CONFIGURATIONS;
+use crate::configuration::{CONFIGURATIONS, Configuration};
 use crate::options::Options;
 use crate::programs::Programs;
 
@@ -47,14 +48,13 @@ pub fn compare(options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let cases = options.chosen()?;
-    let workspace = Workspace::find()?;
-    let steps = Steps::new(false);
-    let toolchain = Toolchain::current()?;
-    launcher::set_up(&toolchain, &workspace, false, &steps)?;
+    let Bench {
+        workspace,
+        steps,
+        directory,
+        programs,
+    } = Bench::set_up()?;
     let package = debian::package(&workspace, options.linux_package.as_deref(), &steps)?;
-    let built = compile::bench_programs(&workspace, &toolchain, &steps)?;
-    let directory = workspace.target_dir("bench")?;
-    let programs = Programs::new(built, &directory)?;
 
     let mut boots = Vec::new();
     for configuration in CONFIGURATIONS {
@@ -117,6 +117,55 @@ pub fn compare(options: &Options) -> Result<bool> {
         println!("Stored as {}.", stored.display());
     }
     Ok(complete)
+}
+
+/// What both kernels' runs begin with.
+struct Bench {
+    workspace: Workspace,
+    steps: Steps,
+    /// Where files go.
+    directory: PathBuf,
+    programs: Programs,
+}
+
+impl Bench {
+    fn set_up() -> Result<Self> {
+        let workspace = Workspace::find()?;
+        let steps = Steps::new(false);
+        let toolchain = Toolchain::current()?;
+        launcher::set_up(&toolchain, &workspace, false, &steps)?;
+        let built = compile::bench_programs(&workspace, &toolchain, &steps)?;
+        let directory = workspace.target_dir("bench")?;
+        let programs = Programs::new(built, &directory)?;
+        Ok(Self {
+            workspace,
+            steps,
+            directory,
+            programs,
+        })
+    }
+}
+
+/// Measures cases of one machine on auvm alone: nothing of Linux is fetched or booted.
+///
+/// # Errors
+/// As [`compare`].
+pub fn on_auvm(configuration: &Configuration, cases: &[&'static Case]) -> Result<Run> {
+    let bench = Bench::set_up()?;
+    let mut auvm = Collector::new("auvm", configuration.name, cases);
+    auvm::run(configuration, &bench.programs, cases, &mut auvm)?;
+    auvm.finish()
+}
+
+/// The run that was kept.
+///
+/// # Errors
+/// There is none, or it is no report.
+pub fn kept() -> Result<Comparison> {
+    let file = Workspace::find()?.root().join("bench/reference.json");
+    let text =
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    json::read(&text).with_context(|| format!("{} is not a report", file.display()))
 }
 
 fn save(path: &std::path::Path, text: &str) -> Result<()> {
