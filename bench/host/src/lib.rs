@@ -9,6 +9,7 @@ pub mod comparison;
 pub mod configuration;
 pub mod cpio;
 pub mod debian;
+pub mod documents;
 pub mod json;
 pub mod linux;
 pub mod markdown;
@@ -114,7 +115,8 @@ pub fn compare(options: &Options) -> Result<bool> {
         for (name, drawing) in &drawings {
             save(&kept.join(name), drawing)?;
         }
-        println!("Stored as {}.", stored.display());
+        documents::renew(workspace.root(), &comparison)?;
+        println!("Stored as {}; the READMEs show it.", stored.display());
     }
     Ok(complete)
 }

@@ -77,7 +77,7 @@ fn write_report(
 }
 
 /// What is said above the table of a group.
-fn title(group: Group) -> &'static str {
+pub(crate) fn title(group: Group) -> &'static str {
     match group {
         Group::Operations => "Operations, in instructions",
         Group::Boot => "Boot, in instructions",
@@ -197,7 +197,7 @@ fn spread(case: &Measured) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
