@@ -71,7 +71,7 @@
 //! | **F** | fault ([`fault`]) | map (read), amap, object, anon, pmap | a hold on the page it waits for |
 //! | **W** | wire, unwire | map (write) for the entries; then, a page at a time, as a fault, and the wire count under the owner's lock | the map's busy token, holds |
 //! | **U** | unmap, replace, tear down | map (write) with pmap in it; then, unlocked, amap | the busy token |
-//! | **P** | protect, inherit, advise | map (write) with pmap in it | the busy token, before it locks |
+//! | **P** | protect, inherit, advise | map (write) with pmap in it; protect that allows writes then, as a fault, map (read), amap, pmap, and tries the anon | the busy token, before it locks |
 //! | **K** | fork | for each entry: map (write), amap (a copy: source and new target, anon), pmap; then the child's map | the busy token |
 //! | **T** | extract, mremap | each mapping as fork does, or for a move map (write) with pmap in it; then, unlocked, the target's map (write) with pmap in it | the source's busy token |
 //! | **I** | page-in: a pager puts busy pages in | object | nothing but the frame that nobody has yet |
@@ -88,10 +88,10 @@
 //!
 //! | | F | W | U | P | K | I | C | E | L | X |
 //! |---|---|---|---|---|---|---|---|---|---|---|
-//! | **F** | O¹ | O² | M | M | M | O Y | Y | O | O | O |
+//! | **F** | O¹ | O² | M | M O¹ | M | O Y | Y | O | O | O |
 //! | **W** | | B | B | B | B | O Y | Y | O H³ | O⁴ | O⁴ |
 //! | **U** | | | B | B | B | –⁵ | –⁵ | D⁶ | M H⁷ | M |
-//! | **P** | | | | B | B | –⁵ | –⁵ | D | D⁸ | M |
+//! | **P** | | | | B | B | –⁵ | –⁵ | D⁸ | D⁸ | M O⁸ |
 //! | **K** | | | | | B | –⁵ | –⁵ | D | O⁹ | O⁹ |
 //! | **I** | | | | | | O Y | O | O Y | Y | O |
 //! | **C** | | | | | | | O¹⁰ | O Y | Y | Y |
@@ -110,7 +110,8 @@
 //!    found through its page any more ([`page::Page::owner_ref`] under the identity lock). Who finds no mapping left while a flush is
 //!    outstanding on another CPU flushes everything.
 //! 7. The page is found, and held, under the map's lock. After an unmap it has lost its owner, and the last to let go frees the frame.
-//! 8. Both only take rights away, each flushes what it took.
+//! 8. Both only take rights away, each flushes what it took. A write that protect allows is a fault that nobody had to wait for (**F**): under
+//!    the owner's lock, and only in place of the translation that it has looked at.
 //! 9. An anon's count rises only under the lock of an amap that shows it, so that a write that sees 1 there is alone. Fork write-protects
 //!    and marks "needs copy" in one hold of the map's lock: no write falls in between.
 //! 10. One request for each page, because it is BUSY: two completions meet in the object, not at a page.

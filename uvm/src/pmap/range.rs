@@ -55,8 +55,8 @@ impl Pmap {
         self.collect(uvm);
     }
 
-    /// Takes rights away: those not in `prot`; never adds any (a write to a page that may be
-    /// written again faults, and `enter` decides). Without READ it removes. Call [`Self::update`].
+    /// Takes rights away: those not in `prot`; never adds any ([`Self::allow_writes`] does, or a fault).
+    /// Without READ it removes. Call [`Self::update`].
     pub fn protect(&self, uvm: &Uvm, range: VaRange, prot: Prot) {
         if !prot.contains(Prot::READ) {
             return self.remove(uvm, range);
