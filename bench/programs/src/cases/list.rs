@@ -199,11 +199,6 @@ pub static CASES: &[Case] = &[
         |bench| paging::run(bench, Pattern::Cyclic, 256),
     ),
     paging(
-        "paging-cyclic-512",
-        "the same by 512 processes at once",
-        |bench| paging::run(bench, Pattern::Cyclic, 512),
-    ),
-    paging(
         "paging-zipf-8",
         "256 MiB of private memory, all written before: touches by Zipf's law, each verifies and writes, by 8 processes",
         |bench| paging::run(bench, Pattern::Zipf, 8),

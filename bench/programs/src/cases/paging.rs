@@ -16,6 +16,8 @@ use crate::sys::{self, Access, Sharing};
 pub const PAGES: usize = (256 << 20) / PAGE;
 /// Words of a page that are written and verified: one in each sector of a disk.
 const WORDS: usize = 8;
+/// Runs of a load: what one takes depends on what others left behind.
+const SAMPLES: usize = 3;
 /// Ticks of a microsecond.
 const TICKS: u64 = 1000;
 
@@ -30,15 +32,17 @@ pub(super) enum Pattern {
     Moving,
 }
 
-/// One sample: the load by so many processes, a power of two.
+/// Each run of the load by so many processes, a power of two, is a sample.
 pub(super) fn run(bench: &mut Bench, pattern: Pattern, processes: usize) -> Outcome {
     let ready = |part: &mut Part| match pattern {
         Pattern::Cyclic => Ok(()),
         Pattern::Zipf | Pattern::Moving => part.in_order(),
     };
-    let took = together(bench, processes, ready, |part, _| part.touch(pattern))?;
-    bench.record(took, TICKS);
-    Ok(())
+    bench.rounds(SAMPLES, |bench| {
+        let took = together(bench, processes, ready, |part, _| part.touch(pattern))?;
+        bench.record(took, TICKS);
+        Ok(())
+    })
 }
 
 /// Each touch at random, by so many processes, a power of two, is a sample. All memory was written before.
