@@ -5,6 +5,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod env;
 pub mod fault;
 pub mod life;
 pub mod parts;

@@ -12,30 +12,14 @@ mod memory;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use ::executor::Executor;
-use uvm::{Uvm, VmError};
+use uvm::VmError;
 
+use crate::env::Env;
 use crate::report::{Case, Figure};
 use crate::running;
 use crate::samples::{NoRoom, Samples};
-
-/// What the cases run on.
-#[derive(Clone)]
-pub struct Env {
-    /// Memory.
-    pub uvm: Arc<Uvm>,
-    /// Whose task the cases become, and whose clock is read.
-    pub executor: Arc<Executor>,
-}
-
-impl fmt::Debug for Env {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Env").finish_non_exhaustive()
-    }
-}
 
 /// A part of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

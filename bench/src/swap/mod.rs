@@ -14,31 +14,15 @@ mod raw;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::sync::atomic::AtomicBool;
 
-use executor::Executor;
-use uvm::{FaultError, IoError, Uvm, VmError};
+use uvm::{FaultError, IoError, VmError};
 
 use self::load::Reading;
+use crate::env::Env;
 use crate::report::{Case, Figure};
 use crate::running;
 use crate::samples::Samples;
-
-/// What the loads run on.
-#[derive(Clone)]
-pub struct Env {
-    /// Memory, with swap space.
-    pub uvm: Arc<Uvm>,
-    /// Whose tasks the loads become, and whose clock is read.
-    pub executor: Arc<Executor>,
-}
-
-impl fmt::Debug for Env {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Env").finish_non_exhaustive()
-    }
-}
 
 /// A load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

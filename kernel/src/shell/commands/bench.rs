@@ -6,7 +6,8 @@ use super::{Command, FAILED, Status, run, usage};
 use crate::fs::FsError;
 use crate::fs::file::{OpenFile, OpenFlags};
 use crate::shell::Context;
-use ::bench::fault::{self, Env, Kind};
+use ::bench::env::Env;
+use ::bench::fault::{self, Kind};
 use ::bench::life::Run;
 use ::bench::parts::{self, Part};
 use ::bench::report::{self, Case};
@@ -176,11 +177,16 @@ async fn bench(shell: Context, args: Vec<String>) -> Status {
     }
 }
 
-async fn bench_swap(shell: Context, json: bool) -> Status {
-    let env = swap::Env {
+/// This machine.
+fn env(shell: &Context) -> Env {
+    Env {
         uvm: shell.system().uvm.clone(),
         executor: shell.system().executor.clone(),
-    };
+    }
+}
+
+async fn bench_swap(shell: Context, json: bool) -> Status {
+    let env = env(&shell);
     // Dropped with this future at Ctrl-C, which makes it stop and clean up.
     let result = match swap::start(&env) {
         Ok(running) => running.finish().await,
@@ -190,10 +196,7 @@ async fn bench_swap(shell: Context, json: bool) -> Status {
 }
 
 async fn bench_part(shell: Context, Parts { json, count, part }: Parts) -> Status {
-    let env = parts::Env {
-        uvm: shell.system().uvm.clone(),
-        executor: shell.system().executor.clone(),
-    };
+    let env = env(&shell);
     // As above.
     let result = match parts::start(&env, part, count) {
         Ok(running) => running.finish().await,
@@ -253,7 +256,7 @@ async fn bench_fault(shell: Context, request: Faults) -> Status {
         }
     }
     let object = file.as_ref().and_then(|file| file.object().ok());
-    let env = Env {
+    let env = fault::Env {
         uvm: shell.system().uvm.clone(),
         executor: shell.system().executor.clone(),
         file: object.map(|object| object.object().clone()),
