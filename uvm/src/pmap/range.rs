@@ -55,7 +55,7 @@ impl Pmap {
         self.collect(uvm);
     }
 
-    /// Takes rights away: those not in `prot`; never adds any ([`Self::allow_writes`] does, or a fault).
+    /// Takes rights away: those not in `prot`; never adds any (`allow_writes` does, or a fault).
     /// Without READ it removes. Call [`Self::update`].
     pub fn protect(&self, uvm: &Uvm, range: VaRange, prot: Prot) {
         if !prot.contains(Prot::READ) {
