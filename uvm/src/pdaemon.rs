@@ -15,7 +15,7 @@
 //!    when they have been written: the pagedaemon does not wait for that, but for a worker, if all have something to do.
 //! 2. Refill the inactive queues from the active ones (`cool`). What becomes inactive loses its referenced bit, so that the bit tells of the time
 //!    since.
-//! 3. Wake who waits for frames; drain pools and, in shortage, u-areas and page tables that map nothing any more.
+//! 3. Wake who waits for frames, or to come in (`admission`); drain pools and, in shortage, u-areas and page tables that map nothing any more.
 //!
 //! # How it synchronises
 //! Against the order of locks, from the frame to its owner (`evict`). It never waits for a lock, a busy page or a frame. It lets others run every few
@@ -27,6 +27,7 @@
 //! end with out-of-memory, unless a swap device is being taken away, which is called off then, or there is somebody whose death helps (`pdaemon::victim`). No fault ever reclaims anything itself. After a pass in vain it pauses, and goes on only when somebody
 //! waits or another allocation found memory short: that memory *is* short is no reason to look again at the same pages.
 
+pub(crate) mod admission;
 mod cool;
 pub(crate) mod demand;
 mod evict;
@@ -76,6 +77,7 @@ pub async fn pagedaemon(uvm: Arc<Uvm>) {
             let needed = || {
                 uvm.has_free_waiters()
                     || uvm.has_turn_waiters()
+                    || uvm.has_some_to_admit()
                     || (heard != Some(uvm.pressure_kicks()) && uvm.memory_runs_low())
             };
             uvm.wait_pressure(needed).await;
@@ -145,6 +147,7 @@ impl Uvm {
         }
         self.wake_free_waiters();
         self.end_turns();
+        self.admit_again();
         pass
     }
 

@@ -16,6 +16,7 @@ use crate::map::VmSpace;
 use crate::map::tree::{Node, Span, Tree};
 use crate::object::aobj::{Anonymous, ListedObject};
 use crate::object::{PageNodes, SwapNodes, UvmObject};
+use crate::pdaemon::admission::Admission;
 use crate::pdaemon::demand::Hope;
 use crate::pdaemon::lwps::Lwps;
 use crate::pdaemon::turn::Turns;
@@ -37,6 +38,7 @@ pub(crate) struct Upper {
     pub(crate) io: IoSlots,
     pub(crate) hope: Hope,
     pub(crate) turns: Turns,
+    pub(crate) admission: Admission,
     pub(crate) victims: Victims,
     pub(crate) lwps: Lwps,
     pub(crate) swap: Swap,
@@ -65,6 +67,7 @@ impl Upper {
             io: IoSlots::new(executor),
             hope: Hope::new(),
             turns: Turns::new(),
+            admission: Admission::new(),
             victims: Victims::new(),
             lwps: Lwps::new(),
             swap: Swap::new(managed),

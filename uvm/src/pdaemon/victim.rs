@@ -179,6 +179,7 @@ impl VmSpace {
             .store(true, core::sync::atomic::Ordering::Relaxed);
         self.uvm().upper.hope.wake_all();
         self.uvm().upper.turns.wake_all();
+        self.uvm().upper.admission.wake_all();
     }
 
     /// Whether it is being killed.

@@ -150,6 +150,9 @@ impl Residence {
     /// [`ComesNot::Io`], [`ComesNot::Freed`].
     pub async fn bring_in_for(&self, space: &VmSpace) -> Result<(), ComesNot> {
         let uvm = &self.uvm;
+        if !self.is_in() {
+            uvm.wait_to_come_in(|| space.is_doomed()).await;
+        }
         loop {
             let who = match space.is_doomed() {
                 true => AllocFor::Kernel,
