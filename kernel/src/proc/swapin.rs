@@ -5,6 +5,8 @@
 //! highest priority first ([`uvm::glue::swapout::Waiting`]). An LWP that is not in cannot wait for its own u-area: it has nothing to wait with. So its task is
 //! left pending, with its header in line, and is polled again when it is in.
 //!
+//! Nor does anybody come in while somebody in memory waits for frames ([`uvm::uarea::Residence::bring_in_for`]): memory must not be full of those who cannot go on.
+//!
 //! Who must end does not stand behind others, which may wait for the memory that its end gives: there is a line of their own for those, with a task of its own,
 //! and they may use the kernel's reserve. An LWP that must end while it stands in the first line stands in both; who brings it in second has nothing to do.
 //!

@@ -144,7 +144,8 @@ impl Residence {
     }
 
     /// The same for an LWP in `space`, whose page tables are made again if they are put away, however long it takes: where there is no memory it waits for
-    /// some, and when the space is doomed the kernel's reserve will do. Awaits the device and frames; the caller holds nothing. To be run to its end.
+    /// some, and when the space is doomed the kernel's reserve will do. It comes in behind those in memory that wait for frames, and when there is room
+    /// for more than its u-area (`pdaemon::admission`). Awaits the device and frames; the caller holds nothing. To be run to its end.
     ///
     /// # Errors
     /// [`ComesNot::Io`], [`ComesNot::Freed`].
