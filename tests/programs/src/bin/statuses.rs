@@ -31,6 +31,11 @@ fn main() {
             unsafe { libc::abort() }
         })
     );
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // Who started this in the background may have had it ignored.
+        // SAFETY: the default action is no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT] {
         println!("kill {signal}: {}", killed_by(signal));
     }
