@@ -309,6 +309,13 @@ impl SimDisk {
         bad.iter().any(|b| b.0 < end && start < b.1)
     }
 
+    /// Whether bad pages are nothing to a request: what cannot be written may well be given up, and by chance that fails anyway. Else nearly all discards of
+    /// a bad disk would, and with the first one it is told of no more.
+    fn leaves_it_to_chance(&self, op: Op) -> bool {
+        let mode = *self.mode.lock().expect("not poisoned");
+        op == Op::Discard && matches!(mode, Mode::Chance { .. })
+    }
+
     /// How long the next request of [`Mode::Chance`] takes, whether it fails, and whether it takes what it writes from memory at once.
     /// Discards take long: much is to happen meanwhile.
     fn chance(&self, op: Op, failing: u64) -> (Duration, bool, bool) {
@@ -350,7 +357,7 @@ impl SimDisk {
             let pages = request.offset / size..end.div_ceil(size);
             request.op == Op::Read && memory.unreadable.range(pages).next().is_some()
         };
-        if unreadable || self.is_bad(request.offset, end) {
+        if unreadable || self.is_bad(request.offset, end) && !self.leaves_it_to_chance(request.op) {
             return self.fail(io);
         }
         let uvm = self.uvm();
